@@ -1,0 +1,66 @@
+//! Settings that several services share, as clap groups: each is a flag and an environment variable of the same name.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use clap::Args;
+use secrecy::SecretString;
+
+/// Where the database is and how it is used.
+#[derive(Args, Clone, Debug)]
+pub struct DatabaseConfig {
+    /// Address of the service's own Postgres database.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true)]
+    pub database_url: SecretString,
+    /// Connections at most; two to four per core of the database serve best.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_POOL_MAX", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=200))]
+    pub database_pool_max: u32,
+    /// How long a request waits for a connection before it is told UNAVAILABLE, in milliseconds.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_WAIT_MS", default_value_t = 2_000)]
+    pub database_wait_ms: u64,
+}
+
+/// Where the service listens and how it stops.
+#[derive(Args, Clone, Debug)]
+pub struct ListenConfig {
+    /// Address for gRPC; port 0 takes a free one.
+    #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051")]
+    pub listen: SocketAddr,
+    /// How long open calls may take to end after SIGTERM, in milliseconds.
+    #[arg(long, env = "COUNTERSIGN_DRAIN_MS", default_value_t = 20_000)]
+    pub drain_ms: u64,
+    /// Answer gRPC server reflection, for grpcurl and its like.
+    #[arg(long, env = "COUNTERSIGN_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub reflection: bool,
+}
+
+impl ListenConfig {
+    /// How long open calls may take to end.
+    #[must_use]
+    pub fn drain(&self) -> Duration {
+        Duration::from_millis(self.drain_ms)
+    }
+}
+
+/// The secret from which all keys are derived.
+#[derive(Args, Clone, Debug)]
+pub struct KeyConfig {
+    /// 64 hexadecimal digits (32 random bytes) kept outside the database. Signing tokens, webhook secrets and page tokens
+    /// are derived from it.
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY", hide_env_values = true)]
+    pub master_key: SecretString,
+}
+
+/// What is told of the service's doings.
+#[derive(Args, Clone, Debug)]
+pub struct TelemetryConfig {
+    /// What is logged, as a `tracing` filter.
+    #[arg(long, env = "COUNTERSIGN_LOG", default_value = "info,h2=warn,hyper=warn,tower=warn,opentelemetry=warn")]
+    pub log: String,
+    /// Logs as JSON lines instead of text.
+    #[arg(long, env = "COUNTERSIGN_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set)]
+    pub log_json: bool,
+    /// OTLP over gRPC endpoint for traces; without one none are sent.
+    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
+    pub otlp_endpoint: Option<String>,
+}

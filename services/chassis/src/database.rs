@@ -1,0 +1,241 @@
+//! Postgres: the pool, migrations, statements that are prepared once, and transactions whose statements travel together.
+//!
+//! Round trips decide the speed of a change, so a transaction here is two flights: BEGIN with the reads, then the write
+//! with COMMIT. No network I/O but the database's may happen inside one.
+
+use std::future::Future;
+use std::marker::PhantomData;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use diesel::pg::Pg;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use diesel::sql_types::Untyped;
+use diesel::connection::TransactionManagerStatus;
+use diesel::{ConnectionError, ConnectionResult, QueryResult};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, bb8};
+use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
+use diesel_async::{SimpleAsyncConnection as _, TransactionManager as _};
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
+use futures_util::FutureExt as _;
+use secrecy::ExposeSecret as _;
+
+use crate::config::DatabaseConfig;
+
+/// Connections to one database.
+pub type Pool = bb8::Pool<AsyncPgConnection>;
+/// A connection of the pool.
+pub type Connection = ::bb8::PooledConnection<'static, AsyncDieselConnectionManager<AsyncPgConnection>>;
+/// How transactions are tracked.
+type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
+
+/// Session limits, in milliseconds: nothing waits without bound.
+const SESSION_OPTIONS: &str =
+    "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC";
+/// Migrations may run longer than requests.
+const MIGRATION_OPTIONS: &str = "-c lock_timeout=10000";
+/// How long a connection lives at most.
+const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// Key of the advisory lock under which migrations run.
+const MIGRATION_LOCK: i64 = 0x0063_7372_6d69_6772;
+
+/// Why the database did not answer with a result.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// No connection was to be had in time.
+    #[error("no database connection in time")]
+    Busy,
+    /// The connection broke; a change may have been committed or not.
+    #[error("the database connection broke: {0}")]
+    Broken(#[source] DieselError),
+    /// The database refused a statement.
+    #[error("the database refused: {0}")]
+    Refused(#[source] DieselError),
+}
+
+impl From<DieselError> for DatabaseError {
+    fn from(error: DieselError) -> Self {
+        match &error {
+            DieselError::DatabaseError(
+                DatabaseErrorKind::ClosedConnection | DatabaseErrorKind::UnableToSendCommand,
+                _,
+            ) => Self::Broken(error),
+            // tokio-postgres reports a cut connection under an unknown kind, without a constraint or a table.
+            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)
+                if ["connection closed", "error communicating", "terminating connection", "the database system is"]
+                    .iter()
+                    .any(|text| info.message().contains(text)) =>
+            {
+                Self::Broken(error)
+            }
+            _ => Self::Refused(error),
+        }
+    }
+}
+
+impl DatabaseError {
+    /// True if the same transaction may be tried again: nothing of it was kept.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        let Self::Refused(DieselError::DatabaseError(kind, info)) = self else { return false };
+        matches!(kind, DatabaseErrorKind::SerializationFailure) || info.message().contains("deadlock detected")
+    }
+
+    /// True if a later try may succeed: the database is away or too busy.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Busy | Self::Broken(_) => true,
+            Self::Refused(DieselError::DatabaseError(_, info)) => {
+                self.is_retryable()
+                    || info.message().contains("lock timeout")
+                    || info.message().contains("statement timeout")
+            }
+            Self::Refused(_) => false,
+        }
+    }
+}
+
+/// Opens a pool. Connections are made when they are needed.
+pub async fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {
+    let mut manager = ManagerConfig::default();
+    manager.custom_setup = Box::new(|url| connect(url.to_owned(), SESSION_OPTIONS).boxed());
+    let manager =
+        AsyncDieselConnectionManager::new_with_config(config.database_url.expose_secret().to_owned(), manager);
+    bb8::Pool::builder()
+        .max_size(config.database_pool_max)
+        .max_lifetime(Some(LIFETIME_MAX))
+        .connection_timeout(Duration::from_millis(config.database_wait_ms))
+        .test_on_check_out(false)
+        .build(manager)
+        .await
+        .context("database pool")
+}
+
+/// Takes a connection from the pool.
+pub async fn acquire(pool: &Pool) -> Result<Connection, DatabaseError> {
+    pool.get_owned().await.map_err(|error| match error {
+        ::bb8::RunError::TimedOut => DatabaseError::Busy,
+        ::bb8::RunError::User(error) => {
+            tracing::warn!(error = error.to_string(), "no connection to the database");
+            DatabaseError::Busy
+        }
+    })
+}
+
+async fn connect(url: String, options: &'static str) -> ConnectionResult<AsyncPgConnection> {
+    let mut config: tokio_postgres::Config =
+        url.parse().map_err(|_| ConnectionError::InvalidConnectionUrl("not a Postgres URL".into()))?;
+    config.options(options).connect_timeout(Duration::from_secs(5));
+    let (client, connection) = config
+        .connect(tokio_postgres::NoTls)
+        .await
+        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
+    AsyncPgConnection::try_from_client_and_connection(client, connection).await
+}
+
+/// Brings the schema up to date. Several replicas may try at once: one does it, the others wait and find it done.
+pub async fn migrate(config: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
+    let mut connection = connect(config.database_url.expose_secret().to_owned(), MIGRATION_OPTIONS)
+        .await
+        .context("no connection to the database")?;
+    // `lock_timeout` bounds lock waits of statements and of this lock alike: wait for another's migrations as long as
+    // they take.
+    loop {
+        match connection.batch_execute(&format!("SELECT pg_advisory_lock({MIGRATION_LOCK})")).await {
+            Ok(()) => break,
+            Err(error) if error.to_string().contains("lock timeout") => {
+                tracing::info!("another process is migrating the database; waiting");
+            }
+            Err(error) => return Err(error).context("migration lock"),
+        }
+    }
+    let mut harness = AsyncMigrationHarness::new(connection);
+    let done = harness.run_pending_migrations(migrations).map_err(|error| anyhow::anyhow!("{error}"))?;
+    for version in done {
+        tracing::info!(version = version.to_string(), "migrated");
+    }
+    Ok(())
+}
+
+/// A hand-written statement that is prepared once per connection and then only executed. `M` names it: one type for one
+/// SQL text.
+pub struct Prepared<M, Q> {
+    query: Q,
+    name: PhantomData<M>,
+}
+
+/// Names a statement, see [`Prepared`].
+pub fn prepared<M: 'static, Q>(query: Q) -> Prepared<M, Q> {
+    Prepared { query, name: PhantomData }
+}
+
+impl<M: 'static, Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<M, Q> {
+    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.query.walk_ast(pass)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _backend: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+impl<M: 'static, Q> QueryId for Prepared<M, Q> {
+    type QueryId = M;
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+impl<M: 'static, Q> Query for Prepared<M, Q> {
+    type SqlType = Untyped;
+}
+
+enum Begin {}
+enum Commit {}
+enum Rollback {}
+
+/// A transaction whose statements may be sent without waiting for each other's answers.
+///
+/// Until [`Flight::commit`] or [`Flight::rollback`] has been answered the connection counts as broken, so that one which
+/// is dropped in between (a panic, a cut task) is closed and never goes back to the pool inside a transaction.
+pub struct Flight {
+    connection: Connection,
+}
+
+impl Flight {
+    /// Takes a connection for a transaction. Sends nothing yet.
+    pub async fn open(pool: &Pool) -> Result<Self, DatabaseError> {
+        let mut connection = acquire(pool).await?;
+        Manager::transaction_manager_status_mut(&mut *connection).set_in_error();
+        Ok(Self { connection })
+    }
+
+    /// The connection, for statements polled together.
+    #[must_use]
+    pub fn connection(&self) -> &AsyncPgConnection {
+        &self.connection
+    }
+
+    /// BEGIN. Poll it first.
+    pub fn begin(&self) -> impl Future<Output = QueryResult<usize>> + '_ {
+        prepared::<Begin, _>(diesel::sql_query("BEGIN")).execute(&mut self.connection())
+    }
+
+    /// COMMIT. Poll it last, together with the writes: it waits its turn even while they are being prepared, and after a
+    /// failed write Postgres takes it as ROLLBACK.
+    pub fn commit(&self) -> impl Future<Output = QueryResult<usize>> + '_ {
+        prepared::<Commit, _>(diesel::sql_query("COMMIT")).execute(&mut self.connection())
+    }
+
+    /// Gives the connection back after an answered COMMIT.
+    pub fn close(mut self) {
+        *Manager::transaction_manager_status_mut(&mut *self.connection) = TransactionManagerStatus::default();
+    }
+
+    /// ROLLBACK, and gives the connection back.
+    pub async fn rollback(self) -> Result<(), DatabaseError> {
+        prepared::<Rollback, _>(diesel::sql_query("ROLLBACK")).execute(&mut self.connection()).await?;
+        self.close();
+        Ok(())
+    }
+}

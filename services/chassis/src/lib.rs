@@ -1,0 +1,15 @@
+//! What every service is bolted onto: clock, keys, pool and transactions, gRPC shell, telemetry, ticker.
+//!
+//! It knows none of the services and none of their rules; what it does know of Countersign is the contract's
+//! `ErrorReason`.
+
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod grpc;
+pub mod keys;
+pub mod problem;
+pub mod propagation;
+pub mod telemetry;
+pub mod ticker;
+pub mod wire;

@@ -1,0 +1,121 @@
+//! A refused call as the contract words it: a gRPC status with standard details.
+//!
+//! Never puts anything into a status that the caller did not send or may not see.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use countersign::v1::ErrorReason;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+/// The domain of all reasons.
+pub const ERROR_DOMAIN: &str = "countersign";
+
+tokio::task_local! {
+    /// The id under which the call at hand is found in the logs.
+    pub static REQUEST_ID: String;
+}
+
+/// Why a call is refused.
+#[derive(Debug)]
+pub struct Problem {
+    reason: ErrorReason,
+    message: String,
+    metadata: HashMap<String, String>,
+    fields: Vec<(String, String)>,
+    retry_after: Option<Duration>,
+}
+
+impl Problem {
+    /// Says why.
+    #[must_use]
+    pub fn new(reason: ErrorReason, message: impl Into<String>) -> Self {
+        Self { reason, message: message.into(), metadata: HashMap::new(), fields: Vec::new(), retry_after: None }
+    }
+
+    /// A defect of ours: logged where it is made into this, never told outside.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(ErrorReason::Internal, "The service failed. The request id finds the cause in its logs.")
+    }
+
+    /// Nothing wrong with the call, but not now.
+    #[must_use]
+    pub fn unavailable() -> Self {
+        Self::new(ErrorReason::Unavailable, "The service cannot answer now. Try again.")
+            .retry_after(Duration::from_millis(500))
+    }
+
+    /// No such object is visible to the caller.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(ErrorReason::NotFound, "No such object is visible to this credential.")
+    }
+
+    /// Adds a fact for programs.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl Into<String>) -> Self {
+        self.metadata.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Names a field of the request and what is wrong with it.
+    #[must_use]
+    pub fn field(mut self, path: impl Into<String>, description: impl Into<String>) -> Self {
+        self.fields.push((path.into(), description.into()));
+        self
+    }
+
+    /// Says when another try makes sense.
+    #[must_use]
+    pub fn retry_after(mut self, delay: Duration) -> Self {
+        self.retry_after = Some(delay);
+        self
+    }
+}
+
+/// The gRPC code and the HTTP status of a reason, as `error_reason.proto` documents them.
+#[must_use]
+pub fn codes(reason: ErrorReason) -> (Code, u16) {
+    match reason {
+        ErrorReason::InvalidField | ErrorReason::OutOfScopeV1 | ErrorReason::UnreadableDocument => {
+            (Code::InvalidArgument, 400)
+        }
+        ErrorReason::AuthenticationRequired => (Code::Unauthenticated, 401),
+        ErrorReason::PermissionDenied => (Code::PermissionDenied, 403),
+        ErrorReason::NotFound => (Code::NotFound, 404),
+        ErrorReason::InvalidStateTransition
+        | ErrorReason::NotYourTurn
+        | ErrorReason::AlreadyActed
+        | ErrorReason::EnvelopeIncomplete
+        | ErrorReason::VersionNotAvailable
+        | ErrorReason::SigningClosed
+        | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
+        ErrorReason::DocumentChanged => (Code::Aborted, 409),
+        ErrorReason::ResumeTokenTooOld => (Code::OutOfRange, 400),
+        ErrorReason::Unavailable => (Code::Unavailable, 503),
+        ErrorReason::Internal | ErrorReason::Unspecified => (Code::Internal, 500),
+    }
+}
+
+impl From<Problem> for Status {
+    fn from(problem: Problem) -> Self {
+        let (code, http_status) = codes(problem.reason);
+        let mut metadata = problem.metadata;
+        metadata.insert("http_status".to_owned(), http_status.to_string());
+        let reason = problem.reason.as_str_name().trim_start_matches("ERROR_REASON_");
+        let mut details = ErrorDetails::new();
+        details.set_error_info(reason, ERROR_DOMAIN, metadata);
+        if let Ok(id) = REQUEST_ID.try_with(Clone::clone) {
+            details.set_request_info(id, "");
+        }
+        for (path, description) in problem.fields {
+            details.add_bad_request_violation(path, description);
+        }
+        if let Some(delay) = problem.retry_after {
+            details.set_retry_info(Some(delay));
+        }
+        Status::with_error_details(code, problem.message, details)
+    }
+}

@@ -1,0 +1,3 @@
+DROP TABLE artifact_job, feed, feed_incarnation, feed_head, outbox, event, field, artifact, document, recipient, envelope,
+    upload, api_key, account;
+DROP FUNCTION refuse_change_of_history, refuse_change_of_terminal_facts;

@@ -1,0 +1,15 @@
+//! The envelope service: EnvelopeService, SignerService and AccountService over Postgres.
+//!
+//! `rpc` speaks the wire, `store` speaks SQL, both speak `domain`; `execute` is the one way from a command to a change.
+
+pub mod artifact;
+pub mod blobs;
+pub mod config;
+pub mod credential;
+pub mod domain;
+pub mod execute;
+pub mod expire;
+pub mod rpc;
+pub mod serve;
+pub mod store;
+pub mod tail;

@@ -1,0 +1,111 @@
+//! Page tokens and resume tokens: opaque to callers, bound to the account and mode by a MAC.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_chassis::keys::{Key, same};
+use uuid::Uuid;
+
+use crate::store::{PARTS, Positions, Scope};
+
+/// Length of the MAC in a token: 128 bits.
+const MAC_BYTES: usize = 16;
+/// Longest token that is looked at.
+const TOKEN_CHARS_MAX: usize = 512;
+/// The form of resume tokens.
+const FORM: u8 = 1;
+
+/// A token for `content`, valid for that purpose and scope only. `None` stands for all accounts.
+pub(super) fn seal(key: &Key, purpose: &str, scope: Option<Scope>, content: &[u8]) -> String {
+    let mut bytes = content.to_vec();
+    bytes.extend(mac(key, purpose, scope, content));
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The content of a token, or `None` if we did not make it for that purpose and scope.
+pub(super) fn open(key: &Key, purpose: &str, scope: Option<Scope>, token: &str) -> Option<Vec<u8>> {
+    if token.len() > TOKEN_CHARS_MAX {
+        return None;
+    }
+    let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let content = bytes.len().checked_sub(MAC_BYTES)?;
+    let given = bytes.split_off(content);
+    same(&given, &mac(key, purpose, scope, &bytes)).then_some(bytes)
+}
+
+fn mac(key: &Key, purpose: &str, scope: Option<Scope>, content: &[u8]) -> [u8; MAC_BYTES] {
+    let account = scope.map(|scope| scope.account.uuid().into_bytes()).unwrap_or_default();
+    let mode = [match scope.and_then(|scope| scope.livemode) {
+        None => 0,
+        Some(false) => 1,
+        Some(true) => 2,
+    }];
+    let mac = key.mac(&[purpose.as_bytes(), &account, &mode, content]);
+    let mut short = [0; MAC_BYTES];
+    short.copy_from_slice(&mac[..MAC_BYTES]);
+    short
+}
+
+/// The content of a resume token.
+pub(super) fn write_positions(incarnation: Uuid, positions: &Positions) -> Vec<u8> {
+    let mut bytes = vec![FORM];
+    bytes.extend(incarnation.into_bytes());
+    for position in positions {
+        prost::encoding::encode_varint(position.unsigned_abs(), &mut bytes);
+    }
+    bytes
+}
+
+/// Reads the content of a resume token.
+pub(super) fn read_positions(content: &[u8]) -> Option<(Uuid, Positions)> {
+    let (form, rest) = content.split_first()?;
+    let (incarnation, mut rest) = rest.split_first_chunk::<16>()?;
+    if *form != FORM {
+        return None;
+    }
+    let mut positions = [0; PARTS as usize];
+    for position in &mut positions {
+        *position = i64::try_from(prost::encoding::decode_varint(&mut rest).ok()?).ok()?;
+    }
+    rest.is_empty().then(|| (Uuid::from_bytes(*incarnation), positions))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::domain::id::AccountId;
+
+    #[test]
+    fn a_token_is_bound_to_purpose_account_and_mode() {
+        let key = Key::master(&"07".repeat(32).into()).unwrap();
+        let scope = Scope { account: AccountId::new(), livemode: Some(true) };
+        let content = write_positions(Uuid::max(), &[i64::MAX; PARTS as usize]);
+        let token = seal(&key, "watch", Some(scope), &content);
+        assert!(token.len() <= TOKEN_CHARS_MAX, "{}", token.len());
+        assert_eq!(open(&key, "watch", Some(scope), &token), Some(content));
+        let other = Scope { account: AccountId::new(), ..scope };
+        for (purpose, scope) in [
+            ("page", Some(scope)),
+            ("watch", None),
+            ("watch", Some(other)),
+            ("watch", Some(Scope { livemode: Some(false), ..scope })),
+            ("watch", Some(Scope { livemode: None, ..scope })),
+        ] {
+            assert_eq!(open(&key, purpose, scope, &token), None);
+        }
+        for text in ["", "a", "!!!!", &token[1..], &"A".repeat(600)] {
+            assert_eq!(open(&key, "watch", Some(scope), text), None);
+        }
+    }
+
+    #[test]
+    fn positions_survive_the_token() {
+        let mut positions: Positions = [0; PARTS as usize];
+        positions[3] = 7;
+        positions[15] = i64::MAX;
+        let content = write_positions(Uuid::max(), &positions);
+        assert_eq!(read_positions(&content), Some((Uuid::max(), positions)));
+        assert_eq!(read_positions(&content[..content.len() - 1]), None);
+        assert_eq!(read_positions(&[]), None);
+    }
+}

@@ -1,0 +1,68 @@
+//! The wire: parse, execute, render. Knows protobuf and gRPC; knows no SQL.
+
+mod account;
+mod auth;
+mod create;
+mod cursor;
+mod download;
+mod envelope;
+mod parse;
+mod render;
+mod signer;
+mod status;
+mod upload;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::v1::account_service_server::AccountServiceServer;
+use countersign::v1::envelope_service_server::EnvelopeServiceServer;
+use countersign::v1::signer_service_server::SignerServiceServer;
+use tokio_util::sync::CancellationToken;
+use tonic::service::Routes;
+
+pub use self::auth::Authenticator;
+use self::auth::Authenticated;
+use crate::blobs::Blobs;
+use crate::credential::Keyring;
+use crate::store::Store;
+use crate::tail::Tail;
+
+/// The services of this process, for health by name.
+pub const SERVICES: [&str; 3] =
+    ["countersign.v1.EnvelopeService", "countersign.v1.SignerService", "countersign.v1.AccountService"];
+/// Requests may carry one document of the largest size inline, and the rest of the envelope besides.
+const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What the handlers work with.
+pub struct Context {
+    /// The database.
+    pub store: Store,
+    /// The documents.
+    pub blobs: Blobs,
+    /// Tokens.
+    pub keyring: Arc<Keyring>,
+    /// The end of the feed.
+    pub tail: Tail,
+    /// Address of the signing page.
+    pub signing_url: String,
+    /// Pause between heartbeats.
+    pub heartbeat: Duration,
+    /// Ends the streams.
+    pub stop: CancellationToken,
+}
+
+/// A handler of one of the services.
+#[derive(Clone)]
+struct Handler(Arc<Context>);
+
+/// All services, each behind authentication.
+#[must_use]
+pub fn routes(context: Context, authenticator: Arc<Authenticator>) -> Routes {
+    let handler = Handler(Arc::new(context));
+    let envelopes = EnvelopeServiceServer::new(handler.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
+    Routes::new(Authenticated::new(envelopes, Arc::clone(&authenticator)))
+        .add_service(Authenticated::new(SignerServiceServer::new(handler.clone()), Arc::clone(&authenticator)))
+        .add_service(Authenticated::new(AccountServiceServer::new(handler), authenticator))
+}

@@ -1,0 +1,123 @@
+//! Reading requests. What is wrong is collected, so that the caller hears of everything at once.
+
+use countersign::v1::{ErrorReason, FieldValue, field_value};
+use countersign_chassis::keys::random;
+use countersign_chassis::problem::Problem;
+use tonic::Status;
+use type_safe_id::{StaticType, TypeSafeId};
+use unicode_normalization::UnicodeNormalization as _;
+
+use crate::domain::envelope::Digest;
+use crate::domain::field::Value;
+use crate::domain::id::EnvelopeId;
+use crate::domain::limits::NOTE_CHARS_MAX;
+use crate::domain::personal::{Committed, Personal};
+
+/// What is wrong with a request so far.
+#[derive(Default)]
+pub(super) struct Faults(Vec<(String, String)>);
+
+impl Faults {
+    /// Names a field and what is wrong with it.
+    pub fn add(&mut self, path: impl Into<String>, why: impl Into<String>) {
+        self.0.push((path.into(), why.into()));
+    }
+
+    /// Refuses the request if anything was wrong.
+    pub fn finish(self) -> Result<(), Status> {
+        let Some((path, why)) = self.0.first() else { return Ok(()) };
+        let problem = Problem::new(ErrorReason::InvalidField, format!("{path}: {why}"));
+        Err(self.0.into_iter().fold(problem, |problem, (path, why)| problem.field(path, why)).into())
+    }
+
+    /// A line of text of bounded length, without control characters, trimmed.
+    pub fn line(&mut self, path: impl Into<String>, text: &str, required: bool, chars_max: usize) -> String {
+        let text: String = text.nfc().collect();
+        let text = text.trim();
+        if text.chars().any(char::is_control) {
+            self.add(path, "must not hold control characters");
+        } else if required && text.is_empty() {
+            self.add(path, "must not be empty");
+        } else if text.chars().count() > chars_max {
+            self.add(path, format!("must not be longer than {chars_max} characters"));
+        }
+        text.to_owned()
+    }
+
+    /// Text of several lines: normalised, control characters but line ends and tabs removed.
+    pub fn note(&mut self, path: &str, text: &str) -> String {
+        let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
+        let text: String = text.nfc().filter(kept).collect();
+        let text = text.trim();
+        if text.chars().count() > NOTE_CHARS_MAX {
+            self.add(path, format!("must not be longer than {NOTE_CHARS_MAX} characters"));
+        }
+        text.to_owned()
+    }
+
+    /// A personal note under a fresh salt; none if it is empty.
+    pub fn committed(&mut self, path: &str, text: &str) -> Option<Committed> {
+        let text = self.note(path, text);
+        (!text.is_empty()).then(|| Committed { text: Personal::new(text), salt: random() })
+    }
+
+    /// A SHA-256 in hexadecimal digits.
+    pub fn digest(&mut self, path: impl Into<String>, text: &str) -> Digest {
+        let mut digest = Digest::default();
+        if hex::decode_to_slice(text, &mut digest).is_err() {
+            self.add(path, "must be 64 hexadecimal digits (SHA-256)");
+        }
+        digest
+    }
+
+    /// An id whose form is part of the request; whether it exists is another question.
+    pub fn id<T: StaticType>(&mut self, path: impl Into<String>, text: &str) -> TypeSafeId<T> {
+        text.parse().unwrap_or_else(|_| {
+            self.add(path, format!("must be an id of the form {}_…", T::TYPE));
+            TypeSafeId::default_nil()
+        })
+    }
+}
+
+/// An id that stands for nothing, where a request is going to be refused anyway.
+trait DefaultNil {
+    fn default_nil() -> Self;
+}
+
+impl<T: StaticType> DefaultNil for TypeSafeId<T> {
+    fn default_nil() -> Self {
+        Self::from_uuid(uuid::Uuid::nil())
+    }
+}
+
+/// The envelope that a request is about.
+pub(super) fn envelope_id(text: &str) -> Result<EnvelopeId, Status> {
+    let mut faults = Faults::default();
+    let id = faults.id("envelope_id", text);
+    faults.finish()?;
+    Ok(id)
+}
+
+/// A value for a field.
+pub(super) fn value(faults: &mut Faults, path: &str, value: Option<FieldValue>) -> Value {
+    match value.and_then(|value| value.value) {
+        Some(field_value::Value::Text(text)) => Value::Text(Personal::new(text.nfc().collect::<String>())),
+        Some(field_value::Value::Checked(checked)) => Value::Checked(checked),
+        None => {
+            faults.add(path, "must hold `text` or `checked`");
+            Value::Checked(false)
+        }
+    }
+}
+
+/// How many to list: 0 means the default, more than the most means the most.
+pub(super) fn page_size(faults: &mut Faults, asked: i32, default: i64, most: i64) -> i64 {
+    match asked {
+        0 => default,
+        asked if asked < 0 => {
+            faults.add("page_size", "must not be negative");
+            default
+        }
+        asked => i64::from(asked).min(most),
+    }
+}

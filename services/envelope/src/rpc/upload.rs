@@ -1,0 +1,88 @@
+//! Documents on their way in: read, checked and only then kept.
+
+use bytes::{Bytes, BytesMut};
+use countersign::v1::upload_document_request::Part;
+use countersign::v1::{ErrorReason, UploadDocumentRequest};
+use countersign_chassis::problem::Problem;
+use countersign_paper::{Limits, Unreadable};
+use tonic::{Status, Streaming};
+
+use super::parse::Faults;
+use crate::domain::envelope::Digest;
+use crate::domain::limits::{DOCUMENT_BYTES_MAX, FILE_NAME_CHARS_MAX, PAGES_MAX};
+
+/// An uploaded file, complete and of the announced hash.
+pub(super) struct Received {
+    pub name: String,
+    pub bytes: Bytes,
+}
+
+/// Reads an upload to its end. Never holds more than the largest document.
+pub(super) async fn receive(mut stream: Streaming<UploadDocumentRequest>) -> Result<Received, Status> {
+    let mut faults = Faults::default();
+    let Some(Part::Info(info)) = stream.message().await?.and_then(|message| message.part) else {
+        faults.add("info", "must come first");
+        return Err(faults.finish().err().unwrap_or_else(|| Problem::internal().into()));
+    };
+    let name = faults.line("info.name", &info.name, true, FILE_NAME_CHARS_MAX);
+    let announced: Option<Digest> =
+        (!info.sha256.is_empty()).then(|| faults.digest("info.sha256", &info.sha256.to_lowercase()));
+    faults.finish()?;
+    let mut bytes = BytesMut::new();
+    while let Some(message) = stream.message().await? {
+        let Some(Part::Chunk(chunk)) = message.part else {
+            let mut faults = Faults::default();
+            faults.add("chunk", "must be in every message but the first");
+            faults.finish()?;
+            continue;
+        };
+        if bytes.len() + chunk.len() > DOCUMENT_BYTES_MAX {
+            let actual_bytes = bytes.len() + chunk.len();
+            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes: DOCUMENT_BYTES_MAX }));
+        }
+        bytes.extend_from_slice(&chunk);
+    }
+    let bytes = bytes.freeze();
+    if announced.is_some_and(|announced| announced != countersign_chassis::keys::sha256(&bytes)) {
+        let mut faults = Faults::default();
+        faults.add("info.sha256", "is not the SHA-256 of the bytes that came");
+        faults.finish()?;
+    }
+    Ok(Received { name, bytes })
+}
+
+/// Looks into a PDF and says how many pages it has, or what is wrong with it.
+pub(super) async fn page_count(path: &str, bytes: Bytes) -> Result<u32, Status> {
+    let limits = Limits { bytes_max: DOCUMENT_BYTES_MAX, pages_max: PAGES_MAX, ..Limits::default() };
+    // Parsing takes the processor: not on a thread that serves calls.
+    let inspected = tokio::task::spawn_blocking(move || countersign_paper::inspect(&bytes, &limits)).await;
+    match inspected {
+        Ok(Ok(inspection)) => Ok(u32::try_from(inspection.pages.len()).unwrap_or(u32::MAX)),
+        Ok(Err(why)) => Err(unreadable(path, &why)),
+        Err(_) => Err(unreadable(path, &Unreadable::Broken { detail: "it cannot be read".to_owned() })),
+    }
+}
+
+fn unreadable(path: &str, why: &Unreadable) -> Status {
+    let over = |limit: &str, actual: usize, allowed: usize| {
+        over_limit(path, limit, actual, allowed, &format!("{path}: {why}"))
+    };
+    match why {
+        Unreadable::TooLarge { actual_bytes, max_bytes } => over("document_bytes_max", *actual_bytes, *max_bytes),
+        Unreadable::TooManyPages { actual, max } => over("pages_max", *actual, *max),
+        Unreadable::TooManyObjects { actual, max } => over("objects_max", *actual, *max),
+        _ => Problem::new(ErrorReason::UnreadableDocument, format!("{path}: {why}"))
+            .field(path, why.to_string())
+            .into(),
+    }
+}
+
+/// More than the service takes.
+pub(super) fn over_limit(path: &str, limit: &str, actual: usize, allowed: usize, message: &str) -> Status {
+    Problem::new(ErrorReason::OutOfScopeV1, message)
+        .with("limit", limit)
+        .with("actual", actual.to_string())
+        .with("allowed", allowed.to_string())
+        .field(path, format!("{actual} is more than the {allowed} allowed"))
+        .into()
+}

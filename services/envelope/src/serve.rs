@@ -1,0 +1,151 @@
+//! Puts the service together and runs it: the gRPC server and the loops beside it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use countersign_chassis::clock::Clock;
+use countersign_chassis::config::{DatabaseConfig, KeyConfig};
+use countersign_chassis::keys::Key;
+use countersign_chassis::ticker::Progress;
+use countersign_chassis::{database, grpc, ticker};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::blobs::Blobs;
+use crate::config::Config;
+use crate::credential::Keyring;
+use crate::domain::id::{AccountId, KeyId};
+use crate::execute::new_id;
+use crate::rpc::{Authenticator, Context, SERVICES, routes};
+use crate::store::{KeyRow, MIGRATIONS, Store};
+use crate::{artifact, expire, tail};
+
+/// Shortest service token.
+const SERVICE_TOKEN_CHARS_MIN: usize = 32;
+
+/// Brings the database up to date.
+pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
+    database::migrate(config, MIGRATIONS).await
+}
+
+/// A new account.
+pub struct NewAccount {
+    /// Its id.
+    pub id: AccountId,
+    /// Its first API key, shown this once.
+    pub api_key: String,
+}
+
+/// Makes an account with one API key.
+pub async fn create_account(
+    database: &DatabaseConfig,
+    keys: &KeyConfig,
+    name: &str,
+    livemode: bool,
+) -> anyhow::Result<NewAccount> {
+    let keyring = Keyring::new(&Key::master(&keys.master_key)?);
+    let store = Store::new(database::pool(database).await?, Clock::database());
+    store.heads().await.context("the database is not ready: run `migrate`")?;
+    let now = store.clock().now();
+    let id = AccountId::from_uuid(new_id(now));
+    let key = keyring.new_api_key(id, livemode);
+    store.create_account(id, name, now).await?;
+    store.create_key(id, KeyRow { id: KeyId::from_uuid(new_id(now)), livemode }, &key.hash, now).await?;
+    Ok(NewAccount { id, api_key: key.text })
+}
+
+/// Serves on `listener` until `stop`, by `clock`.
+pub async fn serve(
+    config: Config,
+    clock: Clock,
+    listener: TcpListener,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let length = config.service_token.expose_secret().len();
+    anyhow::ensure!(length >= SERVICE_TOKEN_CHARS_MIN, "service token: at least {SERVICE_TOKEN_CHARS_MIN} characters");
+    if config.migrate {
+        migrate(&config.database).await?;
+    }
+    let keyring = Arc::new(Keyring::new(&Key::master(&config.keys.master_key)?));
+    let store = Store::new(database::pool(&config.database).await?, clock);
+    let blobs = Blobs::local(&config.documents)?;
+    let (heads, tail) = watch::channel(None);
+    let authenticator = Authenticator::new(store.clone(), Arc::clone(&keyring), &config.service_token);
+    let context = Context {
+        store: store.clone(),
+        blobs: blobs.clone(),
+        keyring,
+        tail,
+        signing_url: config.signing_url.clone(),
+        heartbeat: Duration::from_secs(config.heartbeat_seconds),
+        stop: stop.clone(),
+    };
+    let loops = loops(&config, store, blobs, heads, stop.clone());
+    let server =
+        grpc::serve(listener, routes(context, Arc::new(authenticator)), &SERVICES, &config.listen, stop.clone());
+    let ended = tokio::select! {
+        ended = server => ended,
+        ended = loops => ended,
+    };
+    stop.cancel();
+    ended
+}
+
+/// All loops, each in a task of its own. Ends only if one of them breaks.
+async fn loops(
+    config: &Config,
+    store: Store,
+    blobs: Blobs,
+    heads: watch::Sender<Option<crate::store::Heads>>,
+    stop: CancellationToken,
+) -> anyhow::Result<()> {
+    let poll = Duration::from_millis(config.feed_poll_ms);
+    let sweep = Duration::from_millis(config.sweep_ms);
+    let (committed, sequenced, never) = (store.committed(), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    // Streams are served until the end of the drain, so what feeds them goes on until the process ends.
+    let streaming = CancellationToken::new();
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn({
+        let (store, sequenced) = (store.clone(), Arc::clone(&sequenced));
+        ticker::run("sequencer", poll, committed, streaming.clone(), move || {
+            let (store, sequenced) = (store.clone(), Arc::clone(&sequenced));
+            async move {
+                let moved = store.sequence().await?;
+                if moved > 0 {
+                    sequenced.notify_one();
+                }
+                Ok(if moved > 0 { Progress::Busy } else { Progress::Idle })
+            }
+        })
+    });
+    tasks.spawn({
+        let store = store.clone();
+        let heads = Arc::new(heads);
+        ticker::run("tail", poll, sequenced, streaming.clone(), move || {
+            let (store, heads) = (store.clone(), Arc::clone(&heads));
+            async move { tail::tick(&store, &heads).await }
+        })
+    });
+    tasks.spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        ticker::run("expire", sweep, Arc::clone(&never), stop, move || {
+            let store = store.clone();
+            async move { expire::tick(&store).await }
+        })
+    });
+    tasks.spawn({
+        let hint = store.artifacts_due();
+        ticker::run("artifact", sweep, hint, stop, move || {
+            let (store, blobs) = (store.clone(), blobs.clone());
+            async move { artifact::tick(&store, &blobs).await }
+        })
+    });
+    while let Some(ended) = tasks.join_next().await {
+        ended.context("a loop broke")?;
+    }
+    // All loops have ended in good order; the server says when it is over.
+    std::future::pending().await
+}

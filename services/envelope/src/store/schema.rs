@@ -1,0 +1,168 @@
+//! The tables as diesel sees them; `migrations/` is the truth.
+#![allow(missing_docs)]
+
+diesel::table! {
+    account (id) { id -> Uuid, name -> Text, created_at -> Timestamptz, }
+}
+
+diesel::table! {
+    api_key (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        livemode -> Bool,
+        hash -> Bytea,
+        created_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
+    upload (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        livemode -> Bool,
+        name -> Text,
+        sha256 -> Bytea,
+        size_bytes -> Int8,
+        page_count -> Int4,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    envelope (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        livemode -> Bool,
+        revision -> Int8,
+        sequence -> Int8,
+        chain -> Bytea,
+        last_event_at -> Timestamptz,
+        subject -> Text,
+        message -> Text,
+        routing -> Int2,
+        created_at -> Timestamptz,
+        dispatched_at -> Nullable<Timestamptz>,
+        sent_at -> Nullable<Timestamptz>,
+        first_signed_at -> Nullable<Timestamptz>,
+        all_acted_at -> Nullable<Timestamptz>,
+        completed_at -> Nullable<Timestamptz>,
+        declined_at -> Nullable<Timestamptz>,
+        voided_at -> Nullable<Timestamptz>,
+        expired_at -> Nullable<Timestamptz>,
+        expires_at -> Timestamptz,
+        void_reason -> Nullable<Text>,
+        void_reason_salt -> Nullable<Bytea>,
+        requires_replacement -> Bool,
+        status -> Int2,
+    }
+}
+
+diesel::table! {
+    recipient (account_id, envelope_id, id) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        id -> Uuid,
+        position -> Int2,
+        name -> Text,
+        email -> Text,
+        role -> Int2,
+        label -> Text,
+        group_number -> Int2,
+        status -> Int2,
+        released_at -> Nullable<Timestamptz>,
+        signed_at -> Nullable<Timestamptz>,
+        signature_salt -> Nullable<Bytea>,
+        effective -> Nullable<Bool>,
+        declined_at -> Nullable<Timestamptz>,
+        decline_channel -> Nullable<Int2>,
+        decline_reason -> Nullable<Text>,
+        decline_reason_salt -> Nullable<Bytea>,
+        decline_note -> Nullable<Text>,
+        decline_note_salt -> Nullable<Bytea>,
+        ended_at -> Nullable<Timestamptz>,
+        token_generation -> Int2,
+        token_salt -> Bytea,
+        token_hash -> Bytea,
+    }
+}
+
+diesel::table! {
+    document (account_id, envelope_id, id) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        id -> Uuid,
+        position -> Int2,
+        name -> Text,
+        sha256 -> Bytea,
+        size_bytes -> Int8,
+        page_count -> Int4,
+    }
+}
+
+diesel::table! {
+    artifact (account_id, envelope_id, document_id, version) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        document_id -> Uuid,
+        version -> Int2,
+        sha256 -> Bytea,
+        size_bytes -> Int8,
+        created_at -> Timestamptz,
+    }
+}
+
+diesel::table! {
+    field (account_id, envelope_id, id) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        id -> Uuid,
+        position -> Int2,
+        kind -> Int2,
+        recipient_id -> Uuid,
+        document_id -> Uuid,
+        page -> Int4,
+        x_percent -> Float8,
+        y_percent -> Float8,
+        width_percent -> Float8,
+        height_percent -> Float8,
+        required -> Bool,
+        name -> Text,
+        text_value -> Nullable<Text>,
+        checked_value -> Nullable<Bool>,
+    }
+}
+
+diesel::table! {
+    event (account_id, envelope_id, sequence) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        sequence -> Int8,
+        id -> Uuid,
+        kind -> Int2,
+        recipient_id -> Nullable<Uuid>,
+        occurred_at -> Timestamptz,
+        record -> Bytea,
+        prev_hash -> Bytea,
+        hash -> Bytea,
+        traceparent -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    feed_head (part) { part -> Int2, last_position -> Int8, floor_position -> Int8, }
+}
+
+diesel::table! {
+    feed_incarnation (only_row) { only_row -> Bool, id -> Uuid, }
+}
+
+diesel::table! {
+    artifact_job (account_id, envelope_id, version) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        version -> Int2,
+        due_at -> Timestamptz,
+        attempts -> Int4,
+    }
+}

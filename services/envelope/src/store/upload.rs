@@ -1,0 +1,67 @@
+//! Uploads: documents that wait to be put into envelopes.
+
+use chrono::{DateTime, Utc};
+use countersign_chassis::database::{DatabaseError, acquire};
+use diesel::prelude::*;
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::schema::upload;
+use super::{Scope, Store, corrupt, int8};
+use crate::domain::envelope::Digest;
+use crate::domain::id::UploadId;
+
+/// A kept upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the contract's UploadDocumentResponse")]
+pub struct Upload {
+    pub id: UploadId,
+    pub name: String,
+    pub sha256: Digest,
+    pub size_bytes: u64,
+    pub page_count: u32,
+}
+
+impl Store {
+    /// Keeps an upload.
+    pub async fn keep_upload(&self, scope: Scope, new: &Upload, at: DateTime<Utc>) -> Result<(), DatabaseError> {
+        let mut conn = acquire(&self.pool).await?;
+        diesel::insert_into(upload::table)
+            .values((
+                upload::account_id.eq(scope.account.uuid()),
+                upload::id.eq(new.id.uuid()),
+                upload::livemode.eq(scope.livemode.unwrap_or(true)),
+                upload::name.eq(&new.name),
+                upload::sha256.eq(new.sha256.as_slice()),
+                upload::size_bytes.eq(int8(new.size_bytes)),
+                upload::page_count.eq(new.page_count.cast_signed()),
+                upload::created_at.eq(at),
+            ))
+            .execute(&mut *conn)
+            .await?;
+        Ok(())
+    }
+
+    /// An upload of the account and mode.
+    pub async fn upload(&self, scope: Scope, id: UploadId) -> Result<Option<Upload>, DatabaseError> {
+        let mut conn = acquire(&self.pool).await?;
+        let row: Option<(Uuid, String, Vec<u8>, i64, i32)> = upload::table
+            .filter(upload::account_id.eq(scope.account.uuid()))
+            .filter(upload::id.eq(id.uuid()))
+            .filter(upload::livemode.eq(scope.livemode.unwrap_or(true)))
+            .select((upload::id, upload::name, upload::sha256, upload::size_bytes, upload::page_count))
+            .first(&mut *conn)
+            .await
+            .optional()?;
+        row.map(|(id, name, sha256, size_bytes, page_count)| {
+            Ok(Upload {
+                id: UploadId::from_uuid(id),
+                name,
+                sha256: sha256.try_into().map_err(|_| corrupt("digest"))?,
+                size_bytes: size_bytes.unsigned_abs(),
+                page_count: page_count.unsigned_abs(),
+            })
+        })
+        .transpose()
+    }
+}

@@ -1,0 +1,144 @@
+//! How values look in their boxes: ink, sizes, the signature's line and caption.
+//!
+//! It must never know pages or documents: a box on a surface is all it sees.
+
+use krilla::color::rgb;
+use krilla::geom::{Path, PathBuilder};
+use krilla::num::NormalizedF32;
+use krilla::paint::{Fill, LineCap, LineJoin, Stroke};
+use krilla::surface::Surface;
+
+use crate::faces::{FaceName, Faces};
+use crate::line::Line;
+
+/// The colour of a pen: a deep blue that is seen at once on a black and white paper.
+const INK: (u8, u8, u8) = (23, 43, 119);
+const CAPTION_INK: (u8, u8, u8) = (92, 99, 120);
+const NOTE_INK: (u8, u8, u8) = (190, 38, 38);
+
+const TEXT_SIZE_PT_MAX: f32 = 11.0;
+const TEXT_SIZE_PT_MIN: f32 = 5.0;
+const SIGNATURE_SIZE_PT_MAX: f32 = 34.0;
+const SIGNATURE_SIZE_PT_MIN: f32 = 7.0;
+const CAPTION_SIZE_PT_MAX: f32 = 6.0;
+const CAPTION_SIZE_PT_MIN: f32 = 3.5;
+const NOTE_SIZE_PT: f32 = 7.0;
+const NOTE_MARGIN_PT: f32 = 16.0;
+
+/// A box on a surface: origin top left, in points.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Field {
+    pub(crate) x: f32,
+    pub(crate) y: f32,
+    pub(crate) width: f32,
+    pub(crate) height: f32,
+}
+
+pub(crate) fn fill((red, green, blue): (u8, u8, u8)) -> Option<Fill> {
+    Some(Fill { paint: rgb::Color::new(red, green, blue).into(), ..Fill::default() })
+}
+
+fn stroke((red, green, blue): (u8, u8, u8), width: f32) -> Option<Stroke> {
+    Some(Stroke {
+        paint: rgb::Color::new(red, green, blue).into(),
+        width,
+        line_cap: LineCap::Round,
+        line_join: LineJoin::Round,
+        opacity: NormalizedF32::ONE,
+        ..Stroke::default()
+    })
+}
+
+/// A typed value: at most as tall as its box, shrunk to its width, cut with an ellipsis if it cannot shrink further.
+pub(crate) fn text(faces: &Faces, surface: &mut Surface<'_>, field: Field, text: &str) {
+    let padding = (field.height * 0.12).min(2.0);
+    let room = field.width - 2.0 * padding;
+    let line = Line::shape(faces, FaceName::Sans, text);
+    let tallest = (field.height * 0.72).min(TEXT_SIZE_PT_MAX);
+    let size = fitting_size(line.width_em, room, tallest, TEXT_SIZE_PT_MIN);
+    let line = Line::shape_cut(faces, FaceName::Sans, text, room / size);
+    let baseline = field.y + (field.height + faces.face(FaceName::Sans).capital_em * size) / 2.0;
+    begin_fill(surface, INK);
+    line.draw(faces, surface, field.x + padding, baseline, size);
+}
+
+/// A signature: the name as if written by hand beside a thin upright line, under a small caption.
+pub(crate) fn signature(faces: &Faces, surface: &mut Surface<'_>, field: Field, name: &str) {
+    let caption_size = (field.height * 0.15).clamp(CAPTION_SIZE_PT_MIN, CAPTION_SIZE_PT_MAX);
+    let gap = caption_size * 0.8;
+    let left = field.x + gap + 1.0;
+    let room = field.width - gap - 2.0;
+
+    begin_stroke(surface, INK, 0.7);
+    if let Some(path) = polyline(&[(field.x + 0.6, field.y + 0.6), (field.x + 0.6, field.y + field.height - 0.6)]) {
+        surface.draw_path(&path);
+    }
+    let caption = Line::shape_cut(faces, FaceName::Sans, &format!("Signed by {name}"), room / caption_size);
+    begin_fill(surface, CAPTION_INK);
+    caption.draw(faces, surface, left, field.y + caption_size, caption_size);
+
+    let below = Field { x: left, y: field.y + caption_size, width: room, height: field.height - caption_size };
+    written(faces, surface, below, name, 0.0);
+}
+
+/// Initials: written by hand in the middle of their box.
+pub(crate) fn initials(faces: &Faces, surface: &mut Surface<'_>, field: Field, initials: &str) {
+    written(faces, surface, field, initials, 0.5);
+}
+
+/// Handwriting in a box; `align` says how much of the room to spare goes to its left.
+fn written(faces: &Faces, surface: &mut Surface<'_>, field: Field, name: &str, align: f32) {
+    let line = Line::shape(faces, FaceName::Script, name);
+    let tallest = (field.height * 0.8).min(SIGNATURE_SIZE_PT_MAX);
+    // Half a letter to spare: the last stroke of a script reaches beyond its advance.
+    let size = fitting_size(line.width_em + 0.3, field.width, tallest, SIGNATURE_SIZE_PT_MIN);
+    let line = Line::shape_cut(faces, FaceName::Script, name, field.width / size);
+    let spare = (field.width - line.width_em * size).max(0.0);
+    let baseline = field.y + (field.height + faces.face(FaceName::Script).capital_em * size) / 2.0;
+    begin_fill(surface, INK);
+    line.draw(faces, surface, field.x + spare * align, baseline, size);
+}
+
+/// A check mark in the middle of its box.
+pub(crate) fn check(surface: &mut Surface<'_>, field: Field) {
+    let side = field.width.min(field.height);
+    let (left, top) = (field.x + (field.width - side) / 2.0, field.y + (field.height - side) / 2.0);
+    let at = |x: f32, y: f32| (left + side * x, top + side * y);
+    begin_stroke(surface, INK, (side * 0.13).clamp(0.6, 3.0));
+    if let Some(path) = polyline(&[at(0.2, 0.54), at(0.42, 0.78), at(0.82, 0.22)]) {
+        surface.draw_path(&path);
+    }
+}
+
+/// A word in the top margin of a page of this width.
+pub(crate) fn note(faces: &Faces, surface: &mut Surface<'_>, page_width: f32, note: &str) {
+    let line = Line::shape_cut(faces, FaceName::Sans, note, (page_width - NOTE_MARGIN_PT) / NOTE_SIZE_PT);
+    begin_fill(surface, NOTE_INK);
+    let x = (page_width - line.width_em * NOTE_SIZE_PT) / 2.0;
+    line.draw(faces, surface, x, NOTE_MARGIN_PT, NOTE_SIZE_PT);
+}
+
+/// The largest size up to `tallest` at which `width_em` fits `room`, but never below `smallest`, unless the box is
+/// too low for that.
+fn fitting_size(width_em: f32, room: f32, tallest: f32, smallest: f32) -> f32 {
+    let widest = if width_em > 0.0 { room / width_em } else { tallest };
+    widest.max(smallest).min(tallest)
+}
+
+pub(crate) fn begin_fill(surface: &mut Surface<'_>, ink: (u8, u8, u8)) {
+    surface.set_stroke(None);
+    surface.set_fill(fill(ink));
+}
+
+pub(crate) fn begin_stroke(surface: &mut Surface<'_>, ink: (u8, u8, u8), width: f32) {
+    surface.set_fill(None);
+    surface.set_stroke(stroke(ink, width));
+}
+
+pub(crate) fn polyline(points: &[(f32, f32)]) -> Option<Path> {
+    let mut builder = PathBuilder::new();
+    for (index, &(x, y)) in points.iter().enumerate() {
+        if index == 0 { builder.move_to(x, y) } else { builder.line_to(x, y) }
+    }
+    builder.finish()
+}

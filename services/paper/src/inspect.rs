@@ -1,0 +1,192 @@
+//! Decides whether bytes are a paper this service can work with, and how large its pages are.
+//!
+//! It must never trust the bytes: every step is limited, nothing panics, and each refusal says what is wrong.
+
+use lopdf::{Document, LoadOptions, Object};
+
+use crate::geometry::Rotation;
+use crate::limits::{HEADER_OFFSET_BYTES_MAX, Limits, PAGE_SIDE_PT_MAX, PAGE_SIDE_PT_MIN};
+use crate::pages::{self, Page};
+
+/// Why bytes are no paper this service can work with.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Unreadable {
+    /// There are no bytes.
+    #[error("the file is empty")]
+    Empty,
+    /// The file does not start like a PDF.
+    #[error("the file is not a PDF: no %PDF- header at its start")]
+    NotPdf,
+    /// The file is larger than allowed.
+    #[error("the file has {actual_bytes} bytes, at most {max_bytes} are allowed")]
+    TooLarge {
+        /// Size of the file.
+        actual_bytes: usize,
+        /// Size allowed.
+        max_bytes: usize,
+    },
+    /// The document has more pages than allowed; counting stops at the first page too many.
+    #[error("the document has {actual} pages or more, at most {max} are allowed")]
+    TooManyPages {
+        /// Pages counted so far.
+        actual: usize,
+        /// Pages allowed.
+        max: usize,
+    },
+    /// The document has more objects than allowed.
+    #[error("the document has {actual} objects, at most {max} are allowed")]
+    TooManyObjects {
+        /// Objects in the document.
+        actual: usize,
+        /// Objects allowed.
+        max: usize,
+    },
+    /// A page is too small or too large to be shown.
+    #[error("page {page} is {width_pt:.0} x {height_pt:.0} points, each side must have 3 to 14400")]
+    PageSize {
+        /// The page, counted from 1.
+        page: usize,
+        /// Width as displayed.
+        width_pt: f64,
+        /// Height as displayed.
+        height_pt: f64,
+    },
+    /// The document is encrypted, with or without a password to open it.
+    #[error("the document is encrypted; save it without a password and without restrictions, then upload it again")]
+    Encrypted,
+    /// The document is a form of the XFA kind, whose pages exist only inside one vendor's reader.
+    #[error("the document is a dynamic XFA form, which cannot be displayed; print it to PDF, then upload it again")]
+    DynamicForm,
+    /// The document is a portfolio: an envelope of other files.
+    #[error("the document is a PDF portfolio; upload the files in it one by one")]
+    Portfolio,
+    /// The document has no page.
+    #[error("the document has no pages")]
+    NoPages,
+    /// The document is damaged beyond what can be read.
+    #[error("the document is damaged: {detail}")]
+    Broken {
+        /// What was found.
+        detail: String,
+    },
+}
+
+impl Unreadable {
+    pub(crate) fn broken(detail: impl ToString) -> Self {
+        Self::Broken { detail: detail.to_string() }
+    }
+}
+
+/// The size of one page as displayed: cropped, turned, and in real points.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PageSize {
+    /// Width in points (1/72 inch).
+    pub width_pt: f64,
+    /// Height in points.
+    pub height_pt: f64,
+    /// The turn that is already applied to width and height.
+    pub rotation: Rotation,
+}
+
+/// What there is to know about a readable paper.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Inspection {
+    /// Its pages in order.
+    pub pages: Vec<PageSize>,
+    /// Whether somebody signed it digitally before; drawing on its pages will void that signature.
+    pub is_signed: bool,
+}
+
+/// A parsed paper within its limits.
+pub(crate) struct Opened {
+    pub(crate) document: Document,
+    pub(crate) pages: Vec<Page>,
+}
+
+/// Looks at an uploaded file: is it a PDF within `limits` that can be shown, stamped and sealed?
+///
+/// # Errors
+///
+/// [`Unreadable`] names the first thing that is wrong.
+///
+/// ```
+/// let sample = countersign_paper::samples::nda().unwrap();
+/// let inspection = countersign_paper::inspect(&sample.bytes, &Default::default()).unwrap();
+/// assert_eq!(inspection.pages[0].width_pt.round(), 595.0);
+/// ```
+pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Unreadable> {
+    let opened = open(bytes, limits)?;
+    let sizes = opened.pages.iter().map(|page| {
+        let (width_pt, height_pt) = page.geometry.size_pt();
+        PageSize { width_pt, height_pt, rotation: page.geometry.rotation }
+    });
+    Ok(Inspection { pages: sizes.collect(), is_signed: is_signed(&opened.document) })
+}
+
+pub(crate) fn open(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> {
+    let limits = limits.under_ceiling();
+    if bytes.is_empty() {
+        return Err(Unreadable::Empty);
+    }
+    if bytes.len() > limits.bytes_max {
+        return Err(Unreadable::TooLarge { actual_bytes: bytes.len(), max_bytes: limits.bytes_max });
+    }
+    if header_offset(bytes).is_none() {
+        return Err(Unreadable::NotPdf);
+    }
+    let document = parse(bytes, &limits)?;
+    refuse_kinds_without_pages(&document)?;
+    let pages = pages::walk(&document, limits.pages_max)?;
+    for (index, page) in pages.iter().enumerate() {
+        let (width_pt, height_pt) = page.geometry.size_pt();
+        let sane = |side: f64| (PAGE_SIDE_PT_MIN..=PAGE_SIDE_PT_MAX).contains(&side);
+        if !sane(width_pt) || !sane(height_pt) {
+            return Err(Unreadable::PageSize { page: index + 1, width_pt, height_pt });
+        }
+    }
+    Ok(Opened { document, pages })
+}
+
+/// Where the header starts, if it starts early enough.
+pub(crate) fn header_offset(bytes: &[u8]) -> Option<usize> {
+    const HEADER: &[u8] = b"%PDF-";
+    let reach = bytes.len().min(HEADER_OFFSET_BYTES_MAX + HEADER.len());
+    bytes[..reach].windows(HEADER.len()).position(|window| window == HEADER)
+}
+
+fn parse(bytes: &[u8], limits: &Limits) -> Result<Document, Unreadable> {
+    let options = LoadOptions::with_max_decompressed_size(limits.stream_bytes_max);
+    let document = Document::load_mem_with_options(bytes, options).map_err(|error| match error {
+        lopdf::Error::InvalidPassword | lopdf::Error::Decryption(_) | lopdf::Error::UnsupportedSecurityHandler(_) => {
+            Unreadable::Encrypted
+        }
+        other => Unreadable::broken(other),
+    })?;
+    // The parser opens what has an empty password without a word, and then hides that it was encrypted.
+    if document.was_encrypted() || document.trailer.has(b"Encrypt") {
+        return Err(Unreadable::Encrypted);
+    }
+    if document.objects.len() > limits.objects_max {
+        return Err(Unreadable::TooManyObjects { actual: document.objects.len(), max: limits.objects_max });
+    }
+    Ok(document)
+}
+
+fn refuse_kinds_without_pages(document: &Document) -> Result<(), Unreadable> {
+    let catalog = document.catalog().map_err(Unreadable::broken)?;
+    if catalog.has(b"Collection") {
+        return Err(Unreadable::Portfolio);
+    }
+    if matches!(catalog.get_deref(b"NeedsRendering", document), Ok(Object::Boolean(true))) {
+        return Err(Unreadable::DynamicForm);
+    }
+    Ok(())
+}
+
+fn is_signed(document: &Document) -> bool {
+    const SIGNATURES_EXIST: i64 = 1;
+    let form = document.catalog().and_then(|catalog| catalog.get_deref(b"AcroForm", document));
+    let flags = form.and_then(Object::as_dict).and_then(|form| form.get_deref(b"SigFlags", document));
+    flags.and_then(Object::as_i64).is_ok_and(|flags| flags & SIGNATURES_EXIST != 0)
+}

@@ -1,0 +1,60 @@
+//! The limits a paper must keep, each with its name.
+//!
+//! It must never hold a limit that no code enforces.
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+/// How far into the file the `%PDF-` header may start, as other readers allow.
+pub(crate) const HEADER_OFFSET_BYTES_MAX: usize = KIB;
+/// How deep the page tree may nest.
+pub(crate) const PAGE_TREE_DEPTH_MAX: usize = 64;
+/// How many references in a row are followed to reach a value.
+pub(crate) const REFERENCE_HOPS_MAX: usize = 8;
+/// How many content streams one page may have.
+pub(crate) const CONTENT_STREAMS_MAX: usize = 10_000;
+/// How much inflated page content is read to find out whether it restores the graphics state; beyond it the page is
+/// taken to do so.
+pub(crate) const BALANCED_CONTENT_BYTES_MAX: usize = 16 * MIB;
+/// The shortest side of a page as displayed.
+pub(crate) const PAGE_SIDE_PT_MIN: f64 = 3.0;
+/// The longest side of a page as displayed: 200 inches.
+pub(crate) const PAGE_SIDE_PT_MAX: f64 = 14_400.0;
+/// How many characters of one value are drawn; what follows could not fit a page anyway.
+pub(crate) const TEXT_CHARS_MAX: usize = 1_000;
+
+/// What an uploaded paper may cost. Anything beyond is refused by name, before it is worked on where possible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Size of the file.
+    pub bytes_max: usize,
+    /// Number of pages.
+    pub pages_max: usize,
+    /// Number of objects in the file.
+    pub objects_max: usize,
+    /// Inflated size of any one stream that has to be inflated to read the file.
+    pub stream_bytes_max: usize,
+}
+
+impl Limits {
+    /// The most that any configuration can allow; [`stamp()`](crate::stamp()) and [`refuse()`](crate::refuse()) work
+    /// with it, because their papers have passed [`inspect()`](crate::inspect()) before.
+    pub const CEILING: Self =
+        Self { bytes_max: 256 * MIB, pages_max: 10_000, objects_max: 2_000_000, stream_bytes_max: 256 * MIB };
+
+    /// These limits, none above [`Limits::CEILING`].
+    pub(crate) fn under_ceiling(self) -> Self {
+        Self {
+            bytes_max: self.bytes_max.min(Self::CEILING.bytes_max),
+            pages_max: self.pages_max.min(Self::CEILING.pages_max),
+            objects_max: self.objects_max.min(Self::CEILING.objects_max),
+            stream_bytes_max: self.stream_bytes_max.min(Self::CEILING.stream_bytes_max),
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { bytes_max: 25 * MIB, pages_max: 500, objects_max: 200_000, stream_bytes_max: 64 * MIB }
+    }
+}

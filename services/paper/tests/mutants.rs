@@ -1,0 +1,132 @@
+//! Thousands of damaged papers: each is read or refused, none panics, none takes long.
+
+#![allow(clippy::unwrap_used)]
+
+mod odd;
+
+use std::time::{Duration, Instant};
+
+use countersign_paper::{Limits, Mark, MarkContent, Refusal, StampOptions, inspect, refuse, samples, stamp};
+use odd::{Odd, Packing};
+
+const MUTANTS_OF_EACH: u64 = 700;
+/// Every so often an accepted mutant is also drawn on, which takes longer.
+const DRAWN_EVERY: u64 = 20;
+const ONE_MUTANT_MAX: Duration = Duration::from_secs(10);
+/// After this long the rest is left out, so that a slow machine is slow but done.
+const ALL_MAX: Duration = Duration::from_secs(60);
+
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 >> 11) as usize % limit.max(1)
+    }
+}
+
+const TOKENS: [&[u8]; 14] = [
+    b"null",
+    b"-1",
+    b"99999999999",
+    b"1 0 R",
+    b"2 0 R",
+    b"/Kids",
+    b"/Parent",
+    b"<<",
+    b">>",
+    b"[",
+    b"endobj",
+    b"stream",
+    b"/Type /Pages",
+    b"1e38",
+];
+
+fn mutate(original: &[u8], seed: u64) -> Vec<u8> {
+    let mut chance = Chance(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+    let mut bytes = original.to_vec();
+    for _ in 0..=chance.below(12) {
+        let at = chance.below(bytes.len());
+        let end = (at + 1 + chance.below(40)).min(bytes.len());
+        match chance.below(6) {
+            0 => bytes[at] = chance.below(256) as u8,
+            1 => drop(bytes.splice(at..(at + 4).min(end), TOKENS[chance.below(TOKENS.len())].iter().copied())),
+            2 => drop(bytes.drain(at..end)),
+            3 => {
+                let copy = bytes[at..end].to_vec();
+                let to = chance.below(bytes.len());
+                drop(bytes.splice(to..to, copy));
+            }
+            4 => match bytes[at..].iter().position(u8::is_ascii_digit) {
+                Some(digit) => bytes[at + digit] = b'0' + chance.below(10) as u8,
+                None => bytes[at] = b' ',
+            },
+            _ if chance.below(8) == 0 => bytes.truncate(at.max(16)),
+            _ => {}
+        }
+    }
+    bytes
+}
+
+#[test]
+fn no_mutant_panics_or_hangs() {
+    let started = Instant::now();
+    let mut originals = vec![samples::nda().unwrap().bytes];
+    for packing in [Packing::Table, Packing::XrefStream, Packing::ObjectStreams] {
+        originals.push(Odd { packing, inherited: true, rotate: 90, ..Odd::plain() }.pdf());
+    }
+    let everywhere = Mark {
+        page: 1,
+        x_pct: 10.0,
+        y_pct: 10.0,
+        width_pct: 50.0,
+        height_pct: 10.0,
+        content: MarkContent::Signature { name: "Anna Ünal".to_owned() },
+    };
+    let (mut accepted, mut refused) = (0_u64, 0_u64);
+    for seed in 0..MUTANTS_OF_EACH {
+        for original in &originals {
+            if started.elapsed() > ALL_MAX {
+                break;
+            }
+            let mutant = mutate(original, seed + 1);
+            let begun = Instant::now();
+            match inspect(&mutant, &Limits::default()) {
+                Ok(_) => accepted += 1,
+                Err(reason) => {
+                    assert!(!reason.to_string().is_empty());
+                    refused += 1;
+                }
+            }
+            if seed % DRAWN_EVERY == 0 {
+                // Whatever they answer, they must answer.
+                let _ = stamp(&mutant, std::slice::from_ref(&everywhere), &StampOptions::default());
+                let _ = refuse(&mutant, &Refusal::default());
+            }
+            assert!(begun.elapsed() < ONE_MUTANT_MAX, "seed {seed} took {:?}", begun.elapsed());
+        }
+    }
+    assert!(
+        accepted > 50 && refused > 50,
+        "accepted {accepted}, refused {refused}: the mutations are too weak or strong"
+    );
+}
+
+#[test]
+fn a_bomb_in_page_content_does_not_grow() {
+    use lopdf::{Document, Stream, dictionary};
+    let mut document = Document::load_mem(&Odd::plain().pdf()).unwrap();
+    let mut zeros = Stream::new(dictionary! {}, vec![b' '; 80 << 20]);
+    zeros.compress().unwrap();
+    let bomb = document.add_object(zeros);
+    let page = document.page_iter().next().unwrap();
+    document.get_dictionary_mut(page).unwrap().set("Contents", vec![bomb.into(); 5000]);
+    let mut file = Vec::new();
+    document.save_to(&mut file).unwrap();
+    let begun = Instant::now();
+    assert_eq!(inspect(&file, &Limits::default()).unwrap().pages.len(), 1);
+    refuse(&file, &Refusal::default()).unwrap();
+    assert!(begun.elapsed() < ONE_MUTANT_MAX);
+}
