@@ -2,6 +2,8 @@
 //!
 //! It must never change what a page shows underneath, nor objects that other pages share.
 
+use std::collections::BTreeMap;
+
 use krilla::metadata::Metadata;
 use lopdf::content::{Content, Operation};
 use lopdf::{Dictionary, Document, Object, ObjectId, Stream};
@@ -9,9 +11,9 @@ use lopdf::{Dictionary, Document, Object, ObjectId, Stream};
 use crate::balance::balance;
 use crate::delta::{self, Update};
 use crate::inspect::{Opened, Unreadable};
-use crate::limits::{BALANCED_CONTENT_BYTES_MAX, CONTENT_STREAMS_MAX, REFERENCE_HOPS_MAX};
+use crate::limits::{BALANCED_CONTENT_BYTES_MAX, REFERENCE_HOPS_MAX};
 use crate::overlay::{self, Sheet};
-use crate::pages::{Page, follow};
+use crate::pages::{self, Page, ResourcesAt, follow, node};
 
 /// Why a paper could not be drawn on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -63,38 +65,67 @@ pub(crate) fn apply(
     let Opened { document, pages } = opened;
     let mut update = Update::of(&document);
     let forms = overlay::import(&overlay::compose(sheets, Metadata::new())?, &mut update)?;
-    for (page, sheet) in pages.iter().zip(sheet_of_page) {
-        if let Some(form) = sheet.and_then(|sheet| forms.get(sheet)) {
-            lay_over(&document, page, *form, &mut update)?;
+    let overlaid: Vec<(&Page, ObjectId)> =
+        pages.iter().zip(sheet_of_page).filter_map(|(page, sheet)| Some((page, *forms.get((*sheet)?)?))).collect();
+    let resources = extended_resources(&document, &overlaid, &mut update);
+    for (page, form) in overlaid {
+        let mut node = node(&document, page.id).cloned().ok_or_else(|| StampError::compose("a page vanished"))?;
+        if let Some(extended) = resources.get(&page.resources)
+            && let Some(name) = extended.names.get(&form)
+        {
+            node.set("Resources", extended.id);
+            node.set("Contents", contents_with(&document, page, name, &mut update)?);
+            update.set(page.id, node);
         }
     }
     delta::write(base, document, update).map_err(StampError::compose)
 }
 
-fn lay_over(document: &Document, page: &Page, form: ObjectId, update: &mut Update) -> Result<(), StampError> {
-    let dictionary = follow(document, document.objects.get(&page.id)).and_then(|page| page.as_dict().ok());
-    let mut dictionary = dictionary.cloned().ok_or_else(|| StampError::compose("a page vanished"))?;
-    let (resources, name) = resources_with(document, page, form);
-    dictionary.set("Resources", resources);
-    dictionary.set("Contents", contents_with(document, page, &name, update)?);
-    update.set(page.id, dictionary);
-    Ok(())
+/// A copy of resources that also has the forms of all pages that share them.
+struct Extended {
+    id: ObjectId,
+    resources: Dictionary,
+    xobjects: Dictionary,
+    /// What the added forms are called in it.
+    names: BTreeMap<ObjectId, String>,
 }
 
-/// A copy of the page's resources that also has the form, and the form's name in it.
-fn resources_with(document: &Document, page: &Page, form: ObjectId) -> (Dictionary, String) {
-    let mut resources = page.resources.clone();
-    let xobjects = resources.get(b"XObject").ok().and_then(|objects| follow(document, Some(objects)));
-    let mut xobjects = xobjects.and_then(|objects| objects.as_dict().ok()).cloned().unwrap_or_default();
-    let mut number = xobjects.len();
-    let mut name = format!("Paper{number}");
-    while xobjects.has(name.as_bytes()) {
-        number += 1;
-        name = format!("Paper{number}");
+impl Extended {
+    fn add(&mut self, form: ObjectId) {
+        let mut number = form.0;
+        let mut name = format!("Paper{number}");
+        while self.xobjects.has(name.as_bytes()) {
+            number = number.wrapping_add(1);
+            name = format!("Paper{number}");
+        }
+        self.xobjects.set(name.as_str(), form);
+        self.names.insert(form, name);
     }
-    xobjects.set(name.as_str(), form);
-    resources.set("XObject", xobjects);
-    (resources, name)
+}
+
+/// The copies by what they are copies of: one for many pages, as before, or files would swell.
+fn extended_resources(
+    document: &Document,
+    overlaid: &[(&Page, ObjectId)],
+    update: &mut Update,
+) -> BTreeMap<Option<ResourcesAt>, Extended> {
+    let mut copies: BTreeMap<Option<ResourcesAt>, Extended> = BTreeMap::new();
+    for (page, form) in overlaid {
+        let copy = copies.entry(page.resources).or_insert_with(|| {
+            let resources = page.resources.and_then(|at| at.get(document)).cloned().unwrap_or_default();
+            let xobjects = follow(document, resources.get(b"XObject").ok()).and_then(|found| found.as_dict().ok());
+            let xobjects = xobjects.cloned().unwrap_or_default();
+            Extended { id: update.reserve(), xobjects, resources, names: BTreeMap::new() }
+        });
+        if !copy.names.contains_key(form) {
+            copy.add(*form);
+        }
+    }
+    for copy in copies.values_mut() {
+        copy.resources.set("XObject", std::mem::take(&mut copy.xobjects));
+        update.set(copy.id, std::mem::take(&mut copy.resources));
+    }
+    copies
 }
 
 /// The old content between a save and a restore, then the form.
@@ -115,7 +146,8 @@ fn contents_with(document: &Document, page: &Page, name: &str, update: &mut Upda
         restore(),
     ]);
     let mut contents = vec![add_content(before, update)?];
-    contents.extend(content_streams(document, page.id).into_iter().map(Object::Reference));
+    let old = pages::content_parts(document, page.id);
+    contents.extend(old.iter().filter_map(|part| stream_id(document, part)).map(Object::Reference));
     contents.push(add_content(after, update)?);
     Ok(contents.into())
 }
@@ -123,17 +155,6 @@ fn contents_with(document: &Document, page: &Page, name: &str, update: &mut Upda
 fn add_content(operations: Vec<Operation>, update: &mut Update) -> Result<Object, StampError> {
     let content = Content { operations }.encode().map_err(StampError::compose)?;
     Ok(Object::Reference(update.add(Stream::new(Dictionary::new(), content))))
-}
-
-/// The page's content streams in order, however its `/Contents` refers to them.
-fn content_streams(document: &Document, page: ObjectId) -> Vec<ObjectId> {
-    let page = follow(document, document.objects.get(&page)).and_then(|page| page.as_dict().ok());
-    let Some(contents) = page.and_then(|page| page.get(b"Contents").ok()) else { return Vec::new() };
-    let parts = match follow(document, Some(contents)) {
-        Some(Object::Array(parts)) => parts.as_slice(),
-        _ => std::slice::from_ref(contents),
-    };
-    parts.iter().take(CONTENT_STREAMS_MAX).filter_map(|part| stream_id(document, part)).collect()
 }
 
 /// The object that is the stream itself, behind a few references.

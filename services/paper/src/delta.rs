@@ -99,7 +99,7 @@ fn append(base: &[u8], document: &Document, mut update: Update) -> io::Result<Ve
 }
 
 fn write_object(file: &mut Vec<u8>, (number, generation): ObjectId, object: &Object) -> io::Result<()> {
-    write!(file, "{number} {generation} obj\n")?;
+    writeln!(file, "{number} {generation} obj")?;
     Writer::write_object(file, object)?;
     file.write_all(b"\nendobj\n")
 }
@@ -124,7 +124,7 @@ fn write_table(file: &mut Vec<u8>, offsets: &BTreeMap<ObjectId, usize>, trailer:
         writeln!(file, "{first} {}", entries.len())?;
         for (generation, offset) in entries {
             // Exactly 20 bytes an entry, or strict readers refuse the table.
-            write!(file, "{offset:010} {generation:05} n \n")?;
+            writeln!(file, "{offset:010} {generation:05} n ")?;
         }
     }
     file.write_all(b"trailer\n")?;

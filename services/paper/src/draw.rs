@@ -22,8 +22,14 @@ const SIGNATURE_SIZE_PT_MAX: f32 = 34.0;
 const SIGNATURE_SIZE_PT_MIN: f32 = 7.0;
 const CAPTION_SIZE_PT_MAX: f32 = 6.0;
 const CAPTION_SIZE_PT_MIN: f32 = 3.5;
-const NOTE_SIZE_PT: f32 = 7.0;
-const NOTE_MARGIN_PT: f32 = 16.0;
+const NOTE_SIZE_PT_MAX: f32 = 7.0;
+const NOTE_SIZE_PT_MIN: f32 = 3.0;
+/// The least that a note keeps from both sides of its page together.
+const NOTE_MARGINS_PT: f32 = 16.0;
+/// Where the word of the stamp options stands.
+pub(crate) const NOTE_BASELINE_PT: f32 = 15.0;
+/// Where a refusal stands, below it.
+pub(crate) const REFUSAL_BASELINE_PT: f32 = 25.0;
 
 /// A box on a surface: origin top left, in points.
 #[derive(Debug, Clone, Copy)]
@@ -110,12 +116,14 @@ pub(crate) fn check(surface: &mut Surface<'_>, field: Field) {
     }
 }
 
-/// A word in the top margin of a page of this width.
-pub(crate) fn note(faces: &Faces, surface: &mut Surface<'_>, page_width: f32, note: &str) {
-    let line = Line::shape_cut(faces, FaceName::Sans, note, (page_width - NOTE_MARGIN_PT) / NOTE_SIZE_PT);
+/// A line in the middle of the top margin of a page of this width.
+pub(crate) fn note(faces: &Faces, surface: &mut Surface<'_>, page_width: f32, baseline: f32, note: &str) {
+    let room = (page_width - NOTE_MARGINS_PT).max(NOTE_SIZE_PT_MAX);
+    let whole = Line::shape(faces, FaceName::Sans, note);
+    let size = fitting_size(whole.width_em, room, NOTE_SIZE_PT_MAX, NOTE_SIZE_PT_MIN);
+    let line = Line::shape_cut(faces, FaceName::Sans, note, room / size);
     begin_fill(surface, NOTE_INK);
-    let x = (page_width - line.width_em * NOTE_SIZE_PT) / 2.0;
-    line.draw(faces, surface, x, NOTE_MARGIN_PT, NOTE_SIZE_PT);
+    line.draw(faces, surface, (page_width - line.width_em * size) / 2.0, baseline, size);
 }
 
 /// The largest size up to `tallest` at which `width_em` fits `room`, but never below `smallest`, unless the box is

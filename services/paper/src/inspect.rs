@@ -6,7 +6,7 @@ use lopdf::{Document, LoadOptions, Object};
 
 use crate::geometry::Rotation;
 use crate::limits::{HEADER_OFFSET_BYTES_MAX, Limits, PAGE_SIDE_PT_MAX, PAGE_SIDE_PT_MIN};
-use crate::pages::{self, Page};
+use crate::pages::{self, Page, Walked};
 
 /// Why bytes are no paper this service can work with.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -135,9 +135,10 @@ pub(crate) fn open(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> 
     if header_offset(bytes).is_none() {
         return Err(Unreadable::NotPdf);
     }
-    let document = parse(bytes, &limits)?;
-    refuse_kinds_without_pages(&document)?;
-    let pages = pages::walk(&document, limits.pages_max)?;
+    let Opened { document, pages } = read(bytes, &limits)?;
+    if pages.is_empty() {
+        return Err(Unreadable::NoPages);
+    }
     for (index, page) in pages.iter().enumerate() {
         let (width_pt, height_pt) = page.geometry.size_pt();
         let sane = |side: f64| (PAGE_SIDE_PT_MIN..=PAGE_SIDE_PT_MAX).contains(&side);
@@ -155,8 +156,27 @@ pub(crate) fn header_offset(bytes: &[u8]) -> Option<usize> {
     bytes[..reach].windows(HEADER.len()).position(|window| window == HEADER)
 }
 
-fn parse(bytes: &[u8], limits: &Limits) -> Result<Document, Unreadable> {
-    let options = LoadOptions::with_max_decompressed_size(limits.stream_bytes_max);
+/// Reads the file as it is written; if pages are missing then, looks for them in the whole file, as other readers do.
+fn read(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> {
+    let attempt = |force_reconstruct| {
+        let document = parse(bytes, limits, force_reconstruct)?;
+        refuse_kinds_without_pages(&document)?;
+        let Walked { pages, has_gaps } = pages::walk(&document, limits.pages_max)?;
+        Ok((Opened { document, pages }, has_gaps))
+    };
+    let (as_written, has_gaps) = attempt(false)?;
+    if !has_gaps {
+        return Ok(as_written);
+    }
+    match attempt(true) {
+        Ok((searched, _)) if searched.pages.len() > as_written.pages.len() => Ok(searched),
+        _ => Ok(as_written),
+    }
+}
+
+fn parse(bytes: &[u8], limits: &Limits, force_reconstruct: bool) -> Result<Document, Unreadable> {
+    let max_decompressed_size = Some(limits.stream_bytes_max);
+    let options = LoadOptions { max_decompressed_size, force_reconstruct, ..LoadOptions::default() };
     let document = Document::load_mem_with_options(bytes, options).map_err(|error| match error {
         lopdf::Error::InvalidPassword | lopdf::Error::Decryption(_) | lopdf::Error::UnsupportedSecurityHandler(_) => {
             Unreadable::Encrypted

@@ -1,4 +1,4 @@
-//! One line of text: split by font, shaped, measured, and drawn.
+//! One line of text: split by font and direction, shaped, measured, and drawn.
 //!
 //! It must never fail for a letter that no font has: such a letter is drawn as an empty box and keeps its text.
 
@@ -23,7 +23,7 @@ pub(crate) struct Line {
     pub(crate) width_em: f32,
 }
 
-/// Neighbouring letters in one font.
+/// Neighbouring letters in one font and direction.
 struct Run {
     face: FaceName,
     text: String,
@@ -36,7 +36,7 @@ impl Line {
     /// Shapes `text`; line breaks and control characters become spaces.
     pub(crate) fn shape(faces: &Faces, wanted: FaceName, text: &str) -> Self {
         let mut runs: Vec<Run> = Vec::new();
-        for (face, text) in split_by_face(faces, wanted, text) {
+        for (face, text) in split(faces, wanted, text) {
             let is_stand_in = wanted == FaceName::Script && face != FaceName::Script;
             let scale = if is_stand_in { STAND_IN_SCALE } else { 1.0 };
             let glyphs = shape_run(faces, face, &text);
@@ -135,21 +135,27 @@ fn is_space(run: &Run, glyph: &KrillaGlyph) -> bool {
     run.text.get(glyph.text_range.clone()) == Some(" ")
 }
 
-fn split_by_face(faces: &Faces, wanted: FaceName, text: &str) -> Vec<(FaceName, String)> {
-    let mut runs: Vec<(FaceName, String)> = Vec::new();
+/// Neighbouring letters that share a font and a direction.
+fn split(faces: &Faces, wanted: FaceName, text: &str) -> Vec<(FaceName, String)> {
+    let mut runs: Vec<((FaceName, bool), String)> = Vec::new();
     for letter in text.chars().take(TEXT_CHARS_MAX) {
         let letter = if letter.is_control() { ' ' } else { letter };
-        let face = match runs.last() {
-            Some((current, _)) if stays_with_neighbour(letter) => *current,
-            _ if faces.face(wanted).covers(letter) => wanted,
-            _ => FaceName::Sans,
+        let face = if faces.face(wanted).covers(letter) { wanted } else { FaceName::Sans };
+        let kind = match runs.last() {
+            Some((kind, _)) if stays_with_neighbour(letter) => *kind,
+            _ => (face, is_right_to_left(letter)),
         };
         match runs.last_mut() {
-            Some((current, run)) if *current == face => run.push(letter),
-            _ => runs.push((face, letter.to_string())),
+            Some((current, run)) if *current == kind => run.push(letter),
+            _ => runs.push((kind, letter.to_string())),
         }
     }
-    runs
+    runs.into_iter().map(|((face, _), run)| (face, run)).collect()
+}
+
+/// Hebrew, Arabic and the scripts between and after them.
+fn is_right_to_left(letter: char) -> bool {
+    matches!(letter, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}')
 }
 
 /// Spaces, accents that follow their letter, joiners and variation selectors.
@@ -189,7 +195,7 @@ mod tests {
     use super::*;
 
     fn runs(text: &str) -> Vec<(FaceName, String)> {
-        split_by_face(Faces::get().unwrap(), FaceName::Script, text)
+        split(Faces::get().unwrap(), FaceName::Script, text)
     }
 
     #[test]
@@ -197,6 +203,13 @@ mod tests {
         assert_eq!(runs("Anna Шевченко"), [(FaceName::Script, "Anna Шевченко".to_owned())]);
         assert_eq!(runs("Γιώργος Π"), [(FaceName::Sans, "Γιώργος Π".to_owned())]);
         assert_eq!(runs("A\u{301}\n山"), [(FaceName::Script, "A\u{301} ".into()), (FaceName::Sans, "山".into())]);
+    }
+
+    #[test]
+    fn directions_are_shaped_apart() {
+        let runs = split(Faces::get().unwrap(), FaceName::Sans, "by عمر خيام, x");
+        let texts: Vec<&str> = runs.iter().map(|(_, text)| text.as_str()).collect();
+        assert_eq!(texts, ["by ", "عمر خيام", ", x"]);
     }
 
     #[test]

@@ -8,15 +8,48 @@ use lopdf::{Dictionary, Document, Object, ObjectId};
 
 use crate::geometry::{Geometry, PdfBox, Rotation};
 use crate::inspect::Unreadable;
-use crate::limits::{PAGE_TREE_DEPTH_MAX, REFERENCE_HOPS_MAX};
+use crate::limits::{CONTENT_STREAMS_MAX, PAGE_TREE_DEPTH_MAX, REFERENCE_HOPS_MAX};
 
 /// One page of a parsed document.
 #[derive(Debug, Clone)]
 pub(crate) struct Page {
     pub(crate) id: ObjectId,
     pub(crate) geometry: Geometry,
-    /// The page's own or inherited resources.
-    pub(crate) resources: Dictionary,
+    /// Where the page's own or inherited resources are, if it has any.
+    pub(crate) resources: Option<ResourcesAt>,
+}
+
+/// Where a resource dictionary is; pages may share it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum ResourcesAt {
+    /// It is an object of its own.
+    Object(ObjectId),
+    /// It is written in this page or page tree node.
+    Node(ObjectId),
+}
+
+impl ResourcesAt {
+    pub(crate) fn get(self, document: &Document) -> Option<&Dictionary> {
+        let found = match self {
+            Self::Object(id) => follow(document, document.objects.get(&id)),
+            Self::Node(id) => follow(document, node(document, id)?.get(b"Resources").ok()),
+        };
+        found?.as_dict().ok()
+    }
+}
+
+/// The page or page tree node with this number.
+pub(crate) fn node(document: &Document, id: ObjectId) -> Option<&Dictionary> {
+    follow(document, document.objects.get(&id))?.as_dict().ok()
+}
+
+/// What the page's `/Contents` lists, which should be references to streams.
+pub(crate) fn content_parts(document: &Document, page: ObjectId) -> &[Object] {
+    let Some(contents) = node(document, page).and_then(|page| page.get(b"Contents").ok()) else { return &[] };
+    match follow(document, Some(contents)) {
+        Some(Object::Array(parts)) => parts,
+        _ => std::slice::from_ref(contents),
+    }
 }
 
 /// What a node hands down to its kids.
@@ -25,16 +58,20 @@ struct Inherited<'a> {
     media_box: Option<&'a Object>,
     crop_box: Option<&'a Object>,
     rotate: Option<&'a Object>,
-    resources: Option<&'a Object>,
+    resources: Option<ResourcesAt>,
 }
 
 impl<'a> Inherited<'a> {
-    fn with(self, node: &'a Dictionary) -> Self {
+    fn with(self, id: ObjectId, node: &'a Dictionary) -> Self {
+        let own_resources = node.get(b"Resources").ok().map(|resources| match resources {
+            Object::Reference(id) => ResourcesAt::Object(*id),
+            _ => ResourcesAt::Node(id),
+        });
         Self {
             media_box: node.get(b"MediaBox").ok().or(self.media_box),
             crop_box: node.get(b"CropBox").ok().or(self.crop_box),
             rotate: node.get(b"Rotate").ok().or(self.rotate),
-            resources: node.get(b"Resources").ok().or(self.resources),
+            resources: own_resources.or(self.resources),
         }
     }
 }
@@ -45,16 +82,24 @@ struct Visit<'a> {
     inherited: Inherited<'a>,
 }
 
-/// The pages in reading order.
-pub(crate) fn walk(document: &Document, pages_max: usize) -> Result<Vec<Page>, Unreadable> {
+/// The pages in reading order, and whether the tree names some that are not in the file.
+pub(crate) struct Walked {
+    pub(crate) pages: Vec<Page>,
+    pub(crate) has_gaps: bool,
+}
+
+/// Walks the page tree from its root.
+pub(crate) fn walk(document: &Document, pages_max: usize) -> Result<Walked, Unreadable> {
     let root = document.catalog().and_then(|catalog| catalog.get(b"Pages")).and_then(Object::as_reference);
     let root = root.map_err(|_| Unreadable::broken("the catalog names no page tree"))?;
     let mut pages = Vec::new();
+    let mut has_gaps = false;
     let mut visited = HashSet::new();
     let mut todo = vec![Visit { id: root, depth: 0, inherited: Inherited::default() }];
     while let Some(Visit { id, depth, inherited }) = todo.pop() {
         // A kid that is missing or null is no page to anybody.
-        let Some(node) = follow(document, document.objects.get(&id)).and_then(|object| object.as_dict().ok()) else {
+        let Some(node) = node(document, id) else {
+            has_gaps = true;
             continue;
         };
         if !visited.insert(id) {
@@ -63,7 +108,7 @@ pub(crate) fn walk(document: &Document, pages_max: usize) -> Result<Vec<Page>, U
         if depth > PAGE_TREE_DEPTH_MAX {
             return Err(Unreadable::broken("the page tree is nested too deeply"));
         }
-        let inherited = inherited.with(node);
+        let inherited = inherited.with(id, node);
         if let Ok(kids) = node.get(b"Kids") {
             for kid in kid_ids(document, kids)?.into_iter().rev() {
                 todo.push(Visit { id: kid, depth: depth + 1, inherited });
@@ -73,9 +118,12 @@ pub(crate) fn walk(document: &Document, pages_max: usize) -> Result<Vec<Page>, U
         if pages.len() == pages_max {
             return Err(Unreadable::TooManyPages { actual: pages.len() + 1, max: pages_max });
         }
+        if content_parts(document, id).len() > CONTENT_STREAMS_MAX {
+            return Err(Unreadable::broken("a page consists of too many pieces"));
+        }
         pages.push(page(document, id, node, inherited));
     }
-    if pages.is_empty() { Err(Unreadable::NoPages) } else { Ok(pages) }
+    Ok(Walked { pages, has_gaps })
 }
 
 fn kid_ids(document: &Document, kids: &Object) -> Result<Vec<ObjectId>, Unreadable> {
@@ -93,7 +141,6 @@ fn page(document: &Document, id: ObjectId, node: &Dictionary, inherited: Inherit
     let crop = rectangle(document, inherited.crop_box).unwrap_or(media);
     let rotate = follow(document, inherited.rotate).and_then(number).unwrap_or(0.0);
     let unit = node.get(b"UserUnit").ok().and_then(|unit| follow(document, Some(unit))).and_then(number);
-    let resources = follow(document, inherited.resources).and_then(|resources| resources.as_dict().ok());
     Page {
         id,
         geometry: Geometry {
@@ -101,7 +148,7 @@ fn page(document: &Document, id: ObjectId, node: &Dictionary, inherited: Inherit
             rotation: Rotation::from_degrees(rotate as i64),
             unit_pt: unit.filter(|unit| unit.is_finite() && *unit > 0.0).unwrap_or(1.0),
         },
-        resources: resources.cloned().unwrap_or_default(),
+        resources: inherited.resources,
     }
 }
 

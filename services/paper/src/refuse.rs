@@ -64,10 +64,11 @@ pub fn refuse(bytes: &[u8], refusal: &Refusal) -> Result<Vec<u8>, StampError> {
 
 fn watermark(faces: &Faces, surface: &mut Surface<'_>, (width_pt, height_pt): (f64, f64), refusal: &Refusal) {
     let (width, height) = (width_pt as f32, height_pt as f32);
-    match &refusal.line {
-        Some(line) => draw::note(faces, surface, width, &format!("{} · {line}", refusal.headline)),
-        None => draw::note(faces, surface, width, &refusal.headline),
-    }
+    let note = match &refusal.line {
+        Some(line) => format!("{} · {line}", refusal.headline),
+        None => refusal.headline.clone(),
+    };
+    draw::note(faces, surface, width, draw::REFUSAL_BASELINE_PT, &note);
     let room = width.hypot(height) * DIAGONAL_SHARE;
     let headline = Line::shape(faces, FaceName::Sans, &refusal.headline);
     let size = (room / headline.width_em.max(1.0)).min(HEADLINE_SIZE_PT_MAX);

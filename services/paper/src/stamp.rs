@@ -116,6 +116,6 @@ fn draw_sheet(
         }
     }
     if let Some(note) = note {
-        draw::note(faces, surface, width_pt as f32, note);
+        draw::note(faces, surface, width_pt as f32, draw::NOTE_BASELINE_PT, note);
     }
 }

@@ -138,3 +138,16 @@ fn pages_of_impossible_size_are_refused() {
     let tiny = Odd { media: [0, 0, 400, 2], ..Odd::plain() }.pdf();
     assert!(matches!(refusal(&tiny), Unreadable::PageSize { page: 1, .. }));
 }
+
+#[test]
+fn a_page_that_the_table_has_lost_is_found_in_the_file() {
+    let pdf = samples::rotated_scan().unwrap().bytes;
+    let text = |wanted: &[u8]| pdf.windows(wanted.len()).position(|window| window == wanted).unwrap();
+    let page = text(b"/Type/Page/");
+    let number = pdf[..page].windows(4).rposition(|window| window == b" obj").unwrap();
+    let number = pdf[..number].iter().rposition(|byte| *byte == b'\n').unwrap() + 1;
+    let offset = format!("{number:010} ");
+    let entry = text(offset.as_bytes());
+    let damaged = [&pdf[..entry], b"0000000016 ", &pdf[entry + offset.len()..]].concat();
+    assert_eq!(inspect(&damaged, &Limits::default()), inspect(&pdf, &Limits::default()));
+}

@@ -1,1 +1,15 @@
-//! support
+//! What the tests of several packages share: a Postgres for the test process, a database for each test, the envelope
+//! service in this process or as the real binary, and clients.
+//!
+//! Everything is real: no part of ours is replaced.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc, missing_docs)]
+
+pub mod binary;
+pub mod client;
+pub mod database;
+pub mod outside;
+pub mod service;
+
+pub use client::{Caller, Errors, Story};
+pub use database::Database;
+pub use service::Service;

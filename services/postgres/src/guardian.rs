@@ -1,8 +1,8 @@
 //! Runs a program under a small shell that ends it when this process goes away, however it goes.
 //! Must never start a program in any other way, and never leave a pipe open that somebody else could inherit.
 
-use super::account::Account;
-use super::folder::Folder;
+use crate::account::Account;
+use crate::folder::Folder;
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::fs::File;

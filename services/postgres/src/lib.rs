@@ -3,7 +3,7 @@
 //!
 //! ```no_run
 //! # async fn run() -> anyhow::Result<()> {
-//! use countersign_standalone::postgres::{Options, Postgres};
+//! use countersign_postgres::{Options, Postgres};
 //! let postgres = Postgres::start(Options::throwaway()).await?;
 //! postgres.create_database("envelopes").await?;
 //! println!("{}", postgres.url("envelopes"));
@@ -13,6 +13,8 @@
 //! ```
 //!
 //! The server listens on 127.0.0.1 only and trusts everybody who connects: every user of this machine can.
+
+pub mod ports;
 
 mod account;
 mod binaries;

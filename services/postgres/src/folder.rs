@@ -1,8 +1,8 @@
 //! The folder of one Postgres: data, log, and a lock so that only one process uses it.
 //! Must never remove or give away anything in a kept folder that is not its own.
 
-use super::account::Account;
-use super::guardian::POLL;
+use crate::account::Account;
+use crate::guardian::POLL;
 use anyhow::{Context, Result, bail};
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{ErrorKind, Read, Seek, SeekFrom, Write};

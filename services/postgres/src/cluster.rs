@@ -1,11 +1,11 @@
 //! Makes the data that Postgres starts with, once.
 //! Must never leave half-made data under the final name, and never overwrite data that is complete.
 
-use super::account::Account;
-use super::binaries::Binaries;
-use super::folder::{Data, Folder};
-use super::guardian::{Guardian, Job};
-use super::options::{Durability, Progress};
+use crate::account::Account;
+use crate::binaries::Binaries;
+use crate::folder::{Data, Folder};
+use crate::guardian::{Guardian, Job};
+use crate::options::{Durability, Progress};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
 use std::fs::File;

@@ -1,8 +1,8 @@
 //! Makes and drops databases on the running server.
 //! Must never look into a database: what is in it belongs to the services.
 
-use super::Postgres;
-use super::cluster::SUPERUSER;
+use crate::Postgres;
+use crate::cluster::SUPERUSER;
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use tokio_postgres::error::SqlState;

@@ -1,9 +1,9 @@
 //! Finds the programs of Postgres on this machine, or has them downloaded.
 //! Must never return programs that the user who will run them cannot start.
 
-use super::account::Account;
-use super::download;
-use super::options::{Options, Search};
+use crate::account::Account;
+use crate::download;
+use crate::options::{Options, Search};
 use anyhow::{Context, Result, bail};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;

@@ -1,11 +1,11 @@
 //! Starts the server and waits until it answers.
 //! Must never report another server that happens to listen on the port as the one it started.
 
-use super::cluster::Workplace;
-use super::databases;
-use super::folder::Folder;
-use super::guardian::{Guardian, POLL};
-use super::options::{Durability, Options};
+use crate::cluster::Workplace;
+use crate::databases;
+use crate::folder::Folder;
+use crate::guardian::{Guardian, POLL};
+use crate::options::{Durability, Options};
 use crate::ports;
 use anyhow::{Context, Result, anyhow, bail};
 use std::ffi::{OsStr, OsString};

@@ -1,0 +1,11 @@
+//! Black-box tests of all services together, over the wire and against real Postgres.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+
+mod contract;
+mod facts;
+mod flights;
+mod races;
+mod refusals;
+mod stories;
+mod stream;
+mod tidy;

@@ -1,0 +1,88 @@
+//! The real binaries, as an operator starts them.
+
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt as _, BufReader};
+use tokio::process::{Child, Command};
+use tokio::sync::OnceCell;
+
+/// How long a process may take to listen.
+const START: Duration = Duration::from_secs(60);
+
+static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
+
+/// The path of one of our binaries, built from what is here now.
+pub async fn path(name: &str) -> PathBuf {
+    let folder = BUILT.get_or_init(|| async {
+        let exe = std::env::current_exe().unwrap();
+        // …/target/<profile>/deps/<test>
+        let folder = exe.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
+        let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+        build.args(["build", "--quiet", "--package", "countersign-envelope", "--package", "countersign-notifier"]);
+        if folder.ends_with("release") {
+            build.arg("--release");
+        }
+        let built = build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).status().await.unwrap();
+        assert!(built.success(), "the binaries build");
+        folder
+    });
+    folder.await.join(name)
+}
+
+/// A running process of ours. Killed when dropped.
+pub struct Process {
+    pub child: Child,
+    pub address: String,
+}
+
+impl Process {
+    /// Starts a service on a free port and waits until it listens. Settings are environment variables.
+    pub async fn start(name: &str, settings: &[(&str, &str)]) -> Self {
+        let mut command = Command::new(path(name).await);
+        command.arg("serve").env("COUNTERSIGN_LISTEN", "127.0.0.1:0").env("COUNTERSIGN_LOG", "info");
+        command.envs(settings.iter().copied()).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.stderr(Stdio::piped()).spawn().expect(name);
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let mut told = Vec::new();
+        let listening = async {
+            while let Some(line) = lines.next_line().await.unwrap() {
+                let plain = strip_colours(&line);
+                if let Some((_, address)) = plain.split_once("address=") {
+                    return address.trim_matches('"').split_whitespace().next().unwrap().trim_matches('"').to_owned();
+                }
+                told.push(plain);
+            }
+            panic!("{name} ended before it listened: {told:#?}");
+        };
+        let address = tokio::time::timeout(START, listening).await.expect("listening in time");
+        // The rest of what it says goes to the test's output.
+        let name = name.to_owned();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                eprintln!("{name}: {line}");
+            }
+        });
+        Self { child, address }
+    }
+
+    /// kill -9.
+    pub async fn kill(mut self) {
+        self.child.kill().await.unwrap();
+    }
+}
+
+fn strip_colours(line: &str) -> String {
+    let mut plain = String::new();
+    let mut inside = false;
+    for c in line.chars() {
+        match c {
+            '\u{1b}' => inside = true,
+            'm' if inside => inside = false,
+            c if !inside => plain.push(c),
+            _ => {}
+        }
+    }
+    plain
+}

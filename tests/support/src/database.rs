@@ -1,0 +1,70 @@
+//! One Postgres for the test process; for each test a database of its own, cloned from a migrated template.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use countersign_chassis::config::DatabaseConfig;
+use countersign_postgres::{Options, Postgres};
+use tokio::sync::OnceCell;
+
+static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
+static TEMPLATE: OnceCell<()> = OnceCell::const_new();
+static NUMBER: AtomicU32 = AtomicU32::new(0);
+
+/// The Postgres of this test process. It ends with the process.
+pub async fn postgres() -> &'static Postgres {
+    POSTGRES.get_or_init(|| async { Postgres::start(Options::throwaway()).await.expect("Postgres") }).await
+}
+
+/// A database of one test.
+#[derive(Clone, Debug)]
+pub struct Database {
+    pub name: String,
+    pub url: String,
+}
+
+impl Database {
+    /// An empty one.
+    pub async fn empty(prefix: &str) -> Self {
+        let postgres = postgres().await;
+        let name = format!("{prefix}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        postgres.create_database(&name).await.expect("database");
+        Self { url: postgres.url(&name), name }
+    }
+
+    /// One with the envelope service's schema.
+    pub async fn envelope() -> Self {
+        let postgres = postgres().await;
+        TEMPLATE
+            .get_or_init(|| async {
+                postgres.create_database("envelope_template").await.expect("template");
+                let config = config(&postgres.url("envelope_template"));
+                countersign_envelope::serve::migrate(&config).await.expect("migrations");
+            })
+            .await;
+        let name = format!("envelope_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        postgres.create_database_from_template(&name, "envelope_template").await.expect("database");
+        Self { url: postgres.url(&name), name }
+    }
+
+    /// Settings for it.
+    #[must_use]
+    pub fn config(&self) -> DatabaseConfig {
+        config(&self.url)
+    }
+
+    /// A connection for raw SQL.
+    pub async fn connect(&self) -> tokio_postgres::Client {
+        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.expect("connection");
+        tokio::spawn(connection);
+        client
+    }
+
+    /// One number from a query.
+    pub async fn number(&self, query: &str) -> i64 {
+        self.connect().await.query_one(query, &[]).await.expect(query).get(0)
+    }
+}
+
+fn config(url: &str) -> DatabaseConfig {
+    DatabaseConfig { database_url: url.into(), database_pool_max: 16, database_wait_ms: 5_000 }
+}

@@ -1,0 +1,114 @@
+//! The envelope service in this process, on a port of its own.
+
+use chrono::{DateTime, Utc};
+use countersign_chassis::clock::Clock;
+use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_envelope::config::Config;
+use countersign_envelope::serve::{NewAccount, create_account, serve};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+
+use crate::client::Caller;
+use crate::database::Database;
+
+/// The token by which the notifier is known in tests.
+pub const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef0123456789";
+
+/// A running envelope service.
+pub struct Service {
+    pub database: Database,
+    pub config: Config,
+    pub clock: Clock,
+    pub address: String,
+    pub channel: Channel,
+    pub documents: TempDir,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// The keys of tests.
+#[must_use]
+pub fn keys() -> KeyConfig {
+    KeyConfig { master_key: "5c".repeat(32).into() }
+}
+
+/// Settings of a service on that database.
+#[must_use]
+pub fn config(database: &Database, documents: &TempDir) -> Config {
+    Config {
+        listen: ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), drain_ms: 5_000, reflection: true },
+        database: database.config(),
+        keys: keys(),
+        telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },
+        migrate: false,
+        documents: documents.path().to_owned(),
+        signing_url: "https://sign.example.com/s".into(),
+        service_token: SERVICE_TOKEN.into(),
+        heartbeat_seconds: 1,
+        feed_poll_ms: 20,
+        sweep_ms: 100,
+    }
+}
+
+impl Service {
+    /// On a fresh database, by the database's clock.
+    pub async fn start() -> Self {
+        Self::start_by(Clock::database()).await
+    }
+
+    /// On a fresh database, by a clock that stands at `at`.
+    pub async fn start_at(at: DateTime<Utc>) -> Self {
+        Self::start_by(Clock::manual(at)).await
+    }
+
+    async fn start_by(clock: Clock) -> Self {
+        let database = Database::envelope().await;
+        Self::start_on(database, clock, tempfile::tempdir().unwrap()).await
+    }
+
+    /// On that database, with the documents in that folder.
+    pub async fn start_on(database: Database, clock: Clock, documents: TempDir) -> Self {
+        let config = config(&database, &documents);
+        Self::start_with(database, clock, documents, config).await
+    }
+
+    /// With those settings.
+    pub async fn start_with(database: Database, clock: Clock, documents: TempDir, config: Config) -> Self {
+        let listener = TcpListener::bind(config.listen.listen).await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(serve(config.clone(), clock.clone(), listener, stop.clone()));
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        Self { database, config, clock, address, channel, documents, stop, running }
+    }
+
+    /// A new account with a key.
+    pub async fn account(&self, livemode: bool) -> Caller {
+        let NewAccount { id, api_key } =
+            create_account(&self.database.config(), &keys(), "Tests Ltd", livemode).await.expect("account");
+        Caller { account: id.to_string(), token: api_key, channel: self.channel.clone() }
+    }
+
+    /// The notifier, acting for an account.
+    #[must_use]
+    pub fn notifier(&self, account: &str) -> Caller {
+        Caller { account: account.to_owned(), token: SERVICE_TOKEN.to_owned(), channel: self.channel.clone() }
+    }
+
+    /// Stops it in good order and gives back what it stood on.
+    pub async fn stop(self) -> (Database, TempDir) {
+        self.stop.cancel();
+        self.running.await.expect("no panic").expect("a clean end");
+        (self.database, self.documents)
+    }
+
+    /// Cuts it wherever it stands, as a kill would, and gives back its documents.
+    pub async fn cut(self) -> TempDir {
+        self.running.abort();
+        let _ = self.running.await;
+        self.documents
+    }
+}
