@@ -9,7 +9,7 @@ use countersign::v1::{
     UploadDocumentRequest, UploadInfo, document_source, field_value,
 };
 use countersign_test_support::client::{pdf, request, signature};
-use countersign_test_support::{Caller, Errors as _, Service};
+use countersign_test_support::{Caller, Errors as _, Service, Story};
 use sha2::{Digest as _, Sha256};
 use tokio_stream::StreamExt as _;
 
@@ -86,14 +86,19 @@ async fn s3_56_two_signers_in_order_complete_an_envelope() {
 
     let second = sender.signer_of(&envelope.id, &second.id).await.unwrap();
     second.sign(&envelope).await.unwrap();
-    let story = countersign_test_support::Story { sender: sender.clone(), envelope, signers: Vec::new() };
+    completed(Story { sender: sender.clone(), envelope, signers: Vec::new() }).await;
+}
+
+/// What must be true once the last of two has signed.
+async fn completed(story: Story) {
+    let sender = &story.sender;
     let done = story.until(EnvelopeStatus::Completed).await;
     assert!(done.completed_at.is_some() && done.terminal);
     assert!(done.recipients.iter().all(|recipient| recipient.status() == RecipientStatus::Signed && !recipient.not_effective));
 
-    let signed = download(&sender, &done.id, DocumentVersion::Unspecified).await.unwrap();
+    let signed = download(sender, &done.id, DocumentVersion::Unspecified).await.unwrap();
     assert!(signed.starts_with(&pdf()), "the original is a prefix of the signed file");
-    assert_eq!(download(&sender, &done.id, DocumentVersion::Original).await.unwrap(), pdf());
+    assert_eq!(download(sender, &done.id, DocumentVersion::Original).await.unwrap(), pdf());
     assert_eq!(done.documents[0].artifacts[0].sha256, hex::encode(Sha256::digest(&signed)));
 
     use EventType::*;

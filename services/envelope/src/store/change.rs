@@ -86,6 +86,13 @@ WITH changed AS (
 SELECT count(*) AS count FROM changed";
 
 enum Save {}
+enum Now {}
+
+#[derive(QueryableByName)]
+struct NowRow {
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
+}
 
 #[derive(QueryableByName)]
 struct Count {
@@ -168,7 +175,8 @@ impl Store {
 }
 
 async fn database_now(mut conn: &AsyncPgConnection) -> QueryResult<DateTime<Utc>> {
-    diesel::select(diesel::dsl::sql::<Timestamptz>("clock_timestamp()")).get_result(&mut conn).await
+    let now: NowRow = prepared::<Now, _>(diesel::sql_query("SELECT clock_timestamp() AS now")).get_result(&mut conn).await?;
+    Ok(now.now)
 }
 
 async fn save(mut conn: &AsyncPgConnection, before: &Envelope, after: &Envelope, events: &[Recorded]) -> QueryResult<i64> {

@@ -1,0 +1,141 @@
+//! Follows the status stream. What follows from a batch of events and the place behind it are stored together: whatever
+//! happens to this process, each event is planned once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use countersign::v1::watch_status_changes_response::Item;
+use countersign::v1::{Event, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
+use countersign_chassis::ticker::Progress;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use tokio_util::sync::CancellationToken;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+use crate::envelopes::Envelopes;
+use crate::id::AccountId;
+use crate::plan::{Plan, plan};
+use crate::store::Store;
+
+/// Events that are planned together at most.
+const BATCH_MAX: usize = 100;
+/// How long a batch waits for more events.
+const BATCH_WAIT: Duration = Duration::from_millis(15);
+/// A stream that says nothing for so long, not even a heartbeat, is dead.
+const SILENCE_MAX: Duration = Duration::from_secs(90);
+/// How often a heartbeat moves the stored place.
+const HEARTBEAT_KEPT: Duration = Duration::from_secs(5);
+
+/// The consumer of the stream.
+#[derive(Clone)]
+pub struct Feed {
+    /// Where the place and the work are kept.
+    pub store: Store,
+    /// Where the events come from.
+    pub envelopes: Envelopes,
+    /// Notified when there is new work.
+    pub planned: Arc<Notify>,
+    /// Ends the consumer.
+    pub stop: CancellationToken,
+}
+
+impl Feed {
+    /// Follows one stream to its end. To be run again and again.
+    pub async fn tick(&self) -> anyhow::Result<Progress> {
+        let mut token = self.store.resume_token().await?;
+        let start = WatchStart::Oldest.into();
+        let request = WatchStatusChangesRequest { resume_token: token.clone(), start };
+        let mut stream = match self.envelopes.watch(request).await {
+            Ok(stream) => stream,
+            Err(status) => return self.refused(&token, status).await,
+        };
+        let mut kept = Instant::now();
+        loop {
+            let batch = tokio::select! {
+                batch = next_batch(&mut stream) => batch,
+                () = self.stop.cancelled() => return Ok(Progress::Idle),
+            };
+            let batch = match batch {
+                Ok(Some(batch)) => batch,
+                // A clean end: the server drains or the stream is old.
+                Ok(None) => return Ok(Progress::Idle),
+                Err(status) => return self.refused(&token, status).await,
+            };
+            let quiet = batch.events.is_empty();
+            if quiet && kept.elapsed() < HEARTBEAT_KEPT && !token.is_empty() {
+                continue;
+            }
+            let plan = self.plan(&batch.events).await?;
+            if !self.store.advance(&token, &batch.resume_token, &plan).await? {
+                tracing::info!("another notifier has moved the cursor; starting over from there");
+                return Ok(Progress::Idle);
+            }
+            token = batch.resume_token;
+            kept = Instant::now();
+            if !quiet {
+                self.planned.notify_waiters();
+            }
+        }
+    }
+
+    async fn plan(&self, events: &[Event]) -> anyhow::Result<Plan> {
+        let mut accounts: Vec<AccountId> = events.iter().filter_map(|event| event.account_id.parse().ok()).collect();
+        accounts.sort_unstable();
+        accounts.dedup();
+        let listeners = if accounts.is_empty() { Vec::new() } else { self.store.listeners(accounts).await? };
+        let mut all = Plan::default();
+        for event in events {
+            let one = plan(event, &listeners).with_context(|| format!("event {}", event.id))?;
+            all.deliveries.extend(one.deliveries);
+            all.mails.extend(one.mails);
+        }
+        Ok(all)
+    }
+
+    /// The stream was refused or broke.
+    async fn refused(&self, token: &str, status: Status) -> anyhow::Result<Progress> {
+        let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
+        if matches!(reason.as_str(), "RESUME_TOKEN_TOO_OLD" | "FEED_INCARNATION") {
+            tracing::error!(reason, "the feed cannot be resumed; starting over at its oldest event");
+            self.store.start_over(token).await?;
+            return Ok(Progress::Busy);
+        }
+        if self.stop.is_cancelled() || status.code() == Code::Ok {
+            return Ok(Progress::Idle);
+        }
+        anyhow::bail!("the stream broke: {:?} {reason}", status.code());
+    }
+}
+
+/// Events that came close together, and the token behind the last.
+struct Batch {
+    events: Vec<Event>,
+    resume_token: String,
+}
+
+async fn next_batch(stream: &mut Streaming<WatchStatusChangesResponse>) -> Result<Option<Batch>, Status> {
+    let mut batch = Batch { events: Vec::new(), resume_token: String::new() };
+    let mut deadline = Instant::now() + SILENCE_MAX;
+    loop {
+        match timeout_at(deadline, stream.message()).await {
+            Ok(Ok(Some(message))) => {
+                batch.resume_token = message.resume_token;
+                let Some(Item::Event(event)) = message.item else { return Ok(Some(batch)) };
+                if batch.events.is_empty() {
+                    deadline = Instant::now() + BATCH_WAIT;
+                }
+                batch.events.push(event);
+                if batch.events.len() >= BATCH_MAX {
+                    return Ok(Some(batch));
+                }
+            }
+            // What came before the end is planned first; the next look finds the end again.
+            _ if !batch.events.is_empty() => return Ok(Some(batch)),
+            Ok(Ok(None)) => return Ok(None),
+            Ok(Err(status)) => return Err(status),
+            Err(_) => return Err(Status::unavailable("silent for too long")),
+        }
+    }
+}

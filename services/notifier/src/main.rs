@@ -1,0 +1,35 @@
+//! The notifier as a process.
+
+use clap::Parser as _;
+use countersign_chassis::clock::Clock;
+use countersign_chassis::grpc;
+use countersign_chassis::telemetry::Telemetry;
+use countersign_notifier::config::{Cli, Config, Task};
+use countersign_notifier::serve;
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> anyhow::Result<()> {
+    match Cli::parse().command {
+        Task::Serve(config) => run(config).await,
+        Task::Migrate(database) => serve::migrate(&database).await,
+    }
+}
+
+async fn run(config: Config) -> anyhow::Result<()> {
+    let telemetry = Telemetry::start("countersign-notifier", &config.telemetry)?;
+    let listener = tokio::net::TcpListener::bind(config.listen.listen).await?;
+    // Read by whoever started the process on port 0.
+    tracing::info!(address = listener.local_addr()?.to_string(), "serving");
+    let stop = CancellationToken::new();
+    tokio::spawn({
+        let stop = stop.clone();
+        async move {
+            grpc::termination().await;
+            stop.cancel();
+        }
+    });
+    let served = serve::serve(config, Clock::database(), listener, stop).await;
+    tokio::task::spawn_blocking(move || telemetry.finish()).await?;
+    served
+}

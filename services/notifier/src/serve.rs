@@ -1,0 +1,96 @@
+//! Puts the service together and runs it: the gRPC server, the feed and the loops that deliver.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use countersign_chassis::clock::Clock;
+use countersign_chassis::config::DatabaseConfig;
+use countersign_chassis::keys::Key;
+use countersign_chassis::{database, grpc, ticker};
+use tokio::net::TcpListener;
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::deliver::Deliverer;
+use crate::envelopes::Envelopes;
+use crate::feed::Feed;
+use crate::guard::Guard;
+use crate::mail::{Mailer, Outbox};
+use crate::rpc::{Handler, SERVICES};
+use crate::signature::Secrets;
+use crate::store::{MIGRATIONS, Store};
+
+/// How long the feed pauses after a stream has ended.
+const RECONNECT: Duration = Duration::from_millis(200);
+
+/// Brings the database up to date.
+pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
+    database::migrate(config, MIGRATIONS).await
+}
+
+/// The parts of the notifier, for `serve` and for tests that tick them by hand.
+pub struct Notifier {
+    /// Its database.
+    pub store: Store,
+    /// The consumer of the stream.
+    pub feed: Feed,
+    /// The posting of webhooks.
+    pub deliverer: Deliverer,
+    /// The sending of mails.
+    pub mailer: Mailer,
+    handler: Handler,
+}
+
+impl Notifier {
+    /// As the settings say.
+    pub async fn new(config: &Config, clock: Clock, stop: CancellationToken) -> anyhow::Result<Self> {
+        grpc::install_tls_provider();
+        let store = Store::new(database::pool(&config.database).await?, clock);
+        let envelopes = Envelopes::new(&config.envelope_url, &config.service_token)?;
+        let secrets = Arc::new(Secrets::new(&Key::master(&config.keys.master_key)?));
+        let guard = Guard { allow_private: config.webhook_allow_private };
+        let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), guard)?;
+        let mailer =
+            Mailer { store: store.clone(), envelopes: envelopes.clone(), outbox: Outbox::new(config)? };
+        let feed = Feed { store: store.clone(), envelopes: envelopes.clone(), planned: Arc::new(Notify::new()), stop };
+        let handler = Handler::new(store.clone(), envelopes, secrets, guard);
+        Ok(Self { store, feed, deliverer, mailer, handler })
+    }
+}
+
+/// Serves on `listener` until `stop`, by `clock`.
+pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
+    if config.migrate {
+        migrate(&config.database).await?;
+    }
+    let Notifier { feed, deliverer, mailer, handler, .. } = Notifier::new(&config, clock, stop.clone()).await?;
+    let poll = Duration::from_millis(config.delivery_poll_ms);
+    let planned = Arc::clone(&feed.planned);
+    let mut loops = tokio::task::JoinSet::new();
+    loops.spawn({
+        let stop = stop.clone();
+        ticker::run("feed", RECONNECT, Arc::new(Notify::new()), stop, move || {
+            let feed = feed.clone();
+            async move { feed.tick().await }
+        })
+    });
+    loops.spawn(ticker::run("deliver", poll, Arc::clone(&planned), stop.clone(), move || {
+        let deliverer = deliverer.clone();
+        async move { deliverer.tick().await }
+    }));
+    loops.spawn(ticker::run("mail", poll, planned, stop.clone(), move || {
+        let mailer = mailer.clone();
+        async move { mailer.tick().await }
+    }));
+    let served = tokio::select! {
+        served = grpc::serve(listener, handler.routes(), &SERVICES, &config.listen, stop.clone()) => served,
+        Some(ended) = loops.join_next(), if !stop.is_cancelled() => ended.context("a loop broke"),
+    };
+    stop.cancel();
+    // What is being posted is finished and written down.
+    let finished = async { while loops.join_next().await.is_some() {} };
+    let _ = tokio::time::timeout(config.listen.drain(), finished).await;
+    served
+}

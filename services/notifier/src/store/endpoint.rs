@@ -1,0 +1,133 @@
+//! Endpoints: where events are posted to.
+
+use chrono::{DateTime, Utc};
+use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::Store;
+use crate::id::{AccountId, EndpointId};
+use crate::plan::Listener;
+
+/// A registered endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the names of the contract's WebhookEndpoint")]
+pub struct Endpoint {
+    pub account: AccountId,
+    pub id: EndpointId,
+    pub livemode: bool,
+    pub url: String,
+    pub generation: u16,
+    pub created_at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct EndpointRow {
+    #[diesel(sql_type = SqlUuid)]
+    account_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Bool)]
+    livemode: bool,
+    #[diesel(sql_type = Text)]
+    url: String,
+    #[diesel(sql_type = SmallInt)]
+    generation: i16,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
+}
+
+#[derive(QueryableByName)]
+struct ListenerRow {
+    #[diesel(sql_type = SqlUuid)]
+    account_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
+    #[diesel(sql_type = Bool)]
+    livemode: bool,
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// Counted under a lock of the account's endpoints, so that two at once do not both take the last place.
+const CREATE: &str = "
+WITH locked AS (SELECT pg_advisory_xact_lock(hashtextextended('endpoint/' || $1::text, 0)) AS lock),
+held AS (SELECT count(endpoint.id) AS count FROM locked LEFT JOIN endpoint ON account_id = $1 AND livemode = $3),
+new AS (
+    INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at)
+    SELECT $1, $2, $3, $4, $5, $6 FROM held WHERE held.count < $7 RETURNING id
+)
+SELECT held.count FROM held";
+
+const DELETE: &str = "
+WITH gone AS (DELETE FROM endpoint WHERE account_id = $1 AND id = $2 AND livemode = $3 RETURNING id),
+cancelled AS (
+    UPDATE delivery SET state = 4 FROM gone WHERE account_id = $1 AND endpoint_id = gone.id AND state = 1
+)
+SELECT count(*) AS count FROM gone";
+
+impl Store {
+    /// Registers an endpoint unless the account has `most` already; says how many it had.
+    pub async fn create_endpoint(&self, new: &Endpoint, most: i64) -> Result<i64, DatabaseError> {
+        let query = diesel::sql_query(CREATE)
+            .bind::<SqlUuid, _>(new.account.uuid())
+            .bind::<SqlUuid, _>(new.id.uuid())
+            .bind::<Bool, _>(new.livemode)
+            .bind::<Text, _>(&new.url)
+            .bind::<SmallInt, _>(new.generation.cast_signed())
+            .bind::<Timestamptz, _>(new.created_at)
+            .bind::<BigInt, _>(most);
+        let mut conn = acquire(&self.pool).await?;
+        Ok(query.get_result::<Count>(&mut *conn).await?.count)
+    }
+
+    /// The endpoints of an account and mode, oldest first.
+    pub async fn endpoints(&self, account: AccountId, livemode: bool) -> Result<Vec<Endpoint>, DatabaseError> {
+        let list = "SELECT account_id, id, livemode, url, generation, created_at FROM endpoint \
+                    WHERE account_id = $1 AND livemode = $2 ORDER BY id";
+        let query = diesel::sql_query(list).bind::<SqlUuid, _>(account.uuid()).bind::<Bool, _>(livemode);
+        let mut conn = acquire(&self.pool).await?;
+        let rows: Vec<EndpointRow> = query.load(&mut *conn).await?;
+        let endpoint = |row: EndpointRow| Endpoint {
+            account: AccountId::from_uuid(row.account_id),
+            id: EndpointId::from_uuid(row.id),
+            livemode: row.livemode,
+            url: row.url,
+            generation: row.generation.unsigned_abs(),
+            created_at: row.created_at,
+        };
+        Ok(rows.into_iter().map(endpoint).collect())
+    }
+
+    /// Removes an endpoint and cancels what waits for it. False if there was none.
+    pub async fn delete_endpoint(&self, account: AccountId, livemode: bool, id: EndpointId) -> Result<bool, DatabaseError> {
+        let query = diesel::sql_query(DELETE)
+            .bind::<SqlUuid, _>(account.uuid())
+            .bind::<SqlUuid, _>(id.uuid())
+            .bind::<Bool, _>(livemode);
+        let mut conn = acquire(&self.pool).await?;
+        Ok(query.get_result::<Count>(&mut *conn).await?.count == 1)
+    }
+
+    /// The endpoints in use of those accounts.
+    pub async fn listeners(&self, accounts: Vec<AccountId>) -> Result<Vec<Listener>, DatabaseError> {
+        enum Listeners {}
+        let list = "SELECT account_id, id, livemode FROM endpoint WHERE account_id = ANY($1) AND disabled_at IS NULL";
+        let accounts: Vec<Uuid> = accounts.into_iter().map(|account| account.uuid()).collect();
+        let query = prepared::<Listeners, _>(diesel::sql_query(list).bind::<Array<SqlUuid>, _>(accounts));
+        let mut conn = acquire(&self.pool).await?;
+        let rows: Vec<ListenerRow> = query.load(&mut *conn).await?;
+        let listener = |row: ListenerRow| Listener {
+            account: AccountId::from_uuid(row.account_id),
+            endpoint: EndpointId::from_uuid(row.id),
+            livemode: row.livemode,
+        };
+        Ok(rows.into_iter().map(listener).collect())
+    }
+}

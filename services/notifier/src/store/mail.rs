@@ -1,0 +1,112 @@
+//! Mails that wait. Claimed and settled like deliveries.
+
+use chrono::{DateTime, Utc};
+use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Bool, Integer, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel_async::RunQueryDsl;
+use uuid::Uuid;
+
+use super::{MailState, Store};
+use crate::id::{AccountId, EnvelopeId, EventId, RecipientId};
+use crate::plan::{Mail, MailKind};
+
+/// A claimed mail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClaimedMail {
+    /// What it is.
+    pub mail: Mail,
+    /// How often it has been tried.
+    pub attempts: u32,
+    /// Who may settle it.
+    pub lease_epoch: i32,
+}
+
+#[derive(QueryableByName)]
+struct MailRow {
+    #[diesel(sql_type = SqlUuid)]
+    account_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    event_id: Uuid,
+    #[diesel(sql_type = SqlUuid)]
+    recipient_id: Uuid,
+    #[diesel(sql_type = SmallInt)]
+    kind: i16,
+    #[diesel(sql_type = SqlUuid)]
+    envelope_id: Uuid,
+    #[diesel(sql_type = Bool)]
+    livemode: bool,
+    #[diesel(sql_type = Integer)]
+    attempts: i32,
+    #[diesel(sql_type = Integer)]
+    lease_epoch: i32,
+}
+
+const CLAIM: &str = "
+WITH due AS (
+    SELECT account_id, event_id, recipient_id, kind FROM mail
+    WHERE state = 1 AND next_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
+    ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED
+)
+UPDATE mail AS m SET lease_until = $2, lease_epoch = m.lease_epoch + 1 FROM due
+WHERE (m.account_id, m.event_id, m.recipient_id, m.kind) = (due.account_id, due.event_id, due.recipient_id, due.kind)
+RETURNING m.account_id, m.event_id, m.recipient_id, m.kind, m.envelope_id, m.livemode, m.attempts, m.lease_epoch";
+
+const SETTLE: &str = "
+UPDATE mail SET state = $6, attempts = attempts + 1, next_at = $7, lease_until = NULL
+WHERE account_id = $1 AND event_id = $2 AND recipient_id = $3 AND kind = $4 AND lease_epoch = $5 AND state = 1";
+
+impl Store {
+    /// Claims due mails until `until`.
+    pub async fn claim_mails(
+        &self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<ClaimedMail>, DatabaseError> {
+        enum Claim {}
+        let query = diesel::sql_query(CLAIM)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Timestamptz, _>(until)
+            .bind::<BigInt, _>(limit);
+        let mut conn = acquire(&self.pool).await?;
+        let rows: Vec<MailRow> = prepared::<Claim, _>(query).load(&mut *conn).await?;
+        let claimed = |row: MailRow| ClaimedMail {
+            mail: Mail {
+                account: AccountId::from_uuid(row.account_id),
+                event: EventId::from_uuid(row.event_id),
+                envelope: EnvelopeId::from_uuid(row.envelope_id),
+                recipient: RecipientId::from_uuid(row.recipient_id),
+                kind: match row.kind {
+                    1 => MailKind::Invitation,
+                    2 => MailKind::FellThrough,
+                    _ => MailKind::Completed,
+                },
+                livemode: row.livemode,
+            },
+            attempts: row.attempts.unsigned_abs(),
+            lease_epoch: row.lease_epoch,
+        };
+        Ok(rows.into_iter().map(claimed).collect())
+    }
+
+    /// Writes down what becomes of a mail. False if the lease was lost meanwhile.
+    pub async fn settle_mail(
+        &self,
+        claimed: &ClaimedMail,
+        state: MailState,
+        next_at: DateTime<Utc>,
+    ) -> Result<bool, DatabaseError> {
+        enum Settle {}
+        let query = diesel::sql_query(SETTLE)
+            .bind::<SqlUuid, _>(claimed.mail.account.uuid())
+            .bind::<SqlUuid, _>(claimed.mail.event.uuid())
+            .bind::<SqlUuid, _>(claimed.mail.recipient.uuid())
+            .bind::<SmallInt, _>(claimed.mail.kind as i16)
+            .bind::<Integer, _>(claimed.lease_epoch)
+            .bind::<SmallInt, _>(state as i16)
+            .bind::<Timestamptz, _>(next_at);
+        let mut conn = acquire(&self.pool).await?;
+        Ok(prepared::<Settle, _>(query).execute(&mut *conn).await? == 1)
+    }
+}

@@ -1,0 +1,52 @@
+//! All SQL of the notifier. Knows neither gRPC nor protobuf.
+
+mod delivery;
+mod endpoint;
+mod feed;
+mod mail;
+
+use countersign_chassis::clock::Clock;
+pub use countersign_chassis::database::DatabaseError;
+use countersign_chassis::database::Pool;
+use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+
+pub use self::delivery::{ClaimedDelivery, Outcome, Settled};
+pub use self::endpoint::Endpoint;
+pub use self::mail::ClaimedMail;
+
+/// The schema of this service.
+pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
+
+/// The database of this service.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+    clock: Clock,
+}
+
+impl Store {
+    /// On that pool.
+    #[must_use]
+    pub fn new(pool: Pool, clock: Clock) -> Self {
+        Self { pool, clock }
+    }
+
+    /// The service's clock.
+    #[must_use]
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+}
+
+/// What becomes of a mail. The numbers are those of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailState {
+    /// Still to be sent.
+    Pending = 1,
+    /// Sent.
+    Sent = 2,
+    /// Nobody needs it any more, or it must not leave.
+    Suppressed = 3,
+    /// Given up.
+    Dead = 4,
+}
