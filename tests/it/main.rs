@@ -6,6 +6,8 @@ mod facts;
 mod flights;
 mod races;
 mod refusals;
+mod restarts;
 mod stories;
 mod stream;
 mod tidy;
+mod webhooks;

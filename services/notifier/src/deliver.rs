@@ -25,7 +25,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long an attempt may take, the answer's body included.
 const ATTEMPT_MAX: Duration = Duration::from_secs(15);
 /// How long a claim holds: longer than any attempt.
-const LEASE_SECONDS: i64 = 60;
+const LEASE_SECONDS: i64 = 20;
 /// How much of an answer is read, and how much is kept.
 const ANSWER_BYTES: (usize, usize) = (16 * 1024, 1024);
 

@@ -47,8 +47,8 @@ pub type Webhooks = WebhookServiceClient<Authorized>;
 /// When the address is none, or nobody answers there.
 pub async fn connect(url: &str) -> Result<Channel> {
     let endpoint = Endpoint::from_shared(url.to_owned()).with_context(|| format!("not an address: {url}"))?;
-    let connecting = endpoint.connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX).connect();
-    connecting.await.with_context(|| format!("cannot connect to {url}"))
+    let endpoint = endpoint.connect_timeout(CONNECT_MAX).timeout(ANSWER_MAX);
+    endpoint.connect().await.with_context(|| format!("cannot connect to {url}"))
 }
 
 fn authorized(channel: &Channel, credential: &str) -> Result<Authorized> {
@@ -81,11 +81,16 @@ pub fn webhooks(channel: &Channel, api_key: &str) -> Result<Webhooks> {
     authorized(channel, api_key).map(WebhookServiceClient::new)
 }
 
-/// The reason of a refused call: `SIGNING_CLOSED`; the code and the message if the status has none.
+/// The reason of a refused call: `SIGNING_CLOSED`; the code if the status has none.
 #[must_use]
 pub fn reason(status: &Status) -> String {
     let reason = status.get_error_details().error_info().map(|info| info.reason.clone());
-    reason.unwrap_or_else(|| format!("{:?}: {}", status.code(), status.message()))
+    reason.unwrap_or_else(|| format!("{:?}", status.code()))
+}
+
+/// For `map_err`: says which call was refused, and why.
+pub fn refused(call: &'static str) -> impl Fn(Status) -> anyhow::Error {
+    move |status| anyhow::anyhow!("{call} was refused with {}: {}", reason(&status), status.message())
 }
 
 /// A downloaded file, proved to have the announced size and hash.
@@ -127,9 +132,9 @@ impl Parts {
 /// # Errors
 /// When the call is refused, or what came is not what was announced.
 pub async fn download(client: &mut Envelopes, request: v1::DownloadDocumentRequest) -> Result<Download> {
-    let mut stream = client.download_document(request).await?.into_inner();
+    let mut stream = client.download_document(request).await.map_err(refused("DownloadDocument"))?.into_inner();
     let mut parts = Parts::default();
-    while let Some(message) = stream.message().await? {
+    while let Some(message) = stream.message().await.map_err(refused("DownloadDocument"))? {
         parts.take(message.part)?;
     }
     parts.finish()
@@ -143,9 +148,9 @@ pub async fn download_to_sign(
     client: &mut Signing,
     request: v1::SignerServiceDownloadDocumentRequest,
 ) -> Result<Download> {
-    let mut stream = client.download_document(request).await?.into_inner();
+    let mut stream = client.download_document(request).await.map_err(refused("DownloadDocument"))?.into_inner();
     let mut parts = Parts::default();
-    while let Some(message) = stream.message().await? {
+    while let Some(message) = stream.message().await.map_err(refused("DownloadDocument"))? {
         parts.take(message.part)?;
     }
     parts.finish()

@@ -2,9 +2,8 @@
 //! It must never be needed by a deployment that has its own Postgres.
 
 pub mod client;
+mod contracts;
 pub mod demo;
-pub use countersign_postgres::ports;
-pub use countersign_postgres as postgres;
 pub mod private_file;
 pub mod signals;
 pub mod stack;

@@ -1,6 +1,7 @@
 //! Countersign in one process, for trying it out: `demo` plays its main job, `up` keeps it running.
 //! Must never be needed by a deployment that has its own Postgres.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,8 +9,9 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::TelemetryConfig;
 use countersign_chassis::telemetry::Telemetry;
-use countersign_standalone::postgres::Progress;
+use countersign_postgres::Progress;
 use countersign_standalone::{demo, signals, up};
+use tokio_util::sync::CancellationToken;
 
 /// Countersign in one process, on a Postgres of its own.
 #[derive(Parser, Debug)]
@@ -48,10 +50,10 @@ struct UpArgs {
     /// Folder for the data; for root /var/lib/countersign, else countersign in the user's data folder.
     #[arg(long)]
     data: Option<PathBuf>,
-    /// Port of the envelope service, if it is free.
+    /// Port of the envelope service; another one if it is taken, a free one if it is 0.
     #[arg(long, default_value_t = 50051)]
     envelope_port: u16,
-    /// Port of the notifier, if it is free.
+    /// Port of the notifier; another one if it is taken, a free one if it is 0.
     #[arg(long, default_value_t = 50052)]
     notifier_port: u16,
 }
@@ -80,15 +82,16 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     ended
 }
 
-async fn run_demo(args: DemoArgs, stop: &tokio_util::sync::CancellationToken) -> Result<ExitCode> {
-    let progress = Progress::new(complain);
+async fn run_demo(args: DemoArgs, stop: &CancellationToken) -> Result<ExitCode> {
+    let json = args.json;
+    let progress = Progress::new(move |line| if json { complain(line) } else { say(&format!("    {line}")) });
     let tell = |line: &str| {
-        if !args.json {
+        if !json {
             say(line);
         }
     };
     let played = demo::run(args.folder.as_deref(), &tell, progress, stop).await;
-    match (&played, args.json) {
+    match (&played, json) {
         (Ok(Some(report)), false) => say(&report.text()),
         (Ok(Some(report)), true) => say(&serde_json::to_string_pretty(report)?),
         (Ok(None), false) => complain("Interrupted: everything is stopped."),
@@ -99,7 +102,7 @@ async fn run_demo(args: DemoArgs, stop: &tokio_util::sync::CancellationToken) ->
     Ok(if played?.is_some() { ExitCode::SUCCESS } else { ExitCode::from(signals::INTERRUPTED) })
 }
 
-async fn run_up(args: UpArgs, stop: &tokio_util::sync::CancellationToken) -> Result<ExitCode> {
+async fn run_up(args: UpArgs, stop: &CancellationToken) -> Result<ExitCode> {
     let options = up::Options {
         data: args.data.map_or_else(up::default_data, Ok)?,
         envelope_port: args.envelope_port,
@@ -110,12 +113,12 @@ async fn run_up(args: UpArgs, stop: &tokio_util::sync::CancellationToken) -> Res
     Ok(ExitCode::SUCCESS)
 }
 
-#[expect(clippy::print_stdout, reason = "what the person at the keyboard asked for")]
+/// What the person at the keyboard asked for. Whoever closed the pipe does not want to hear more.
 fn say(line: &str) {
-    println!("{}", line.trim_end());
+    let _ = writeln!(std::io::stdout(), "{}", line.trim_end());
 }
 
-#[expect(clippy::print_stderr, reason = "what the person at the keyboard has to know besides")]
+/// What the person at the keyboard has to know besides.
 fn complain(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

@@ -7,9 +7,13 @@
 pub mod binary;
 pub mod client;
 pub mod database;
+pub mod notifier;
 pub mod outside;
+pub mod receiver;
 pub mod service;
 
 pub use client::{Caller, Errors, Story};
 pub use database::Database;
+pub use notifier::Notifier;
+pub use receiver::Receiver;
 pub use service::Service;

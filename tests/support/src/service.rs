@@ -3,6 +3,7 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::Config;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
 use tempfile::TempDir;
@@ -77,6 +78,8 @@ impl Service {
 
     /// With those settings.
     pub async fn start_with(database: Database, clock: Clock, documents: TempDir, config: Config) -> Self {
+        // What services warn of stands beside a failing test.
+        let _ = Telemetry::start("tests", &config.telemetry);
         let listener = TcpListener::bind(config.listen.listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();

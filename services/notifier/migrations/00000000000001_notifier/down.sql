@@ -1,5 +1,1 @@
-DROP TABLE mail;
-DROP TABLE attempt;
-DROP TABLE delivery;
-DROP TABLE endpoint;
-DROP TABLE feed_cursor;
+DROP TABLE mail, attempt, delivery, endpoint, feed_cursor;

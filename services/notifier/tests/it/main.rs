@@ -1,1 +1,14 @@
-//! Tests.
+//! The notifier against real Postgres, over real HTTP and gRPC. The envelope service is played at its wire contract.
+//! Must never depend on the envelope service itself: the two know each other by the contract only.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::disallowed_methods, missing_docs)]
+
+mod deliveries;
+mod double;
+mod endpoints;
+mod following;
+mod guarding;
+mod letters;
+mod mails;
+mod mailserver;
+mod receiver;
+mod stand;

@@ -10,9 +10,10 @@ use countersign_chassis::wire::datetime;
 use super::mailbox::Mail;
 use super::receiver::Delivery;
 use super::report::{PlayedEnvelope, PlayedEvent, Report, SentMail, Signatures, Webhook};
-use super::stage::{Stage, expect_status, status_name};
+use super::stage::{COMPLETED, Stage, expect_status, status_name};
 use super::stories::Story;
 use super::wait::until;
+use crate::client::refused;
 
 /// What stands before the first event of every chain.
 const NO_HASH: [u8; 64] = [b'0'; 64];
@@ -84,7 +85,7 @@ async fn history(stage: &mut Stage<'_>, envelope_id: &str) -> Result<Vec<v1::Eve
     let mut page_token = String::new();
     for _ in 0..PAGES_MAX {
         let request = v1::ListEventsRequest { envelope_id: envelope_id.to_owned(), page_size: PAGE, page_token };
-        let page = stage.sender.list_events(request).await?.into_inner();
+        let page = stage.sender.list_events(request).await.map_err(refused("ListEvents"))?.into_inner();
         events.extend(page.entries.into_iter().filter_map(|entry| entry.event));
         if page.next_page_token.is_empty() {
             return Ok(events);
@@ -179,8 +180,14 @@ async fn check_mails(
         let recipient = envelope.recipients.iter().find(|recipient| recipient.id == mail.recipient_id);
         let recipient = recipient.context("a mail to somebody else")?;
         ensure!(mail.to == recipient.email, "the mail for {} went to {}", recipient.name, mail.to);
+        let mut made = envelope.documents.iter().flat_map(|document| &document.artifacts);
+        let has_all = made.all(|artifact| mail.attached.contains(&artifact.sha256));
+        ensure!(mail.kind != COMPLETED || has_all, "the signed PDF is not in the mail to {}", recipient.name);
     }
-    mails.sort_by_key(|mail| events.iter().position(|event| event.id == mail.event_id));
+    mails.sort_by_key(|mail| {
+        let event = events.iter().position(|event| event.id == mail.event_id);
+        (event, envelope.recipients.iter().position(|recipient| recipient.id == mail.recipient_id))
+    });
     Ok(mails)
 }
 

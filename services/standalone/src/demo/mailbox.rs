@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use countersign_chassis::keys::sha256;
 use mail_parser::MessageParser;
 
 use super::wait::until;
@@ -20,6 +21,8 @@ pub(super) struct Mail {
     pub to: String,
     pub subject: String,
     pub text: String,
+    /// SHA-256 of each attached file, in hexadecimal digits.
+    pub attached: Vec<String>,
     pub file: PathBuf,
 }
 
@@ -39,7 +42,10 @@ impl Mailbox {
         let mut files: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
         files.retain(|file| file.extension().is_some_and(|extension| extension == "eml"));
         files.sort();
-        files.iter().map(|file| read(file).with_context(|| format!("cannot read the mail {}", file.display()))).collect()
+        files
+            .iter()
+            .map(|file| read(file).with_context(|| format!("cannot read the mail {}", file.display())))
+            .collect()
     }
 
     /// Waits for a mail of this kind to this recipient.
@@ -63,6 +69,7 @@ fn read(file: &Path) -> Result<Mail> {
         kind: kind.to_owned(),
         to: to.to_owned(),
         subject: message.subject().context("no subject")?.to_owned(),
+        attached: message.attachments().map(|part| hex::encode(sha256(part.contents()))).collect(),
         text: message.body_text(0).context("no text")?.into_owned(),
         file: file.to_path_buf(),
     })

@@ -20,12 +20,10 @@ use countersign::v1;
 use tokio_util::sync::CancellationToken;
 
 pub use report::{Artefact, PlayedEnvelope, PlayedEvent, Report, SentMail, Signatures, Webhook};
-pub(crate) use stage::request;
-pub(crate) use stories::{CONSENT, sample};
 
-use crate::client;
-use crate::postgres::Progress;
+use crate::client::{self, refused};
 use crate::stack::{self, Stack};
+use countersign_postgres::Progress;
 use mailbox::Mailbox;
 use receiver::Receiver;
 use stage::Stage;
@@ -52,14 +50,18 @@ pub async fn run(
 ) -> Result<Option<Report>> {
     let began = Instant::now();
     let folder = open(folder)?;
+    tell("Countersign in one process");
     let options = stack::Options { mail: Some(folder.join("mail")), progress, ..stack::Options::throwaway() };
     let Some(mut stack) = Stack::start_unless(options, stop).await? else { return Ok(None) };
-    let started = format!("Postgres, the envelope service and the notifier run ({:.1} s)", began.elapsed().as_secs_f64());
-    tell(&format!("Countersign in one process\n  ✓ {started}"));
+    let seconds = began.elapsed().as_secs_f64();
+    tell(&format!("  ✓ Postgres, the envelope service and the notifier run ({seconds:.1} s)"));
     let performed = perform(&mut stack, &folder, tell, stop).await;
     let stopped = stack.stop().await;
     let Some(mut report) = performed? else { return stopped.map(|()| None) };
     stopped.context("everything was played, but the stack did not stop in order")?;
+    if stop.is_cancelled() {
+        return Ok(None);
+    }
     report.took_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     Ok(Some(report))
 }
@@ -115,8 +117,13 @@ async fn set<'a>(
     let mut webhooks = client::webhooks(&client::connect(notifier_url).await?, api_key)?;
     let receiver = Receiver::start().await?;
     let request = v1::CreateWebhookEndpointRequest { url: receiver.url.clone() };
-    let registered = webhooks.create_webhook_endpoint(request).await?.into_inner();
-    let listed = webhooks.list_webhook_endpoints(v1::ListWebhookEndpointsRequest {}).await?.into_inner();
+    let registered =
+        webhooks.create_webhook_endpoint(request).await.map_err(refused("CreateWebhookEndpoint"))?.into_inner();
+    let listed = webhooks
+        .list_webhook_endpoints(v1::ListWebhookEndpointsRequest {})
+        .await
+        .map_err(refused("ListWebhookEndpoints"))?
+        .into_inner();
     ensure!(listed.endpoints.iter().any(|one| one.url == receiver.url), "the webhook endpoint is not in the list");
     let watch = Watch::start(&mut sender).await?;
     let folder = folder.to_path_buf();

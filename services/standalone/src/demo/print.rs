@@ -29,28 +29,22 @@ impl Report {
         let _ = writeln!(text, "\n{}: {}\n  {}  {}", envelope.story, envelope.status, envelope.id, envelope.subject);
         let Some(first) = envelope.events.first() else { return };
         for event in &envelope.events {
-            let offset_ms = (event.time - first.time).num_milliseconds();
-            let delivered = self.delivered(event).join(", ");
+            let offset = (event.time - first.time).num_milliseconds() as f64 / 1000.0;
             let recipient = event.recipient.as_deref().unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "  {:>+8.3} s  {:<30} {recipient:<26} {delivered}",
-                offset_ms as f64 / 1000.0,
-                event.r#type
-            );
+            let webhook = self.webhook(event);
+            let _ = writeln!(text, "  {offset:>+8.3} s  {:<29} {recipient:<25} {webhook}", event.r#type);
+            for mail in self.mails.iter().filter(|mail| mail.event_id == event.id) {
+                let _ = writeln!(text, "{:14}mail “{}” to {}", "", mail.kind, mail.recipient);
+            }
         }
     }
 
-    /// What went out upon an event.
-    fn delivered(&self, event: &PlayedEvent) -> Vec<String> {
-        let came = self.webhooks.iter().filter(|webhook| webhook.event_id == event.id).count();
-        let mut delivered = match came {
-            0 => Vec::new(),
-            1 => vec!["webhook ✓".to_owned()],
-            more => vec![format!("webhook ✓ ({more} times)")],
-        };
-        let mails = self.mails.iter().filter(|mail| mail.event_id == event.id);
-        delivered.extend(mails.map(|mail| format!("mail “{}” to {}", mail.kind, mail.recipient)));
-        delivered
+    /// What was posted upon an event.
+    fn webhook(&self, event: &PlayedEvent) -> String {
+        match self.webhooks.iter().filter(|webhook| webhook.event_id == event.id).count() {
+            0 => String::new(),
+            1 => "webhook ✓".to_owned(),
+            more => format!("webhook ✓ ({more} times)"),
+        }
     }
 }

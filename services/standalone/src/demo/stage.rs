@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result, bail, ensure};
 use countersign::v1;
 use countersign_chassis::keys::sha256;
-use countersign_paper::samples::{Area, Sample};
+use countersign_paper::samples::Sample;
 use tonic::transport::Channel;
 use tonic::{Response, Status};
 
@@ -15,10 +15,13 @@ use super::mailbox::Mailbox;
 use super::receiver::Receiver;
 use super::report::Artefact;
 use super::watch::Watch;
-use crate::client::{self, Envelopes, Signing};
+use crate::client::{self, Envelopes, Signing, refused};
 
 /// The kinds of mail, as their file names tell them.
 pub(super) const INVITATION: &str = "invitation";
+pub(super) const COMPLETED: &str = "completed";
+/// To everybody but who declined, when an envelope ends without completion.
+pub(super) const FELL_THROUGH: &str = "fell_through";
 
 /// Size of the pieces of an upload.
 const CHUNK_BYTES: usize = 64 * 1024;
@@ -38,74 +41,10 @@ pub(super) struct Stage<'a> {
     pub artefacts: Vec<Artefact>,
 }
 
-/// A recipient to be.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Person {
-    pub name: &'static str,
-    pub email: &'static str,
-    pub label: &'static str,
-}
-
 /// A recipient who has followed the link in their mail.
 pub(super) struct Signer {
     pub recipient_id: String,
     client: Signing,
-}
-
-/// Fields on the signature line and the date line of each party.
-fn fields(sample: &Sample) -> Vec<v1::NewField> {
-    let field = |kind: v1::FieldType, index: usize, page: u32, area: Area, name: &str| v1::NewField {
-        r#type: kind.into(),
-        recipient_index: index as u32,
-        document_index: 0,
-        placement: Some(v1::Placement {
-            page,
-            x_percent: area.x_pct,
-            y_percent: area.y_pct,
-            width_percent: area.width_pct,
-            height_percent: area.height_pct,
-        }),
-        required: true,
-        name: name.to_owned(),
-    };
-    let of_block = |(index, block): (usize, &countersign_paper::samples::SignatureBlock)| {
-        let line = Area {
-            x_pct: block.x_pct,
-            y_pct: block.y_pct,
-            width_pct: block.width_pct,
-            height_pct: block.height_pct,
-        };
-        [
-            field(v1::FieldType::Signature, index, block.page, line, "signature"),
-            field(v1::FieldType::Date, index, block.page, block.date, "date"),
-        ]
-    };
-    sample.blocks.iter().enumerate().flat_map(of_block).collect()
-}
-
-/// An envelope around a sample, to be sent at once.
-pub(crate) fn request(
-    sample: &Sample,
-    people: &[Person],
-    routing: v1::Routing,
-    source: v1::document_source::Source,
-) -> v1::CreateEnvelopeRequest {
-    let recipient = |person: &Person| v1::NewRecipient {
-        name: person.name.to_owned(),
-        email: person.email.to_owned(),
-        role: v1::RecipientRole::Signer.into(),
-        label: person.label.to_owned(),
-    };
-    v1::CreateEnvelopeRequest {
-        subject: sample.title.to_owned(),
-        message: "Please read and sign.".to_owned(),
-        documents: vec![v1::DocumentSource { name: sample.file_name.to_owned(), source: Some(source) }],
-        recipients: people.iter().map(recipient).collect(),
-        fields: fields(sample),
-        routing: routing.into(),
-        expires_at: None,
-        send: true,
-    }
 }
 
 impl Stage<'_> {
@@ -123,14 +62,19 @@ impl Stage<'_> {
             .chain(chunks)
             .map(|part| v1::UploadDocumentRequest { part: Some(part) })
             .collect();
-        let uploaded = self.sender.upload_document(tokio_stream::iter(parts)).await?.into_inner();
+        let uploaded = self
+            .sender
+            .upload_document(tokio_stream::iter(parts))
+            .await
+            .map_err(refused("UploadDocument"))?
+            .into_inner();
         ensure!(uploaded.size_bytes == sample.bytes.len() as u64, "the upload has another size than the file");
         Ok(uploaded.upload_id)
     }
 
     /// Creates and sends an envelope.
     pub async fn send(&mut self, request: v1::CreateEnvelopeRequest) -> Result<v1::Envelope> {
-        let created = self.sender.create_envelope(request).await?.into_inner();
+        let created = self.sender.create_envelope(request).await.map_err(refused("CreateEnvelope"))?.into_inner();
         let envelope = created.envelope.context("CreateEnvelope answered nothing")?;
         expect_status(&envelope, v1::EnvelopeStatus::Sent)?;
         Ok(envelope)
@@ -139,7 +83,13 @@ impl Stage<'_> {
     /// Reads an envelope.
     pub async fn envelope(&mut self, envelope_id: &str) -> Result<v1::Envelope> {
         let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned() };
-        self.sender.get_envelope(request).await?.into_inner().envelope.context("GetEnvelope answered nothing")
+        self.sender
+            .get_envelope(request)
+            .await
+            .map_err(refused("GetEnvelope"))?
+            .into_inner()
+            .envelope
+            .context("GetEnvelope answered nothing")
     }
 
     /// Waits for the invitation of a recipient and follows the link in it.
@@ -216,7 +166,13 @@ pub(super) fn expect_refusal<T>(called: Result<Response<T>, Status>, reason: &st
 
 impl Signer {
     async fn session(&mut self) -> Result<v1::SigningSession> {
-        let session = self.client.get_signing_session(v1::GetSigningSessionRequest {}).await?.into_inner().session;
+        let session = self
+            .client
+            .get_signing_session(v1::GetSigningSessionRequest {})
+            .await
+            .map_err(refused("GetSigningSession"))?
+            .into_inner()
+            .session;
         session.context("GetSigningSession answered nothing")
     }
 
@@ -248,7 +204,14 @@ impl Signer {
         };
         let fields = session.fields.iter().filter(is_signature).filter(|_| value.is_some());
         let request = v1::SignRequest { values: fields.map(entry).collect(), consent: true, seen_documents };
-        let signed = self.client.sign(request).await?.into_inner().session.context("Sign answered nothing")?;
+        let signed = self
+            .client
+            .sign(request)
+            .await
+            .map_err(refused("Sign"))?
+            .into_inner()
+            .session
+            .context("Sign answered nothing")?;
         let recipient = signed.recipient.context("a session without its recipient")?;
         ensure!(recipient.status() == v1::RecipientStatus::Signed, "{} has signed and is not SIGNED", recipient.name);
         Ok(())
@@ -258,7 +221,7 @@ impl Signer {
     pub async fn decline(&mut self, reason: &str) -> Result<v1::EnvelopeStatus> {
         self.read().await?;
         let request = v1::DeclineRequest { reason: reason.to_owned() };
-        let session = self.client.decline(request).await?.into_inner().session;
+        let session = self.client.decline(request).await.map_err(refused("Decline"))?.into_inner().session;
         Ok(session.context("Decline answered nothing")?.envelope_status())
     }
 

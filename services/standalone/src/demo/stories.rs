@@ -5,9 +5,11 @@ use anyhow::{Context, Result, ensure};
 use countersign::v1;
 use countersign::v1::document_source::Source;
 use countersign::v1::{DocumentVersion, EnvelopeStatus, EventType, RecipientStatus, Routing};
-use countersign_paper::samples::{self, Sample};
+use countersign_paper::samples;
 
-use super::stage::{Person, Stage, expect_refusal, expect_status, request};
+use super::stage::{COMPLETED, FELL_THROUGH, INVITATION, Stage, expect_refusal, expect_status};
+use crate::client::refused;
+use crate::contracts::{CONSENT, NDA, SERVICES, inline, request, sample};
 
 /// What was played.
 pub(super) struct Story {
@@ -20,29 +22,8 @@ pub(super) struct Story {
     pub mails: Vec<(&'static str, String)>,
 }
 
-const NDA: [Person; 2] = [
-    Person { name: "Helena Marsh", email: "helena.marsh@aldergate.example", label: "Aldergate" },
-    Person { name: "Jürgen Weißkopf", email: "j.weisskopf@fennimore.example", label: "Fennimore" },
-];
-const SERVICES: [Person; 3] = [
-    Person { name: "Margaret Oyelaran", email: "m.oyelaran@northam.example", label: "Customer" },
-    Person { name: "Callum Drever", email: "callum.drever@tidewell.example", label: "Contractor" },
-    Person { name: "Ewa Kowalczyk", email: "ewa.kowalczyk@tidewell-group.example", label: "Guarantor" },
-];
-pub(crate) const CONSENT: [Person; 1] =
-    [Person { name: "Oluwaseun Adeyemi-Clarke", email: "o.adeyemi@granary.example", label: "Tenant" }];
-
 const WHY_DECLINED: &str = "Clause 10.2 makes us liable for more than we are insured for. Please lower it to the Fees.";
 const WHY_VOIDED: &str = "Sent to the wrong flat.";
-
-/// Makes a sample, which takes the processor for a while.
-pub(crate) async fn sample(make: fn() -> Result<Sample, countersign_paper::StampError>) -> Result<Sample> {
-    tokio::task::spawn_blocking(make).await?.context("the sample contract cannot be made")
-}
-
-fn inline(sample: &Sample) -> Source {
-    Source::Content(sample.bytes.clone().into())
-}
 
 /// Two signers, one after the other.
 pub(super) async fn both_sign(stage: &mut Stage<'_>) -> Result<Story> {
@@ -79,7 +60,7 @@ pub(super) async fn both_sign(stage: &mut Stage<'_>) -> Result<Story> {
             EventType::EnvelopeAllActed,
             EventType::EnvelopeCompleted,
         ],
-        mails: to_all("invitation", &envelope).chain(to_all("completed", &envelope)).collect(),
+        mails: to_all(INVITATION, &envelope).chain(to_all(COMPLETED, &envelope)).collect(),
         envelope_id: envelope.id,
     })
 }
@@ -96,11 +77,12 @@ pub(super) async fn one_declines(stage: &mut Stage<'_>) -> Result<Story> {
     stage.invited(&envelope, 0).await?.sign(None).await?;
     stage.done("Margaret Oyelaran signed");
     let mut third = stage.invited(&envelope, 2).await?;
-    let status = stage.invited(&envelope, 1).await?.decline(WHY_DECLINED).await?;
+    let mut second = stage.invited(&envelope, 1).await?;
+    let status = second.decline(WHY_DECLINED).await?;
     ensure!(status == EnvelopeStatus::Declined, "the envelope was not DECLINED at once, but {status:?}");
     stage.done("Callum Drever declined, with a reason: DECLINED at once");
     third.expect_locked_out().await?;
-    stage.mailbox.wait("fell_through", &third.recipient_id, "Ewa Kowalczyk").await?;
+    stage.mailbox.wait(FELL_THROUGH, &third.recipient_id, "Ewa Kowalczyk").await?;
     stage.done("Ewa Kowalczyk was told, and her link has ended: SIGNING_CLOSED, INVALID_STATE_TRANSITION");
     stage.watch.event(&envelope.id, EventType::EnvelopeArtifactReady).await?;
     let envelope = stage.envelope(&envelope.id).await?;
@@ -108,7 +90,7 @@ pub(super) async fn one_declines(stage: &mut Stage<'_>) -> Result<Story> {
     let file_name = "services-agreement.declined.pdf";
     stage.save(&envelope, DocumentVersion::Declined, file_name, &agreement.bytes).await?;
     stage.done("the PDF with the watermark is downloaded");
-    let told = envelope.recipients.iter().skip(2).map(|third| ("fell_through", third.id.clone()));
+    let told = to_all(FELL_THROUGH, &envelope).filter(|(_, id)| *id != second.recipient_id);
     Ok(Story {
         title,
         status: EnvelopeStatus::Declined,
@@ -124,7 +106,7 @@ pub(super) async fn one_declines(stage: &mut Stage<'_>) -> Result<Story> {
             EventType::RecipientReleasedByDecline,
             EventType::EnvelopeArtifactReady,
         ],
-        mails: to_all("invitation", &envelope).chain(told).collect(),
+        mails: to_all(INVITATION, &envelope).chain(told).collect(),
         envelope_id: envelope.id,
     })
 }
@@ -133,7 +115,10 @@ pub(super) async fn one_declines(stage: &mut Stage<'_>) -> Result<Story> {
 fn expect_declined(envelope: &v1::Envelope) -> Result<()> {
     expect_status(envelope, EnvelopeStatus::Declined)?;
     let [signed, declined, released] = &envelope.recipients[..] else { anyhow::bail!("not three recipients") };
-    ensure!(signed.status() == RecipientStatus::Signed && signed.not_effective, "the signature is not kept as evidence");
+    ensure!(
+        signed.status() == RecipientStatus::Signed && signed.not_effective,
+        "the signature is not kept as evidence"
+    );
     ensure!(released.status() == RecipientStatus::ReleasedByDecline, "{} is not released", released.name);
     let reason = declined.decline.as_ref().map(|decline| decline.reason.as_str());
     ensure!(reason == Some(WHY_DECLINED), "the sender cannot read the reason of the decline");
@@ -150,12 +135,19 @@ pub(super) async fn sender_voids(stage: &mut Stage<'_>) -> Result<Story> {
     stage.done(&format!("{} sent", scan.file_name));
     let mut signer = stage.invited(&envelope, 0).await?;
     let void = v1::VoidEnvelopeRequest { envelope_id: envelope.id.clone(), reason: WHY_VOIDED.to_owned() };
-    let voided = stage.sender.void_envelope(void).await?.into_inner().envelope.context("VoidEnvelope answered nothing")?;
+    let voided = stage
+        .sender
+        .void_envelope(void)
+        .await
+        .map_err(refused("VoidEnvelope"))?
+        .into_inner()
+        .envelope
+        .context("VoidEnvelope answered nothing")?;
     expect_status(&voided, EnvelopeStatus::Voided)?;
     ensure!(voided.void_reason == WHY_VOIDED, "the sender cannot read the reason of the void");
     stage.done("the sender took it back, with a reason: VOIDED");
     signer.expect_locked_out().await?;
-    stage.mailbox.wait("voided", &signer.recipient_id, "Oluwaseun Adeyemi-Clarke").await?;
+    stage.mailbox.wait(FELL_THROUGH, &signer.recipient_id, "Oluwaseun Adeyemi-Clarke").await?;
     stage.done("Oluwaseun Adeyemi-Clarke was told, and the link has ended");
     Ok(Story {
         title,
@@ -166,7 +158,7 @@ pub(super) async fn sender_voids(stage: &mut Stage<'_>) -> Result<Story> {
             EventType::RecipientReleased,
             EventType::EnvelopeVoided,
         ],
-        mails: to_all("invitation", &envelope).chain(to_all("voided", &envelope)).collect(),
+        mails: to_all(INVITATION, &envelope).chain(to_all(FELL_THROUGH, &envelope)).collect(),
         envelope_id: envelope.id,
     })
 }

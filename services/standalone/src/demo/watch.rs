@@ -3,14 +3,14 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Result, anyhow};
 use countersign::v1;
 use countersign::v1::watch_status_changes_response::Item;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::{Status, Streaming};
 
 use super::wait::until;
-use crate::client::Envelopes;
+use crate::client::{Envelopes, refused};
 
 #[derive(Default)]
 struct Seen {
@@ -28,9 +28,8 @@ pub(super) struct Watch {
 impl Watch {
     /// Opens the stream and returns when it is on: everything from now on comes.
     pub async fn start(client: &mut Envelopes) -> Result<Self> {
-        let request =
-            v1::WatchStatusChangesRequest { start: v1::WatchStart::Now.into(), ..Default::default() };
-        let stream = client.watch_status_changes(request).await.context("the stream of status changes")?.into_inner();
+        let request = v1::WatchStatusChangesRequest { start: v1::WatchStart::Now.into(), ..Default::default() };
+        let stream = client.watch_status_changes(request).await.map_err(refused("WatchStatusChanges"))?.into_inner();
         let seen = Arc::new(Mutex::new(Seen::default()));
         let task = tokio::spawn(follow(stream, Arc::clone(&seen)));
         let watch = Self { seen, _task: AbortOnDropHandle::new(task) };

@@ -76,7 +76,7 @@ fn make_passable(path: &Path) -> Result<()> {
 }
 
 /// Makes a folder that only its owner can enter.
-fn make_private(path: &Path) -> Result<()> {
+pub(crate) fn make_private(path: &Path) -> Result<()> {
     make(path, MODE_PRIVATE)
 }
 

@@ -28,8 +28,9 @@ use countersign_envelope::serve::NewAccount;
 use secrecy::SecretString;
 use tokio_util::sync::CancellationToken;
 
-use crate::postgres::{self, Postgres};
+use countersign_postgres::{self as postgres, Postgres};
 use folder::Folder;
+pub(crate) use folder::make_private;
 use keys::Keys;
 pub use options::Options;
 use service::Service;
@@ -147,8 +148,14 @@ impl Stack {
         self.folder.mail()
     }
 
-    /// The Postgres under everything; for tests that kill and restart it.
-    pub fn postgres(&mut self) -> &mut Postgres {
+    /// The Postgres under everything, with [`ENVELOPE_DATABASE`] and [`NOTIFIER_DATABASE`].
+    #[must_use]
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// The same for tests that kill and restart it.
+    pub fn postgres_mut(&mut self) -> &mut Postgres {
         &mut self.postgres
     }
 
@@ -160,7 +167,7 @@ impl Stack {
         let address = self.envelope.address();
         self.envelope.stop().await?;
         let listener = service::listen(address).await?;
-        let clock = self.options.clock.clone();
+        let clock = self.options.envelope_clock.clone();
         self.envelope = service::envelope(&self.postgres, &self.folder, &self.keys, clock, listener)?;
         Ok(())
     }
@@ -173,8 +180,8 @@ impl Stack {
         let address = self.notifier.address();
         self.notifier.stop().await?;
         let listener = service::listen(address).await?;
-        self.notifier =
-            service::notifier(&self.postgres, &self.folder, &self.keys, self.envelope.address(), listener)?;
+        let (clock, envelope) = (self.options.notifier_clock.clone(), self.envelope.address());
+        self.notifier = service::notifier(&self.postgres, &self.folder, &self.keys, clock, envelope, listener)?;
         Ok(())
     }
 
@@ -200,20 +207,16 @@ impl Stack {
 }
 
 /// Makes and migrates the databases, then starts both services.
-async fn services(
-    postgres: &Postgres,
-    folder: &Folder,
-    keys: &Keys,
-    options: &Options,
-) -> Result<(Service, Service)> {
+async fn services(postgres: &Postgres, folder: &Folder, keys: &Keys, options: &Options) -> Result<(Service, Service)> {
     let envelope_listener = service::listen_near(options.envelope_port).await?;
     let notifier_listener = service::listen_near(options.notifier_port).await?;
     for name in [ENVELOPE_DATABASE, NOTIFIER_DATABASE] {
         postgres.create_database(name).await?;
     }
     service::migrate(postgres).await?;
-    let mut envelope = service::envelope(postgres, folder, keys, options.clock.clone(), envelope_listener)?;
-    match service::notifier(postgres, folder, keys, envelope.address(), notifier_listener) {
+    let mut envelope = service::envelope(postgres, folder, keys, options.envelope_clock.clone(), envelope_listener)?;
+    let clock = options.notifier_clock.clone();
+    match service::notifier(postgres, folder, keys, clock, envelope.address(), notifier_listener) {
         Ok(notifier) => Ok((envelope, notifier)),
         Err(why) => {
             envelope.stop().await?;

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use countersign_chassis::clock::Clock;
 
-use crate::postgres::Progress;
+use countersign_postgres::Progress;
 
 /// Where a stack keeps its things, and how it is reached.
 #[derive(Clone, Debug)]
@@ -19,7 +19,9 @@ pub struct Options {
     /// The same for the notifier.
     pub notifier_port: Option<u16>,
     /// The clock of the envelope service: the database's, or one that a test moves.
-    pub clock: Clock,
+    pub envelope_clock: Clock,
+    /// The clock of the notifier: the same, or one of its own.
+    pub notifier_clock: Clock,
     /// Hears what takes long.
     pub progress: Progress,
 }
@@ -33,7 +35,8 @@ impl Options {
             mail: None,
             envelope_port: None,
             notifier_port: None,
-            clock: Clock::database(),
+            envelope_clock: Clock::database(),
+            notifier_clock: Clock::database(),
             progress: Progress::default(),
         }
     }

@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::folder::Folder;
 use super::keys::Keys;
 use super::{ENVELOPE_DATABASE, NOTIFIER_DATABASE};
-use crate::postgres::Postgres;
+use countersign_postgres::Postgres;
 
 /// How long open calls may take to end.
 const DRAIN_MS: u64 = 3_000;
@@ -117,7 +117,9 @@ fn no_telemetry() -> TelemetryConfig {
 /// Brings both databases up to date.
 pub(super) async fn migrate(postgres: &Postgres) -> Result<()> {
     let envelope = database(postgres, ENVELOPE_DATABASE);
-    countersign_envelope::serve::migrate(&envelope).await.context("cannot migrate the envelope service's database")
+    countersign_envelope::serve::migrate(&envelope).await.context("cannot migrate the envelope service's database")?;
+    let notifier = database(postgres, NOTIFIER_DATABASE);
+    countersign_notifier::serve::migrate(&notifier).await.context("cannot migrate the notifier's database")
 }
 
 /// Starts the envelope service.
@@ -143,5 +145,33 @@ pub(super) fn envelope(
     };
     Service::run("envelope service", listener, |listener, stop| {
         countersign_envelope::serve::serve(config, clock, listener, stop)
+    })
+}
+
+/// Starts the notifier. Mails go into the folder, webhooks to anybody, this machine included.
+pub(super) fn notifier(
+    postgres: &Postgres,
+    folder: &Folder,
+    keys: &Keys,
+    clock: Clock,
+    envelope: SocketAddr,
+    listener: TcpListener,
+) -> Result<Service> {
+    let config = countersign_notifier::config::Config {
+        listen: listen_config(listener.local_addr()?),
+        database: database(postgres, NOTIFIER_DATABASE),
+        keys: keys.for_notifier(),
+        telemetry: no_telemetry(),
+        migrate: false,
+        envelope_url: format!("http://{envelope}"),
+        service_token: keys.service_token.clone(),
+        webhook_allow_private: true,
+        smtp_url: None,
+        mail_folder: Some(folder.mail().to_path_buf()),
+        mail_from: "Countersign <no-reply@countersign.invalid>".to_owned(),
+        delivery_poll_ms: 100,
+    };
+    Service::run("notifier", listener, |listener, stop| {
+        countersign_notifier::serve::serve(config, clock, listener, stop)
     })
 }

@@ -9,9 +9,9 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
-use crate::postgres::Progress;
 use crate::private_file;
 use crate::stack::{self, Stack};
+use countersign_postgres::Progress;
 use session::Session;
 
 const ROOT_DATA: &str = "/var/lib/countersign";
@@ -97,7 +97,7 @@ async fn demo_account(stack: &Stack) -> Result<DemoAccount> {
 fn greeting(stack: &Stack, options: &Options, account: &DemoAccount, session: &Session) -> String {
     let (envelope, notifier) = (stack.envelope_address(), stack.notifier_address());
     let other = |is: u16, wanted: u16| {
-        if is == wanted { String::new() } else { format!("  (port {wanted} is taken)") }
+        if is == wanted || wanted == 0 { String::new() } else { format!("  (port {wanted} is taken)") }
     };
     format!(
         "Countersign runs until Ctrl-C.\n\n  \
@@ -118,4 +118,3 @@ fn greeting(stack: &Stack, options: &Options, account: &DemoAccount, session: &S
         session.script,
     )
 }
-

@@ -11,7 +11,8 @@ use countersign::v1::document_source::Source;
 use countersign_paper::samples;
 use serde_json::{Value, json};
 
-use crate::demo::{CONSENT, request, sample};
+use crate::contracts::{CONSENT, inline, request, sample};
+use crate::stack::make_private;
 
 /// What is printed; `{…}` is filled in.
 const SCRIPT: &str = include_str!("session.sh");
@@ -31,10 +32,10 @@ impl Session {
     /// Writes the files of the session into a folder of the data folder.
     pub async fn prepare(data: &Path, address: &str, api_key: &str) -> Result<Self> {
         let folder = data.join(FOLDER);
-        std::fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {}", folder.display()))?;
+        // The key is in the script.
+        make_private(&folder)?;
         let scan = sample(samples::rotated_scan).await?;
-        let source = Source::Content(scan.bytes.clone().into());
-        let request = request(&scan, &CONSENT, v1::Routing::Parallel, source);
+        let request = request(&scan, &CONSENT, v1::Routing::Parallel, inline(&scan));
         write(&folder.join(ENVELOPE_FILE), &format!("{:#}\n", as_json(&request)))?;
         let script = SCRIPT
             .replace("{folder}", &quoted(&folder.to_string_lossy()))
@@ -99,11 +100,23 @@ fn as_json(request: &v1::CreateEnvelopeRequest) -> Value {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn only_odd_folders_are_quoted_and_those_survive_a_shell() {
         assert_eq!(quoted("/var/lib/countersign"), "/var/lib/countersign");
         assert_eq!(quoted("/tmp/it's mine"), r"'/tmp/it'\''s mine'");
+    }
+
+    #[test]
+    fn every_call_of_the_script_is_in_the_contract() {
+        let contract = String::from_utf8_lossy(countersign::FILE_DESCRIPTOR_SET);
+        let calls: Vec<_> = SCRIPT.split_whitespace().filter_map(|word| word.strip_prefix("countersign.v1.")).collect();
+        assert_eq!(calls.len(), 8);
+        for name in calls.iter().flat_map(|call| call.split(['/', '.'])) {
+            assert!(contract.contains(name), "{name}");
+        }
+        assert!(SCRIPT.contains(ENVELOPE_FILE));
     }
 }

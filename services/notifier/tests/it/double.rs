@@ -1,0 +1,227 @@
+//! The envelope service, played at its wire contract from a scripted list. Must never hold a rule of the real one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use countersign::v1;
+use countersign::v1::account_service_server::{AccountService, AccountServiceServer};
+use countersign::v1::envelope_service_server::{EnvelopeService, EnvelopeServiceServer};
+use countersign::v1::watch_status_changes_response::Item;
+use countersign::v1::{ErrorReason, document_part::Part};
+use countersign_chassis::problem::Problem;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::task::AbortOnDropHandle;
+use tonic::codegen::{BoxStream, Bytes, tokio_stream as streams};
+use tonic::metadata::MetadataMap;
+use tonic::transport::Server;
+use tonic::{Request, Response, Status, Streaming};
+
+/// What the double knows.
+#[derive(Default)]
+pub struct Script {
+    /// The feed. The token behind the event at place `n` is `n + 1`.
+    pub feed: Vec<v1::Event>,
+    pub envelopes: HashMap<String, v1::Envelope>,
+    pub links: HashMap<String, String>,
+    pub documents: HashMap<String, Vec<u8>>,
+    pub keys: HashMap<String, v1::GetCallerIdentityResponse>,
+    /// Tokens that are not resumed from any more, and why.
+    pub lost: BTreeMap<String, ErrorReason>,
+    /// Streams stay open behind the last event.
+    pub hold: bool,
+    /// Every unary call fails.
+    pub away: bool,
+    /// The token and start of every stream.
+    pub watched: Vec<(String, i32)>,
+    /// What every call about an envelope was authorised by.
+    pub asked_by: Vec<(String, String)>,
+    /// How often it was asked who calls.
+    pub identified: usize,
+}
+
+/// A running double. Ends when dropped.
+#[derive(Clone)]
+pub struct Double {
+    pub url: String,
+    script: Arc<Mutex<Script>>,
+    _task: Arc<AbortOnDropHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Served(Arc<Mutex<Script>>);
+
+impl Double {
+    pub async fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let script = Arc::new(Mutex::new(Script::default()));
+        let served = Served(Arc::clone(&script));
+        let server = Server::builder()
+            .add_service(EnvelopeServiceServer::new(served.clone()))
+            .add_service(AccountServiceServer::new(served));
+        let task = tokio::spawn(async move {
+            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+        });
+        Self { url, script, _task: Arc::new(AbortOnDropHandle::new(task)) }
+    }
+
+    pub fn script(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap()
+    }
+}
+
+fn header(metadata: &MetadataMap, name: &str) -> String {
+    metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+fn unused<T>() -> Result<T, Status> {
+    Err(Status::unimplemented("not played"))
+}
+
+impl Served {
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.0.lock().unwrap()
+    }
+
+    /// As the real one does it: the service token and the account are both needed.
+    fn envelope(&self, metadata: &MetadataMap, id: &str) -> Result<v1::Envelope, Status> {
+        let mut script = self.script();
+        let (token, account) = (header(metadata, "authorization"), header(metadata, "countersign-account"));
+        script.asked_by.push((token, account.clone()));
+        if script.away {
+            return Err(Problem::unavailable().into());
+        }
+        let found = script.envelopes.get(id).filter(|envelope| envelope.account_id == account);
+        found.cloned().ok_or_else(|| Problem::not_found().into())
+    }
+}
+
+#[tonic::async_trait]
+impl AccountService for Served {
+    async fn get_caller_identity(
+        &self,
+        request: Request<v1::GetCallerIdentityRequest>,
+    ) -> Result<Response<v1::GetCallerIdentityResponse>, Status> {
+        let mut script = self.script();
+        script.identified += 1;
+        if script.away {
+            return Err(Problem::unavailable().into());
+        }
+        let known = script.keys.get(&header(request.metadata(), "authorization")).cloned();
+        let unknown = || Problem::new(ErrorReason::AuthenticationRequired, "The API key is not known.").into();
+        known.map(Response::new).ok_or_else(unknown)
+    }
+}
+
+#[tonic::async_trait]
+impl EnvelopeService for Served {
+    async fn get_envelope(
+        &self,
+        request: Request<v1::GetEnvelopeRequest>,
+    ) -> Result<Response<v1::GetEnvelopeResponse>, Status> {
+        let envelope = self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
+        Ok(Response::new(v1::GetEnvelopeResponse { envelope: Some(envelope) }))
+    }
+
+    async fn get_signing_link(
+        &self,
+        request: Request<v1::GetSigningLinkRequest>,
+    ) -> Result<Response<v1::GetSigningLinkResponse>, Status> {
+        self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
+        let url = self.script().links.get(&request.get_ref().recipient_id).cloned();
+        let closed = || Status::from(Problem::new(ErrorReason::SigningClosed, "The signing link has ended."));
+        let url = url.ok_or_else(closed)?;
+        let token = url.split_once('#').map(|(_, token)| token.to_owned()).unwrap_or_default();
+        Ok(Response::new(v1::GetSigningLinkResponse { url, token }))
+    }
+
+    type DownloadDocumentStream = BoxStream<v1::DownloadDocumentResponse>;
+
+    async fn download_document(
+        &self,
+        request: Request<v1::DownloadDocumentRequest>,
+    ) -> Result<Response<Self::DownloadDocumentStream>, Status> {
+        self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
+        let bytes = self.script().documents.get(&request.get_ref().document_id).cloned();
+        let bytes = bytes.ok_or_else(|| Status::from(Problem::not_found()))?;
+        let info = Part::Info(v1::DocumentInfo { size_bytes: bytes.len() as u64, ..Default::default() });
+        let chunks = bytes.chunks(65_536).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
+        let parts: Vec<_> = std::iter::once(info)
+            .chain(chunks)
+            .map(|part| Ok(v1::DownloadDocumentResponse { part: Some(v1::DocumentPart { part: Some(part) }) }))
+            .collect();
+        Ok(Response::new(Box::pin(streams::iter(parts))))
+    }
+
+    type WatchStatusChangesStream = BoxStream<v1::WatchStatusChangesResponse>;
+
+    async fn watch_status_changes(
+        &self,
+        request: Request<v1::WatchStatusChangesRequest>,
+    ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
+        let v1::WatchStatusChangesRequest { resume_token, start } = request.into_inner();
+        let mut script = self.script();
+        script.watched.push((resume_token.clone(), start));
+        if let Some(reason) = script.lost.get(&resume_token) {
+            return Err(Problem::new(*reason, "The feed does not resume from there.").into());
+        }
+        let from: usize = resume_token.parse().unwrap_or_default();
+        let message = |item, token: usize| {
+            Ok(v1::WatchStatusChangesResponse { item: Some(item), resume_token: token.to_string() })
+        };
+        let mut messages = vec![message(Item::Heartbeat(v1::Heartbeat::default()), from)];
+        for (place, event) in script.feed.iter().enumerate().skip(from) {
+            messages.push(message(Item::Event(event.clone()), place + 1));
+        }
+        let messages = streams::iter(messages);
+        if script.hold {
+            let forever = streams::pending();
+            return Ok(Response::new(Box::pin(streams::StreamExt::chain(messages, forever))));
+        }
+        Ok(Response::new(Box::pin(messages)))
+    }
+
+    async fn upload_document(
+        &self,
+        _: Request<Streaming<v1::UploadDocumentRequest>>,
+    ) -> Result<Response<v1::UploadDocumentResponse>, Status> {
+        unused()
+    }
+    async fn create_envelope(
+        &self,
+        _: Request<v1::CreateEnvelopeRequest>,
+    ) -> Result<Response<v1::CreateEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn list_envelopes(
+        &self,
+        _: Request<v1::ListEnvelopesRequest>,
+    ) -> Result<Response<v1::ListEnvelopesResponse>, Status> {
+        unused()
+    }
+    async fn send_envelope(
+        &self,
+        _: Request<v1::SendEnvelopeRequest>,
+    ) -> Result<Response<v1::SendEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn void_envelope(
+        &self,
+        _: Request<v1::VoidEnvelopeRequest>,
+    ) -> Result<Response<v1::VoidEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn decline_recipient(
+        &self,
+        _: Request<v1::DeclineRecipientRequest>,
+    ) -> Result<Response<v1::DeclineRecipientResponse>, Status> {
+        unused()
+    }
+    async fn list_events(
+        &self,
+        _: Request<v1::ListEventsRequest>,
+    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+        unused()
+    }
+}

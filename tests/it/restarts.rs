@@ -1,0 +1,146 @@
+//! The real processes, killed at any moment: nothing acknowledged is lost, nothing is told differently twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use countersign::v1::Routing;
+use countersign_test_support::binary::Process;
+use countersign_test_support::notifier::{database, mails, register};
+use countersign_test_support::service::SERVICE_TOKEN;
+use countersign_test_support::{Caller, Database, Receiver, Service};
+use tonic::transport::Endpoint;
+
+/// kill -9s of the notifier.
+const KILLS: u32 = 12;
+
+/// The notifier as an operator starts it.
+async fn notifier(database: &Database, service: &str, mails: &tempfile::TempDir) -> Process {
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
+        ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
+        ("COUNTERSIGN_ENVELOPE_URL", &format!("http://{service}")),
+        ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+        ("COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", "true"),
+        ("COUNTERSIGN_MAIL_FOLDER", mails.path().to_str().unwrap()),
+        ("COUNTERSIGN_DELIVERY_POLL_MS", "20"),
+    ];
+    Process::start("countersign-notifier", &settings).await
+}
+
+/// Every event of the account, by id.
+async fn happened(sender: &Caller, envelopes: &[String]) -> BTreeSet<String> {
+    let mut ids = BTreeSet::new();
+    for envelope in envelopes {
+        ids.extend(sender.history(envelope).await.unwrap().into_iter().map(|entry| entry.event.unwrap().id));
+    }
+    ids
+}
+
+/// T-29, D3: each event reaches the endpoint whatever is killed; a duplicate has the same id and the same bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_killing_the_notifier_loses_no_webhook() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let (database, folder) = (database().await, tempfile::tempdir().unwrap());
+    // One in five answers is a failure after the body has been taken: the attempt counts as failed.
+    let answer = |number: usize| if number % 5 == 4 { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::OK };
+    let receiver = Receiver::start(answer).await;
+    let mut process = notifier(&database, &service.address, &folder).await;
+    let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
+    register(&channel, &sender, &receiver.url).await.unwrap();
+
+    let mut envelopes = Vec::new();
+    for kill in 0..KILLS {
+        for _ in 0..3 {
+            let story = sender.story(2, Routing::Parallel).await;
+            story.signer(0).sign(&story.envelope).await.unwrap();
+            story.signer(1).decline("no").await.unwrap();
+            envelopes.push(story.envelope.id);
+        }
+        tokio::time::sleep(Duration::from_millis(u64::from(kill) * 37 % 220)).await;
+        process.kill().await;
+        process = notifier(&database, &service.address, &folder).await;
+    }
+    // Claims of the dead run out and the schedule's pauses pass, here at once.
+    let pass = "UPDATE delivery SET next_at = next_at - interval '2 days', lease_until = NULL WHERE state = 1";
+    let client = database.connect().await;
+    let arrived = || receiver.received().iter().map(|one| one.header("webhook-id").to_owned()).collect::<BTreeSet<_>>();
+    let mut missing = BTreeSet::new();
+    for _ in 0..200 {
+        let expected = happened(&sender, &envelopes).await;
+        missing = expected.difference(&arrived()).cloned().collect();
+        let over = expected.len() == envelopes.len() * 8 && missing.is_empty();
+        if over {
+            break;
+        }
+        client.execute(pass, &[]).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert!(missing.is_empty(), "lost: {missing:?}");
+    let mut bodies: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
+    for one in receiver.received() {
+        bodies.entry(one.header("webhook-id").to_owned()).or_default().insert(one.body);
+    }
+    let changed: Vec<_> = bodies.iter().filter(|(_, bodies)| bodies.len() > 1).collect();
+    assert!(changed.is_empty(), "told differently twice: {changed:?}");
+    assert_eq!(bodies.len(), envelopes.len() * 8, "nothing was told that did not happen");
+
+    // Mails: each invitation is a file of its own name, written once or again, never lost.
+    let age = "UPDATE mail SET next_at = next_at - interval '2 days', lease_until = NULL WHERE state = 1";
+    for _ in 0..200 {
+        client.execute(age, &[]).await.unwrap();
+        if database.number("SELECT count(*) FROM mail WHERE state = 1").await == 0 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    assert_eq!(database.number("SELECT count(*) FROM mail WHERE state IN (1, 4)").await, 0);
+    let sent = usize::try_from(database.number("SELECT count(*) FROM mail WHERE state = 2").await).unwrap();
+    assert_eq!(mails(&folder).len(), sent);
+    process.kill().await;
+}
+
+/// T-72: the envelope service killed while it commits: what was acknowledged is there, and it comes back by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn t72_killing_the_envelope_service_loses_nothing_acknowledged() {
+    let (seed, documents) = (Service::start().await, tempfile::tempdir().unwrap());
+    let sender = seed.account(false).await;
+    let database = seed.database.clone();
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
+        ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
+        ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+        ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
+    ];
+    let mut acknowledged = Vec::new();
+    for kill in 0..6_u64 {
+        let process = Process::start("countersign-envelope", &settings).await;
+        let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
+        let sender = Caller { channel, ..sender.clone() };
+        let work = async {
+            loop {
+                let new = countersign_test_support::client::request(1, Routing::Parallel, true);
+                match sender.create(new).await {
+                    Ok(envelope) => acknowledged.push(envelope.id),
+                    Err(_) => break,
+                }
+            }
+        };
+        let _ = tokio::time::timeout(Duration::from_millis(300 + kill * 113), work).await;
+        process.kill().await;
+    }
+    assert!(acknowledged.len() > 6, "{} created", acknowledged.len());
+    for id in &acknowledged {
+        seed_has(&sender, id).await;
+    }
+    // What was not acknowledged is there as a whole or not at all.
+    let halves = "SELECT count(*) FROM envelope e WHERE (SELECT count(*) FROM event v WHERE v.envelope_id = e.id) <> 3 \
+                  OR NOT EXISTS (SELECT FROM recipient r WHERE r.envelope_id = e.id)";
+    assert_eq!(database.number(halves).await, 0);
+    seed.stop().await;
+}
+
+async fn seed_has(sender: &Caller, id: &str) {
+    sender.get(id).await.expect("what was acknowledged is there");
+}

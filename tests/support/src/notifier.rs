@@ -1,0 +1,107 @@
+//! The notifier in this process, and its clients.
+
+use countersign::v1::CreateWebhookEndpointRequest;
+use countersign::v1::webhook_service_client::WebhookServiceClient;
+use countersign_chassis::clock::Clock;
+use countersign_chassis::config::{ListenConfig, TelemetryConfig};
+use countersign_notifier::config::Config;
+use countersign_notifier::serve::{migrate, serve};
+use tempfile::TempDir;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Request, Status};
+
+use crate::client::Caller;
+use crate::database::Database;
+use crate::service::{SERVICE_TOKEN, Service, keys};
+
+/// A running notifier.
+pub struct Notifier {
+    pub database: Database,
+    pub channel: Channel,
+    pub mails: TempDir,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+/// A migrated database for a notifier.
+pub async fn database() -> Database {
+    let database = Database::empty("notifier").await;
+    migrate(&database.config()).await.expect("migrations");
+    database
+}
+
+/// Settings of a notifier of that service.
+#[must_use]
+pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
+    Config {
+        listen: ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), drain_ms: 3_000, reflection: true },
+        database: database.config(),
+        keys: keys(),
+        telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },
+        migrate: false,
+        envelope_url: format!("http://{service}"),
+        service_token: SERVICE_TOKEN.into(),
+        webhook_allow_private: true,
+        smtp_url: None,
+        mail_folder: Some(mails.path().to_owned()),
+        mail_from: "Countersign <no-reply@example.com>".into(),
+        delivery_poll_ms: 20,
+    }
+}
+
+impl Notifier {
+    /// On a database of its own, for that service.
+    pub async fn start(service: &Service) -> Self {
+        let (database, mails) = (database().await, tempfile::tempdir().unwrap());
+        let config = config(&database, &service.address, &mails);
+        let listener = TcpListener::bind(config.listen.listen).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(serve(config, Clock::database(), listener, stop.clone()));
+        let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
+        Self { database, channel, mails, stop, running }
+    }
+
+    /// Stops it in good order.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.running.await.expect("no panic").expect("a clean end");
+    }
+
+    /// The mails written so far: file name and text.
+    #[must_use]
+    pub fn mails(&self) -> Vec<(String, String)> {
+        mails(&self.mails)
+    }
+}
+
+/// The mails in a folder, by name.
+#[must_use]
+pub fn mails(folder: &TempDir) -> Vec<(String, String)> {
+    let mut mails: Vec<_> = std::fs::read_dir(folder.path())
+        .unwrap()
+        .map(|entry| entry.unwrap())
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .filter(|(name, _)| name.ends_with(".eml"))
+        .map(|(name, path)| (name, std::fs::read_to_string(path).unwrap_or_default()))
+        .collect();
+    mails.sort();
+    mails
+}
+
+/// A request with a caller's credential.
+pub fn authorised<T>(caller: &Caller, message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("authorization", format!("Bearer {}", caller.token).parse().unwrap());
+    request
+}
+
+/// Registers an endpoint; returns its id and its secret.
+pub async fn register(channel: &Channel, caller: &Caller, url: &str) -> Result<(String, String), Status> {
+    let request = authorised(caller, CreateWebhookEndpointRequest { url: url.to_owned() });
+    let answer = WebhookServiceClient::new(channel.clone()).create_webhook_endpoint(request).await?.into_inner();
+    Ok((answer.endpoint.unwrap().id, answer.secret))
+}
