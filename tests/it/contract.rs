@@ -90,7 +90,11 @@ fn every_error_reason_documents_its_code() {
             }
             name.push(letter.to_ascii_uppercase());
         }
-        assert!(comment.contains(&format!("// {name} ({http}).")), "{}: {name} ({http}) is not in: {comment}", value.name());
+        assert!(
+            comment.contains(&format!("// {name} ({http}).")),
+            "{}: {name} ({http}) is not in: {comment}",
+            value.name()
+        );
     }
 }
 

@@ -16,7 +16,14 @@ async fn s1_15_the_status_column_equals_the_rule() {
     let at: DateTime<Utc> = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let mut met: BTreeMap<Status, u32> = BTreeMap::new();
     let columns = [
-        "dispatched_at", "sent_at", "first_signed_at", "all_acted_at", "completed_at", "declined_at", "voided_at", "expired_at",
+        "dispatched_at",
+        "sent_at",
+        "first_signed_at",
+        "all_acted_at",
+        "completed_at",
+        "declined_at",
+        "voided_at",
+        "expired_at",
     ];
     for facts in 0..256_u32 {
         let is = |index: usize| (facts >> index & 1 == 1).then_some(at);

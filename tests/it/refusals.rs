@@ -3,10 +3,10 @@
 use countersign::v1::document_source::Source;
 use countersign::v1::upload_document_request::Part;
 use countersign::v1::{
-    CreateEnvelopeRequest, DeclineRecipientRequest, DeclineRequest, DownloadDocumentRequest,
-    FieldEntry, GetEnvelopeRequest, GetSigningLinkRequest, GetSigningSessionRequest, ListEnvelopesRequest,
-    ListEventsRequest, Routing, SeenDocument, SendEnvelopeRequest, UploadDocumentRequest, UploadInfo,
-    VoidEnvelopeRequest, WatchStatusChangesRequest,
+    CreateEnvelopeRequest, DeclineRecipientRequest, DeclineRequest, DownloadDocumentRequest, FieldEntry,
+    GetEnvelopeRequest, GetSigningLinkRequest, GetSigningSessionRequest, ListEnvelopesRequest, ListEventsRequest,
+    Routing, SeenDocument, SendEnvelopeRequest, UploadDocumentRequest, UploadInfo, VoidEnvelopeRequest,
+    WatchStatusChangesRequest,
 };
 use countersign_test_support::client::{pdf, request, signature};
 use countersign_test_support::{Caller, Errors as _, Service};
@@ -31,26 +31,59 @@ const CASES: [Case; 40] = [
     ("no documents", |r| r.documents.clear(), BAD, "documents"),
     ("no source", |r| r.documents[0].source = None, BAD, "documents[0].content"),
     ("no file name", |r| r.documents[0].name.clear(), BAD, "documents[0].name"),
-    ("malformed upload", |r| r.documents[0].source = Some(Source::UploadId("doc_1".into())), BAD, "documents[0].upload_id"),
+    (
+        "malformed upload",
+        |r| r.documents[0].source = Some(Source::UploadId("doc_1".into())),
+        BAD,
+        "documents[0].upload_id",
+    ),
     ("empty document", |r| r.documents[0].source = content(vec![]), "UNREADABLE_DOCUMENT", "documents[0].content"),
-    ("not a PDF", |r| r.documents[0].source = content(b"GIF89a".repeat(100)), "UNREADABLE_DOCUMENT", "documents[0].content"),
-    ("cut PDF", |r| r.documents[0].source = content(pdf()[..300].to_vec()), "UNREADABLE_DOCUMENT", "documents[0].content"),
+    (
+        "not a PDF",
+        |r| r.documents[0].source = content(b"GIF89a".repeat(100)),
+        "UNREADABLE_DOCUMENT",
+        "documents[0].content",
+    ),
+    (
+        "cut PDF",
+        |r| r.documents[0].source = content(pdf()[..300].to_vec()),
+        "UNREADABLE_DOCUMENT",
+        "documents[0].content",
+    ),
     ("huge document", |r| r.documents[0].source = content(vec![b'x'; 26 * 1024 * 1024]), OVER, "documents[0].content"),
     ("eleven documents", |r| r.documents = vec![r.documents[0].clone(); 11], OVER, "documents"),
-    ("no recipients", |r| { r.recipients.clear(); r.fields.clear() }, BAD, "recipients"),
+    (
+        "no recipients",
+        |r| {
+            r.recipients.clear();
+            r.fields.clear()
+        },
+        BAD,
+        "recipients",
+    ),
     ("eleven recipients", |r| r.recipients = vec![r.recipients[0].clone(); 11], OVER, "recipients"),
     ("no name", |r| r.recipients[0].name.clear(), BAD, "recipients[0].name"),
     ("name with a line end", |r| r.recipients[0].name = "A\nB".into(), BAD, "recipients[0].name"),
     ("no address", |r| r.recipients[0].email.clear(), BAD, "recipients[0].email"),
     ("no address at all", |r| r.recipients[0].email = "ada".into(), BAD, "recipients[0].email"),
     ("two addresses", |r| r.recipients[0].email = "a@b.example, c@d.example".into(), BAD, "recipients[0].email"),
-    ("address with a header", |r| r.recipients[0].email = "a@b.example\r\nBcc: c@d.example".into(), BAD, "recipients[0].email"),
+    (
+        "address with a header",
+        |r| r.recipients[0].email = "a@b.example\r\nBcc: c@d.example".into(),
+        BAD,
+        "recipients[0].email",
+    ),
     ("unknown role", |r| r.recipients[0].role = 99, BAD, "recipients[0].role"),
     ("long label", |r| r.recipients[0].label = "x".repeat(101), BAD, "recipients[0].label"),
     ("unknown routing", |r| r.routing = 9, BAD, "routing"),
     ("deadline behind", |r| r.expires_at = Some(at(1_000_000_000)), BAD, "expires_at"),
     ("deadline too far", |r| r.expires_at = Some(at(9_000_000_000)), BAD, "expires_at"),
-    ("no time at all", |r| r.expires_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: -1 }), BAD, "expires_at"),
+    (
+        "no time at all",
+        |r| r.expires_at = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: -1 }),
+        BAD,
+        "expires_at",
+    ),
     ("201 fields", |r| r.fields = vec![r.fields[0].clone(); 201], OVER, "fields"),
     ("no type", |r| r.fields[0].r#type = 0, BAD, "fields[0].type"),
     ("unknown type", |r| r.fields[0].r#type = 77, BAD, "fields[0].type"),
@@ -131,7 +164,11 @@ async fn s1_35_a_bad_upload_is_refused_by_field() {
         (vec![info("a.pdf", ""), info("a.pdf", "")], "chunk", BAD),
         (vec![info("a.pdf", "")], "chunk", "UNREADABLE_DOCUMENT"),
         (vec![info("a.pdf", ""), chunk(b"hello".to_vec())], "chunk", "UNREADABLE_DOCUMENT"),
-        (std::iter::once(info("a.pdf", "")).chain((0..27).map(|_| chunk(vec![0; 1024 * 1024]))).collect(), "chunk", OVER),
+        (
+            std::iter::once(info("a.pdf", "")).chain((0..27).map(|_| chunk(vec![0; 1024 * 1024]))).collect(),
+            "chunk",
+            OVER,
+        ),
     ];
     for (parts, field, reason) in cases {
         let status = sender.envelopes().upload_document(tokio_stream::iter(parts)).await.unwrap_err();
@@ -247,9 +284,8 @@ async fn t70_a_signature_names_what_was_seen() {
     unwilling.consent = false;
     let mut foreign = good.clone();
     let of_second = story.envelope.fields.iter().find(|field| field.recipient_id == story.envelope.recipients[1].id);
-    let value = Some(countersign::v1::FieldValue {
-        value: Some(countersign::v1::field_value::Value::Text("Mallory".into())),
-    });
+    let value =
+        Some(countersign::v1::FieldValue { value: Some(countersign::v1::field_value::Value::Text("Mallory".into())) });
     foreign.values = vec![FieldEntry { field_id: of_second.unwrap().id.clone(), value }];
     let mut empty = good.clone();
     empty.values = vec![FieldEntry { field_id: "fld_1".into(), value: None }];

@@ -8,7 +8,7 @@ use countersign::v1::Routing;
 use countersign_test_support::binary::Process;
 use countersign_test_support::notifier::{database, mails, register};
 use countersign_test_support::service::SERVICE_TOKEN;
-use countersign_test_support::{Caller, Database, Receiver, Service};
+use countersign_test_support::{Caller, Database, Receiver, Service, Story};
 use tonic::transport::Endpoint;
 
 /// kill -9s of the notifier.
@@ -29,10 +29,10 @@ async fn notifier(database: &Database, service: &str, mails: &tempfile::TempDir)
 }
 
 /// Every event of the account, by id.
-async fn happened(sender: &Caller, envelopes: &[String]) -> BTreeSet<String> {
+async fn happened(sender: &Caller, stories: &[Story]) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
-    for envelope in envelopes {
-        ids.extend(sender.history(envelope).await.unwrap().into_iter().map(|entry| entry.event.unwrap().id));
+    for story in stories {
+        ids.extend(sender.history(&story.envelope.id).await.unwrap().into_iter().map(|entry| entry.event.unwrap().id));
     }
     ids
 }
@@ -50,13 +50,13 @@ async fn d3_killing_the_notifier_loses_no_webhook() {
     let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
     register(&channel, &sender, &receiver.url).await.unwrap();
 
-    let mut envelopes = Vec::new();
+    let mut stories = Vec::new();
     for kill in 0..KILLS {
         for _ in 0..3 {
             let story = sender.story(2, Routing::Parallel).await;
             story.signer(0).sign(&story.envelope).await.unwrap();
             story.signer(1).decline("no").await.unwrap();
-            envelopes.push(story.envelope.id);
+            stories.push(story);
         }
         tokio::time::sleep(Duration::from_millis(u64::from(kill) * 37 % 220)).await;
         process.kill().await;
@@ -66,17 +66,19 @@ async fn d3_killing_the_notifier_loses_no_webhook() {
     let pass = "UPDATE delivery SET next_at = next_at - interval '2 days', lease_until = NULL WHERE state = 1";
     let client = database.connect().await;
     let arrived = || receiver.received().iter().map(|one| one.header("webhook-id").to_owned()).collect::<BTreeSet<_>>();
-    let mut missing = BTreeSet::new();
-    for _ in 0..200 {
-        let expected = happened(&sender, &envelopes).await;
-        missing = expected.difference(&arrived()).cloned().collect();
-        let over = expected.len() == envelopes.len() * 8 && missing.is_empty();
-        if over {
+    for story in &stories {
+        story.until_artifact().await;
+    }
+    let expected = happened(&sender, &stories).await;
+    assert_eq!(expected.len(), stories.len() * 8);
+    for _ in 0..400 {
+        if arrived().is_superset(&expected) {
             break;
         }
         client.execute(pass, &[]).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(100)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
+    let missing: Vec<_> = expected.difference(&arrived()).cloned().collect();
     assert!(missing.is_empty(), "lost: {missing:?}");
     let mut bodies: BTreeMap<String, BTreeSet<Vec<u8>>> = BTreeMap::new();
     for one in receiver.received() {
@@ -84,7 +86,7 @@ async fn d3_killing_the_notifier_loses_no_webhook() {
     }
     let changed: Vec<_> = bodies.iter().filter(|(_, bodies)| bodies.len() > 1).collect();
     assert!(changed.is_empty(), "told differently twice: {changed:?}");
-    assert_eq!(bodies.len(), envelopes.len() * 8, "nothing was told that did not happen");
+    assert_eq!(bodies.len(), stories.len() * 8, "nothing was told that did not happen");
 
     // Mails: each invitation is a file of its own name, written once or again, never lost.
     let age = "UPDATE mail SET next_at = next_at - interval '2 days', lease_until = NULL WHERE state = 1";

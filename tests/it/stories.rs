@@ -8,8 +8,9 @@ use countersign::v1::{
     NewField, Placement, RecipientStatus, Routing, SendEnvelopeRequest, SignerServiceDownloadDocumentRequest,
     UploadDocumentRequest, UploadInfo, document_source, field_value,
 };
+use countersign_chassis::clock::Clock;
 use countersign_test_support::client::{pdf, request, signature};
-use countersign_test_support::{Caller, Errors as _, Service, Story};
+use countersign_test_support::{Caller, Database, Errors as _, Service, Story};
 use sha2::{Digest as _, Sha256};
 use tokio_stream::StreamExt as _;
 
@@ -48,7 +49,13 @@ async fn s3_56_two_signers_in_order_complete_an_envelope() {
         r#type: FieldType::Text.into(),
         recipient_index: 0,
         document_index: 0,
-        placement: Some(Placement { page: 1, x_percent: 50.0, y_percent: 5.0, width_percent: 30.0, height_percent: 3.0 }),
+        placement: Some(Placement {
+            page: 1,
+            x_percent: 50.0,
+            y_percent: 5.0,
+            width_percent: 30.0,
+            height_percent: 3.0,
+        }),
         required: true,
         name: "title".into(),
     });
@@ -94,7 +101,11 @@ async fn completed(story: Story) {
     let sender = &story.sender;
     let done = story.until(EnvelopeStatus::Completed).await;
     assert!(done.completed_at.is_some() && done.terminal);
-    assert!(done.recipients.iter().all(|recipient| recipient.status() == RecipientStatus::Signed && !recipient.not_effective));
+    assert!(
+        done.recipients
+            .iter()
+            .all(|recipient| recipient.status() == RecipientStatus::Signed && !recipient.not_effective)
+    );
 
     let signed = download(sender, &done.id, DocumentVersion::Unspecified).await.unwrap();
     assert!(signed.starts_with(&pdf()), "the original is a prefix of the signed file");
@@ -116,7 +127,8 @@ async fn completed(story: Story) {
             EnvelopeCompleted
         ]
     );
-    let actors: Vec<_> = history.iter().map(|entry| entry.event.as_ref().unwrap().actor.as_ref().unwrap().r#type()).collect();
+    let actors: Vec<_> =
+        history.iter().map(|entry| entry.event.as_ref().unwrap().actor.as_ref().unwrap().r#type()).collect();
     assert_eq!(actors[0], ActorType::Sender);
     assert_eq!(actors[3], ActorType::Recipient);
     assert_eq!(actors[7], ActorType::System);
@@ -154,12 +166,13 @@ async fn s2_6_a_decline_ends_the_envelope_at_once() {
     let other = story.signer(2).decline("me too").await.unwrap_err();
     assert_eq!(other.reason(), "INVALID_STATE_TRANSITION");
 
-    while story.now().await.documents[0].artifacts.is_empty() {
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    }
+    story.until_artifact().await;
     let declined = download(&sender, &now.id, DocumentVersion::Declined).await.unwrap();
     assert!(declined.starts_with(b"%PDF-") && declined != pdf());
-    assert_eq!(download(&sender, &now.id, DocumentVersion::Signed).await.unwrap_err().reason(), "VERSION_NOT_AVAILABLE");
+    assert_eq!(
+        download(&sender, &now.id, DocumentVersion::Signed).await.unwrap_err().reason(),
+        "VERSION_NOT_AVAILABLE"
+    );
 
     use EventType::*;
     let history = sender.history(&now.id).await.unwrap();
@@ -269,6 +282,31 @@ async fn t4_the_deadline_ends_an_envelope() {
     assert_eq!(now.recipients[1].status(), RecipientStatus::ReleasedByExpiry);
     let late = swept.signer(1).sign(&swept.envelope).await.unwrap_err();
     assert_eq!((late.reason(), late.fact("current_state")), ("INVALID_STATE_TRANSITION".into(), "EXPIRED".into()));
+}
+
+/// T-4: where no sweeper runs, the first act after the deadline is refused and ends the envelope itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn t4_an_act_after_the_deadline_expires_the_envelope() {
+    let start = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let mut config = countersign_test_support::service::config(&database, &documents);
+    config.sweep_ms = 60_000;
+    let service = Service::start_with(database, Clock::manual(start), documents, config).await;
+    let sender = service.account(false).await;
+    let story = sender.story(2, Routing::Parallel).await;
+    // The sweeper's first look is over.
+    tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+    let almost = chrono::TimeDelta::days(90) - chrono::TimeDelta::microseconds(1);
+    service.clock.advance(almost);
+    story.signer(0).sign(&story.envelope).await.expect("the last instant before the deadline");
+    service.clock.advance(chrono::TimeDelta::microseconds(1));
+    let view = story.signer(1).signer().get_signing_session(GetSigningSessionRequest {}).await.unwrap_err();
+    assert_eq!((view.reason().as_str(), view.fact("current_state").as_str()), ("SIGNING_CLOSED", "EXPIRED"));
+    let late = story.signer(1).sign(&story.envelope).await.unwrap_err();
+    assert_eq!((late.reason().as_str(), late.fact("current_state").as_str()), ("INVALID_STATE_TRANSITION", "EXPIRED"));
+    let now = story.now().await;
+    assert_eq!(now.status(), EnvelopeStatus::Expired, "the refused act ended it");
+    assert_eq!(now.expired_at, now.expires_at);
 }
 
 /// S3.74 to S3.76, C-27: pages stay true while envelopes are added.

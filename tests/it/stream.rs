@@ -43,9 +43,7 @@ async fn d3_a_stream_tells_what_happened_and_resumes_anywhere() {
     stranger.story(1, Routing::Parallel).await;
     story.signer(0).sign(&story.envelope).await.unwrap();
     story.signer(1).decline("no").await.unwrap();
-    let is_over = |events: &[Event]| {
-        events.iter().any(|event| event.r#type() == EventType::EnvelopeArtifactReady)
-    };
+    let is_over = |events: &[Event]| events.iter().any(|event| event.r#type() == EventType::EnvelopeArtifactReady);
     let (all, _) = read(&sender, "", WatchStart::Oldest, is_over).await.unwrap();
     let history = sender.history(&story.envelope.id).await.unwrap();
     let told: Vec<_> = history.into_iter().map(|entry| entry.event.unwrap()).collect();
@@ -170,7 +168,8 @@ async fn t27_nothing_that_commits_late_is_skipped() {
     let sender = service.account(false).await;
     let mut envelopes = Vec::new();
     for _ in 0..12 {
-        let id = sender.create(countersign_test_support::client::request(1, Routing::Parallel, false)).await.unwrap().id;
+        let id =
+            sender.create(countersign_test_support::client::request(1, Routing::Parallel, false)).await.unwrap().id;
         envelopes.push(id.parse::<countersign_envelope::domain::id::EnvelopeId>().unwrap().uuid());
     }
     let (database, documents) = service.stop().await;
@@ -188,7 +187,8 @@ async fn t27_nothing_that_commits_late_is_skipped() {
     let (mut documents, mut cuts) = (Some(documents), 0);
     let mut expected = None;
     while expected.is_none_or(|expected| seen.len() < expected) {
-        // A service that lives for a moment. Its sequencer is cut wherever it stands.
+        // Two replicas that live for a moment. Their sequencers compete, and are cut wherever they stand.
+        let other = Service::start_on(database.clone(), Clock::database(), tempfile::tempdir().unwrap()).await;
         let service = Service::start_on(database.clone(), Clock::database(), documents.take().unwrap()).await;
         let sender = Caller { channel: service.channel.clone(), ..sender.clone() };
         let moment = Duration::from_millis(80 + u64::from(rand::random::<u8>()));
@@ -205,6 +205,7 @@ async fn t27_nothing_that_commits_late_is_skipped() {
         });
         let _ = cut.await;
         documents = Some(service.cut().await);
+        other.cut().await;
         cuts += 1;
         if expected.is_none() && writers.iter().all(tokio::task::JoinHandle::is_finished) {
             let count = "SELECT count(*) FROM event";
@@ -225,6 +226,7 @@ async fn t27_nothing_that_commits_late_is_skipped() {
         let before = last.insert(event.envelope_id.clone(), event.sequence).unwrap_or_default();
         assert_eq!(event.sequence, before + 1, "out of order in {}", event.envelope_id);
     }
-    let gaps = "SELECT count(*) FROM feed_head h WHERE last_position <> (SELECT count(*) FROM feed f WHERE f.part = h.part)";
+    let gaps =
+        "SELECT count(*) FROM feed_head h WHERE last_position <> (SELECT count(*) FROM feed f WHERE f.part = h.part)";
     assert_eq!(database.number(gaps).await, 0, "a gap in the positions");
 }

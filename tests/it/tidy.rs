@@ -76,7 +76,17 @@ fn rooms_do_not_see_each_others_vocabulary() {
     let forbidden: [(&str, &[&str]); 6] = [
         (
             "services/envelope/src/domain/",
-            &["tonic", "prost", "diesel", "tokio", "countersign_chassis", "countersign::", "async ", "std::fs", "Utc::now"],
+            &[
+                "tonic",
+                "prost",
+                "diesel",
+                "tokio",
+                "countersign_chassis",
+                "countersign::",
+                "async ",
+                "std::fs",
+                "Utc::now",
+            ],
         ),
         ("services/envelope/src/store/", &["tonic", "prost", "countersign::v1"]),
         ("services/envelope/src/rpc/", &["diesel", "sql_query", "tokio_postgres"]),

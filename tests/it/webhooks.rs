@@ -6,9 +6,7 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
-use countersign::v1::{
-    DeleteWebhookEndpointRequest, EnvelopeStatus, ListWebhookEndpointsRequest, Routing,
-};
+use countersign::v1::{DeleteWebhookEndpointRequest, EnvelopeStatus, ListWebhookEndpointsRequest, Routing};
 use countersign_test_support::notifier::{authorised, register};
 use countersign_test_support::outside::{absent, python_module};
 use countersign_test_support::receiver::Received;

@@ -49,9 +49,7 @@ impl Clock {
     #[must_use]
     pub fn now(&self) -> DateTime<Utc> {
         let now = match &self.0 {
-            Kind::Database { offset_us } => {
-                machine_now() + TimeDelta::microseconds(offset_us.load(Ordering::Relaxed))
-            }
+            Kind::Database { offset_us } => machine_now() + TimeDelta::microseconds(offset_us.load(Ordering::Relaxed)),
             Kind::Manual { now_us } => {
                 DateTime::from_timestamp_micros(now_us.load(Ordering::Relaxed)).unwrap_or(DateTime::UNIX_EPOCH)
             }

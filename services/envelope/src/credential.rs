@@ -59,11 +59,7 @@ impl Keyring {
     /// From the master key.
     #[must_use]
     pub fn new(master: &Key) -> Self {
-        Self {
-            api: master.derive("api-key"),
-            signing: master.derive("signing-token"),
-            cursor: master.derive("cursor"),
-        }
+        Self { api: master.derive("api-key"), signing: master.derive("signing-token"), cursor: master.derive("cursor") }
     }
 
     /// A new API key.

@@ -2,8 +2,8 @@
 
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::telemetry::Telemetry;
 use countersign_chassis::grpc;
+use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::{Cli, Config, Task};
 use countersign_envelope::serve;
 use tokio_util::sync::CancellationToken;

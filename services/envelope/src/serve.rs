@@ -58,12 +58,7 @@ pub async fn create_account(
 }
 
 /// Serves on `listener` until `stop`, by `clock`.
-pub async fn serve(
-    config: Config,
-    clock: Clock,
-    listener: TcpListener,
-    stop: CancellationToken,
-) -> anyhow::Result<()> {
+pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     let length = config.service_token.expose_secret().len();
     anyhow::ensure!(length >= SERVICE_TOKEN_CHARS_MIN, "service token: at least {SERVICE_TOKEN_CHARS_MIN} characters");
     if config.migrate {

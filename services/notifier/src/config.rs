@@ -17,7 +17,6 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand, Debug)]
-#[expect(clippy::large_enum_variant, reason = "one per process")]
 pub enum Task {
     /// Serve until SIGTERM.
     Serve(Config),

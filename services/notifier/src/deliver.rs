@@ -74,9 +74,13 @@ impl Deliverer {
         let answered = self.post(claimed, at.timestamp()).await;
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         let outcome = match &answered {
-            Ok(answer) => {
-                Outcome { at, duration_ms, status_code: Some(answer.status), failure: None, answer: answer.body.clone() }
-            }
+            Ok(answer) => Outcome {
+                at,
+                duration_ms,
+                status_code: Some(answer.status),
+                failure: None,
+                answer: answer.body.clone(),
+            },
             Err(failure) => {
                 Outcome { at, duration_ms, status_code: None, failure: Some(failure), answer: String::new() }
             }
@@ -93,7 +97,14 @@ impl Deliverer {
         let (event, endpoint) = (claimed.event.to_string(), claimed.endpoint.to_string());
         if settled != Settled::Delivered {
             let (status, failure) = (outcome.status_code, outcome.failure);
-            tracing::warn!(event, endpoint, status, failure, attempts = claimed.attempts + 1, "a webhook was not taken");
+            tracing::warn!(
+                event,
+                endpoint,
+                status,
+                failure,
+                attempts = claimed.attempts + 1,
+                "a webhook was not taken"
+            );
         }
         if !self.store.settle_delivery(claimed, &outcome, settled).await? {
             tracing::info!(event, endpoint, "the claim ran out meanwhile; another process has the say");

@@ -120,4 +120,3 @@ impl Envelopes {
         Ok(AccountServiceClient::new(self.channel.clone()).get_caller_identity(request).await?.into_inner())
     }
 }
-

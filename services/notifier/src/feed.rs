@@ -35,8 +35,10 @@ pub struct Feed {
     pub store: Store,
     /// Where the events come from.
     pub envelopes: Envelopes,
-    /// Notified when there is new work.
-    pub planned: Arc<Notify>,
+    /// Notified when there are new deliveries.
+    pub deliveries: Arc<Notify>,
+    /// Notified when there are new mails.
+    pub mails: Arc<Notify>,
     /// Ends the consumer.
     pub stop: CancellationToken,
 }
@@ -74,8 +76,11 @@ impl Feed {
             }
             token = batch.resume_token;
             kept = Instant::now();
-            if !quiet {
-                self.planned.notify_waiters();
+            if !plan.deliveries.is_empty() {
+                self.deliveries.notify_one();
+            }
+            if !plan.mails.is_empty() {
+                self.mails.notify_one();
             }
         }
     }

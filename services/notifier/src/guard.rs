@@ -103,20 +103,55 @@ mod tests {
     fn t34_only_public_addresses_pass() {
         let guard = Guard { allow_private: false };
         for bad in [
-            "", "x", "/hook", "ftp://example.com", "http://example.com", "https://", "https://u@example.com/",
-            "https://u:p@example.com/", "https://localhost/", "https://LOCALHOST/", "https://intranet/",
-            "https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://0177.0.0.1/", "https://10.1.2.3/",
-            "https://100.64.0.1/", "https://169.254.169.254/", "https://172.16.0.1/", "https://172.31.255.255/",
-            "https://192.168.1.1/", "https://192.0.2.1/", "https://198.18.0.1/", "https://203.0.113.9/",
-            "https://224.0.0.1/", "https://255.255.255.255/", "https://[::1]/", "https://[::]/", "https://[fc00::1]/",
-            "https://[fe80::1]/", "https://[ff02::1]/", "https://[::ffff:127.0.0.1]/", "https://[::127.0.0.1]/",
-            "https://[64:ff9b::7f00:1]/", "https://[2002:7f00:1::]/", "https://[2001:db8::1]/", "https://[2001::1]/",
-            "https://[3fff::1]/", "https://example.com/#x",
+            "",
+            "x",
+            "/hook",
+            "ftp://example.com",
+            "http://example.com",
+            "https://",
+            "https://u@example.com/",
+            "https://u:p@example.com/",
+            "https://localhost/",
+            "https://LOCALHOST/",
+            "https://intranet/",
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://0177.0.0.1/",
+            "https://10.1.2.3/",
+            "https://100.64.0.1/",
+            "https://169.254.169.254/",
+            "https://172.16.0.1/",
+            "https://172.31.255.255/",
+            "https://192.168.1.1/",
+            "https://192.0.2.1/",
+            "https://198.18.0.1/",
+            "https://203.0.113.9/",
+            "https://224.0.0.1/",
+            "https://255.255.255.255/",
+            "https://[::1]/",
+            "https://[::]/",
+            "https://[fc00::1]/",
+            "https://[fe80::1]/",
+            "https://[ff02::1]/",
+            "https://[::ffff:127.0.0.1]/",
+            "https://[::127.0.0.1]/",
+            "https://[64:ff9b::7f00:1]/",
+            "https://[2002:7f00:1::]/",
+            "https://[2001:db8::1]/",
+            "https://[2001::1]/",
+            "https://[3fff::1]/",
+            "https://example.com/#x",
         ] {
             assert!(guard.check(bad).is_err(), "{bad} passed");
         }
-        for good in ["https://example.com/hook", "https://example.com:8443/", "https://8.8.8.8/", "https://172.32.0.1/",
-            "https://[2606:4700::1111]/"] {
+        for good in [
+            "https://example.com/hook",
+            "https://example.com:8443/",
+            "https://8.8.8.8/",
+            "https://172.32.0.1/",
+            "https://[2606:4700::1111]/",
+        ] {
             assert!(guard.check(good).is_ok(), "{good} was refused");
         }
         assert!(Guard { allow_private: true }.check("http://127.0.0.1:8080/hook").is_ok());

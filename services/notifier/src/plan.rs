@@ -140,8 +140,7 @@ fn body(event: &Event) -> Result<Vec<u8>, Unplannable> {
     let json = |why: &str| Unplannable::Json(why.to_owned());
     let pool = POOL.get_or_init(|| DescriptorPool::decode(countersign::FILE_DESCRIPTOR_SET).ok());
     let pool = pool.as_ref().ok_or_else(|| json("no descriptors"))?;
-    let descriptor =
-        pool.get_message_by_name("countersign.v1.WebhookPayload").ok_or_else(|| json("no payload"))?;
+    let descriptor = pool.get_message_by_name("countersign.v1.WebhookPayload").ok_or_else(|| json("no payload"))?;
     let payload =
         WebhookPayload { r#type: event.r#type().dotted(), timestamp: event.occurred_at, data: Some(event.clone()) };
     let dynamic = DynamicMessage::decode(descriptor, payload.encode_to_vec().as_slice())

@@ -52,9 +52,14 @@ impl Notifier {
         let secrets = Arc::new(Secrets::new(&Key::master(&config.keys.master_key)?));
         let guard = Guard { allow_private: config.webhook_allow_private };
         let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), guard)?;
-        let mailer =
-            Mailer { store: store.clone(), envelopes: envelopes.clone(), outbox: Outbox::new(config)? };
-        let feed = Feed { store: store.clone(), envelopes: envelopes.clone(), planned: Arc::new(Notify::new()), stop };
+        let mailer = Mailer { store: store.clone(), envelopes: envelopes.clone(), outbox: Outbox::new(config)? };
+        let feed = Feed {
+            store: store.clone(),
+            envelopes: envelopes.clone(),
+            deliveries: Arc::default(),
+            mails: Arc::default(),
+            stop,
+        };
         let handler = Handler::new(store.clone(), envelopes, secrets, guard);
         Ok(Self { store, feed, deliverer, mailer, handler })
     }
@@ -67,7 +72,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     }
     let Notifier { feed, deliverer, mailer, handler, .. } = Notifier::new(&config, clock, stop.clone()).await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
-    let planned = Arc::clone(&feed.planned);
+    let (deliveries, mails) = (Arc::clone(&feed.deliveries), Arc::clone(&feed.mails));
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn({
         let stop = stop.clone();
@@ -76,11 +81,11 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             async move { feed.tick().await }
         })
     });
-    loops.spawn(ticker::run("deliver", poll, Arc::clone(&planned), stop.clone(), move || {
+    loops.spawn(ticker::run("deliver", poll, deliveries, stop.clone(), move || {
         let deliverer = deliverer.clone();
         async move { deliverer.tick().await }
     }));
-    loops.spawn(ticker::run("mail", poll, planned, stop.clone(), move || {
+    loops.spawn(ticker::run("mail", poll, mails, stop.clone(), move || {
         let mailer = mailer.clone();
         async move { mailer.tick().await }
     }));

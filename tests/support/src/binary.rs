@@ -1,8 +1,8 @@
 //! The real binaries, as an operator starts them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
@@ -13,22 +13,44 @@ const START: Duration = Duration::from_secs(60);
 
 static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
 
-/// The path of one of our binaries, built from what is here now.
+/// The path of one of our binaries, built from what is here now. `cargo test` of everything has built it already.
 pub async fn path(name: &str) -> PathBuf {
     let folder = BUILT.get_or_init(|| async {
         let exe = std::env::current_exe().unwrap();
         // …/target/<profile>/deps/<test>
         let folder = exe.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
-        let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
-        build.args(["build", "--quiet", "--package", "countersign-envelope", "--package", "countersign-notifier"]);
-        if folder.ends_with("release") {
-            build.arg("--release");
+        let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
+        let newest = ["proto", "services"].iter().filter_map(|room| newest(&sources.join(room))).max().unwrap();
+        let fresh = |binary| changed(&folder.join(binary)).is_some_and(|built| built >= newest);
+        if !["countersign-envelope", "countersign-notifier"].iter().all(fresh) {
+            build(sources, folder.ends_with("release")).await;
         }
-        let built = build.current_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/../..")).status().await.unwrap();
-        assert!(built.success(), "the binaries build");
         folder
     });
     folder.await.join(name)
+}
+
+async fn build(sources: &Path, release: bool) {
+    let mut build = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".into()));
+    build.args(["build", "--quiet", "--package", "countersign-envelope", "--package", "countersign-notifier"]);
+    if release {
+        build.arg("--release");
+    }
+    let built = build.current_dir(sources).status().await.unwrap();
+    assert!(built.success(), "the binaries build");
+}
+
+fn changed(file: &Path) -> Option<SystemTime> {
+    file.metadata().and_then(|metadata| metadata.modified()).ok()
+}
+
+/// When something that goes into the binaries was last changed.
+fn newest(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| !path.ends_with("tests"))
+        .filter_map(|path| if path.is_dir() { newest(&path) } else { changed(&path) })
+        .max()
 }
 
 /// A running process of ours. Killed when dropped.

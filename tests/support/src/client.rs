@@ -6,8 +6,8 @@ use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::signer_service_client::SignerServiceClient;
 use countersign::v1::{
     CreateEnvelopeRequest, DeclineRequest, DocumentSource, Envelope, EnvelopeStatus, FieldType, GetEnvelopeRequest,
-    GetSigningLinkRequest, ListEventsRequest, HistoryEntry, NewField, NewRecipient, Placement, RecipientStatus, Routing,
-    SeenDocument, SignRequest, VoidEnvelopeRequest,
+    GetSigningLinkRequest, HistoryEntry, ListEventsRequest, NewField, NewRecipient, Placement, RecipientStatus,
+    Routing, SeenDocument, SignRequest, VoidEnvelopeRequest,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -151,6 +151,18 @@ impl Story {
     /// As it is now.
     pub async fn now(&self) -> Envelope {
         self.sender.get(&self.envelope.id).await.expect("there")
+    }
+
+    /// Waits until its artefacts are there.
+    pub async fn until_artifact(&self) -> Envelope {
+        for _ in 0..600 {
+            let now = self.now().await;
+            if now.documents.iter().all(|document| !document.artifacts.is_empty()) {
+                return now;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        }
+        panic!("waited for the artefacts of {}", self.envelope.id);
     }
 
     /// Waits until the envelope has that status, and says so clearly if it never has.

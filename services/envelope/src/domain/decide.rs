@@ -124,8 +124,7 @@ fn sign(envelope: &Envelope, sign: &Sign, now: DateTime<Utc>) -> Result<Vec<Even
         }
     }
     let values = fill(envelope, recipient, sign, now)?;
-    let mut events =
-        vec![Event::Signed { recipient: recipient.id, values, seen: sign.seen.clone(), salt: sign.salt }];
+    let mut events = vec![Event::Signed { recipient: recipient.id, values, seen: sign.seen.clone(), salt: sign.salt }];
     let mut left = envelope.recipients.clone();
     left.retain(|other| other.id != recipient.id);
     if !left.iter().any(Recipient::owes) {
@@ -150,7 +149,12 @@ fn may_act(envelope: &Envelope, recipient: &Recipient) -> Result<(), Why> {
 }
 
 /// All the recipient's fields with what they hold after signing, or everything that is wrong.
-fn fill(envelope: &Envelope, recipient: &Recipient, sign: &Sign, now: DateTime<Utc>) -> Result<Vec<(FieldId, Value)>, Why> {
+fn fill(
+    envelope: &Envelope,
+    recipient: &Recipient,
+    sign: &Sign,
+    now: DateTime<Utc>,
+) -> Result<Vec<(FieldId, Value)>, Why> {
     let mut wrong = Vec::new();
     if !sign.consent {
         wrong.push((Place::Consent, "must be true: the recipient has to agree to sign electronically"));

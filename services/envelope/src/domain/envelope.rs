@@ -245,7 +245,9 @@ impl Recipient {
             RecipientState::Waiting => None,
             RecipientState::Released { at } => Some(*at),
             RecipientState::Signed { released_at, .. } => Some(*released_at),
-            RecipientState::Declined { released_at, .. } | RecipientState::ReleasedBy { released_at, .. } => *released_at,
+            RecipientState::Declined { released_at, .. } | RecipientState::ReleasedBy { released_at, .. } => {
+                *released_at
+            }
         }
     }
 
@@ -254,7 +256,9 @@ impl Recipient {
     pub fn owes(&self) -> bool {
         match self.state {
             RecipientState::Waiting | RecipientState::Released { .. } => true,
-            RecipientState::Signed { .. } | RecipientState::Declined { .. } | RecipientState::ReleasedBy { .. } => false,
+            RecipientState::Signed { .. } | RecipientState::Declined { .. } | RecipientState::ReleasedBy { .. } => {
+                false
+            }
         }
     }
 }

@@ -73,10 +73,17 @@ pub struct Field {
 
 impl Field {
     /// What the field holds once `given` is put in by `recipient` at `at`, or what is wrong with it.
-    pub fn fill(&self, given: Option<&Value>, recipient: &Recipient, at: DateTime<Utc>) -> Result<Option<Value>, &'static str> {
+    pub fn fill(
+        &self,
+        given: Option<&Value>,
+        recipient: &Recipient,
+        at: DateTime<Utc>,
+    ) -> Result<Option<Value>, &'static str> {
         let own = |text: String| Ok(Some(Value::Text(Personal::new(text))));
         match (self.kind, given) {
-            (FieldType::Name | FieldType::Email | FieldType::Date, Some(_)) => Err("is filled by the service; it takes no value"),
+            (FieldType::Name | FieldType::Email | FieldType::Date, Some(_)) => {
+                Err("is filled by the service; it takes no value")
+            }
             (FieldType::Name, None) => own(recipient.name.reveal().to_owned()),
             (FieldType::Email, None) => own(recipient.email.reveal().to_owned()),
             (FieldType::Date, None) => own(at.format("%Y-%m-%d").to_string()),

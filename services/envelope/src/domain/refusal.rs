@@ -84,7 +84,8 @@ pub enum Place {
 /// What somebody could do right now: exactly those transitions for which some command would be accepted.
 #[must_use]
 pub fn allowed(envelope: &Envelope, expired: bool) -> Vec<Transition> {
-    let anybody = |test: fn(&RecipientState) -> bool| envelope.recipients.iter().any(|recipient| test(&recipient.state));
+    let anybody =
+        |test: fn(&RecipientState) -> bool| envelope.recipients.iter().any(|recipient| test(&recipient.state));
     let mut allowed = Vec::new();
     if envelope.status() == Status::Draft && !expired && super::decide::lacks(envelope).is_none() {
         allowed.push(Transition::Send);

@@ -117,12 +117,15 @@ pub(super) fn signing_token(extensions: &Extensions) -> Result<SigningToken, Sta
     }
 }
 
+/// What was found for a key, and when.
+type Remembered = (Instant, Option<KeyRow>);
+
 /// Recognises credentials.
 pub struct Authenticator {
     store: Store,
     keyring: Arc<Keyring>,
     service_token: Digest,
-    remembered: Mutex<HashMap<(AccountId, Digest), (Instant, Option<KeyRow>)>>,
+    remembered: Mutex<HashMap<(AccountId, Digest), Remembered>>,
 }
 
 impl Authenticator {

@@ -161,9 +161,7 @@ fn deadline(asked: Option<&prost_types::Timestamp>, now: DateTime<Utc>, faults: 
     let (first, last) = (now + TimeDelta::seconds(EXPIRY_SECONDS_MIN), now + TimeDelta::days(EXPIRY_DAYS_MAX));
     match datetime(asked) {
         // To the microsecond: Postgres keeps no more, and the history must say the same.
-        Some(at) if first <= at && at <= last => {
-            DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at)
-        }
+        Some(at) if first <= at && at <= last => DateTime::from_timestamp_micros(at.timestamp_micros()).unwrap_or(at),
         Some(_) => {
             faults.add("expires_at", format!("must be {EXPIRY_SECONDS_MIN} seconds to {EXPIRY_DAYS_MAX} days ahead"));
             now

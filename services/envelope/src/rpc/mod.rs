@@ -22,8 +22,8 @@ use countersign::v1::signer_service_server::SignerServiceServer;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use self::auth::Authenticator;
 use self::auth::Authenticated;
+pub use self::auth::Authenticator;
 use crate::blobs::Blobs;
 use crate::credential::Keyring;
 use crate::store::Store;

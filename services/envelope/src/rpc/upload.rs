@@ -71,9 +71,9 @@ fn unreadable(path: &str, why: &Unreadable) -> Status {
         Unreadable::TooLarge { actual_bytes, max_bytes } => over("document_bytes_max", *actual_bytes, *max_bytes),
         Unreadable::TooManyPages { actual, max } => over("pages_max", *actual, *max),
         Unreadable::TooManyObjects { actual, max } => over("objects_max", *actual, *max),
-        _ => Problem::new(ErrorReason::UnreadableDocument, format!("{path}: {why}"))
-            .field(path, why.to_string())
-            .into(),
+        _ => {
+            Problem::new(ErrorReason::UnreadableDocument, format!("{path}: {why}")).field(path, why.to_string()).into()
+        }
     }
 }
 

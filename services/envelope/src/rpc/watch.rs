@@ -184,7 +184,8 @@ fn in_time(page: Vec<FeedEvent>) -> impl Iterator<Item = FeedEvent> {
     }
     parts.extend(stretches.into_iter().map(|stretch| stretch.into_iter().peekable()));
     std::iter::from_fn(move || {
-        let first = |part: &mut std::iter::Peekable<std::vec::IntoIter<FeedEvent>>| part.peek().map(|event| event.occurred_at);
+        let first =
+            |part: &mut std::iter::Peekable<std::vec::IntoIter<FeedEvent>>| part.peek().map(|event| event.occurred_at);
         let (index, _) = parts
             .iter_mut()
             .enumerate()

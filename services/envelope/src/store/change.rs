@@ -7,9 +7,7 @@ use countersign_chassis::database::{DatabaseError, Flight, prepared};
 use countersign_chassis::ticker::jittered;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
-};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::create::{bind_events, column};
@@ -175,11 +173,17 @@ impl Store {
 }
 
 async fn database_now(mut conn: &AsyncPgConnection) -> QueryResult<DateTime<Utc>> {
-    let now: NowRow = prepared::<Now, _>(diesel::sql_query("SELECT clock_timestamp() AS now")).get_result(&mut conn).await?;
+    let now: NowRow =
+        prepared::<Now, _>(diesel::sql_query("SELECT clock_timestamp() AS now")).get_result(&mut conn).await?;
     Ok(now.now)
 }
 
-async fn save(mut conn: &AsyncPgConnection, before: &Envelope, after: &Envelope, events: &[Recorded]) -> QueryResult<i64> {
+async fn save(
+    mut conn: &AsyncPgConnection,
+    before: &Envelope,
+    after: &Envelope,
+    events: &[Recorded],
+) -> QueryResult<i64> {
     let facts = &after.facts;
     let query = diesel::sql_query(SAVE)
         .into_boxed::<Pg>()
@@ -300,8 +304,13 @@ fn bind_recipients<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) ->
 }
 
 fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
-    let fields: Vec<&Field> =
-        after.fields.iter().zip(&before.fields).filter(|(new, old)| new.value != old.value).map(|(new, _)| new).collect();
+    let fields: Vec<&Field> = after
+        .fields
+        .iter()
+        .zip(&before.fields)
+        .filter(|(new, old)| new.value != old.value)
+        .map(|(new, _)| new)
+        .collect();
     let artifacts: Vec<_> = after
         .documents
         .iter()

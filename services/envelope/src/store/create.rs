@@ -2,7 +2,9 @@
 
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::pg::Pg;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::RunQueryDsl;
 
 use super::{Store, int8, part};

@@ -140,7 +140,11 @@ pub(super) struct Parts {
     fields: Vec<FieldRow>,
 }
 
-pub(super) async fn lock(mut conn: &AsyncPgConnection, account: AccountId, id: EnvelopeId) -> QueryResult<Option<EnvelopeRow>> {
+pub(super) async fn lock(
+    mut conn: &AsyncPgConnection,
+    account: AccountId,
+    id: EnvelopeId,
+) -> QueryResult<Option<EnvelopeRow>> {
     envelope::table
         .filter(envelope::account_id.eq(account.uuid()))
         .filter(envelope::id.eq(id.uuid()))
@@ -223,7 +227,9 @@ impl Store {
         let (row, parts) = (row?, parts?);
         ended?;
         flight.close();
-        let Some(row) = row.filter(|row| scope.livemode.is_none_or(|mode| mode == row.livemode)) else { return Ok(None) };
+        let Some(row) = row.filter(|row| scope.livemode.is_none_or(|mode| mode == row.livemode)) else {
+            return Ok(None);
+        };
         Ok(Some(assemble(row, parts)?))
     }
 
@@ -305,7 +311,10 @@ pub(super) fn assemble(row: EnvelopeRow, parts: Parts) -> QueryResult<Envelope> 
     for artifact in parts.artifacts {
         let id = DocumentId::from_uuid(artifact.document_id);
         let artifact = artifact_of(artifact)?;
-        documents.iter_mut().filter(|document| document.id == id).for_each(|document| document.artifacts.push(artifact.clone()));
+        documents
+            .iter_mut()
+            .filter(|document| document.id == id)
+            .for_each(|document| document.artifacts.push(artifact.clone()));
     }
     Ok(Envelope {
         account: AccountId::from_uuid(row.account_id),

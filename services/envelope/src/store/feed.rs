@@ -7,7 +7,7 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -76,8 +76,6 @@ pub struct FeedEvent {
     pub stored: Stored,
     /// When, for a merge of the partitions.
     pub occurred_at: DateTime<Utc>,
-    /// The trace of the call that made it.
-    pub traceparent: Option<String>,
 }
 
 const LOCK_HEADS: &str = "
@@ -105,7 +103,7 @@ SELECT count(*) AS count FROM placed";
 
 /// Lateral all the way down, so that every plan is a walk along the indexes.
 const PAGE: &str = "
-SELECT f.part, f.position, e.record, e.prev_hash, e.hash, e.occurred_at, e.traceparent
+SELECT f.part, f.position, e.record, e.prev_hash, e.hash, e.occurred_at
 FROM unnest($1, $2, $3) AS wanted (part, after, upto)
 CROSS JOIN LATERAL (
     SELECT part, position, account_id, livemode, envelope_id, sequence FROM feed
@@ -113,7 +111,7 @@ CROSS JOIN LATERAL (
     ORDER BY feed.position LIMIT 1000
 ) AS f
 CROSS JOIN LATERAL (
-    SELECT record, prev_hash, hash, occurred_at, traceparent FROM event
+    SELECT record, prev_hash, hash, occurred_at FROM event
     WHERE event.account_id = f.account_id AND event.envelope_id = f.envelope_id AND event.sequence = f.sequence LIMIT 1
 ) AS e
 WHERE ($4 IS NULL OR f.account_id = $4) AND ($5 IS NULL OR f.livemode = $5)";
@@ -173,8 +171,6 @@ struct PageRow {
     hash: Vec<u8>,
     #[diesel(sql_type = Timestamptz)]
     occurred_at: DateTime<Utc>,
-    #[diesel(sql_type = Nullable<Text>)]
-    traceparent: Option<String>,
 }
 
 impl Store {
@@ -234,7 +230,6 @@ impl Store {
                 position: Position { part: usize::from(row.part.unsigned_abs()), position: row.position },
                 stored: Stored::new(row.record, row.prev_hash, row.hash)?,
                 occurred_at: row.occurred_at,
-                traceparent: row.traceparent,
             })
         };
         let mut events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<QueryResult<_>>()?;

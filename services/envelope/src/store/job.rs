@@ -50,11 +50,14 @@ struct JobRow {
 
 impl Store {
     /// Claims due jobs until `until`: if nothing is heard of them by then, they are due again.
-    pub async fn claim_jobs(&self, now: DateTime<Utc>, until: DateTime<Utc>, limit: i64) -> Result<Vec<Job>, DatabaseError> {
-        let query = diesel::sql_query(CLAIM)
-            .bind::<Timestamptz, _>(now)
-            .bind::<Timestamptz, _>(until)
-            .bind::<BigInt, _>(limit);
+    pub async fn claim_jobs(
+        &self,
+        now: DateTime<Utc>,
+        until: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<Vec<Job>, DatabaseError> {
+        let query =
+            diesel::sql_query(CLAIM).bind::<Timestamptz, _>(now).bind::<Timestamptz, _>(until).bind::<BigInt, _>(limit);
         let mut conn = acquire(&self.pool).await?;
         let rows: Vec<JobRow> = prepared::<Claim, _>(query).load(&mut *conn).await?;
         let job = |row: JobRow| {

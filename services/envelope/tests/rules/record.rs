@@ -15,8 +15,7 @@ fn story() -> (Envelope, Vec<Recorded>) {
     (envelope.revision, envelope.sequence) = (0, 0);
     let mut history = seal(&mut envelope, &[Event::Created], Actor::System, start(), || uuid(5));
     let (first, second) = (envelope.recipients[0].id, envelope.recipients[1].id);
-    let commands =
-        [Command::Send, Command::Sign(sign(&envelope, first)), decline(second, Channel::SigningToken)];
+    let commands = [Command::Send, Command::Sign(sign(&envelope, first)), decline(second, Channel::SigningToken)];
     for command in commands {
         let decision = decide(&envelope, &command, start());
         history.extend(seal(&mut envelope, &decision.events, Actor::Recipient(first), start(), || uuid(6)));

@@ -94,6 +94,7 @@ pub fn decline(recipient: RecipientId, channel: Channel) -> Command {
 }
 
 pub fn store(envelope: &Envelope, version: Version) -> Command {
-    let artifact = |document: &Document| NewArtifact { document: document.id, version, sha256: [8; 32], size_bytes: 1100 };
+    let artifact =
+        |document: &Document| NewArtifact { document: document.id, version, sha256: [8; 32], size_bytes: 1100 };
     Command::Store { artifacts: envelope.documents.iter().map(artifact).collect() }
 }

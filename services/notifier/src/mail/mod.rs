@@ -96,7 +96,8 @@ impl Mailer {
     }
 
     async fn attachments(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Vec<Attachment>> {
-        let artifacts = || envelope.documents.iter().filter_map(|document| Some((document, document.artifacts.first()?)));
+        let artifacts =
+            || envelope.documents.iter().filter_map(|document| Some((document, document.artifacts.first()?)));
         if artifacts().map(|(_, artifact)| artifact.size_bytes).sum::<u64>() > ATTACHED_BYTES_MAX {
             return Ok(Vec::new());
         }

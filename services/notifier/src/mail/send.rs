@@ -25,7 +25,11 @@ impl Outbox {
         let from = config.mail_from.parse().ok().context("mail from: not an address")?;
         let smtp = config.smtp_url.as_ref();
         let smtp = smtp.map(|url| AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret()));
-        let smtp = smtp.transpose().ok().context("smtp url: not an address")?.map(lettre::transport::smtp::AsyncSmtpTransportBuilder::build);
+        let smtp = smtp
+            .transpose()
+            .ok()
+            .context("smtp url: not an address")?
+            .map(lettre::transport::smtp::AsyncSmtpTransportBuilder::build);
         if let Some(folder) = &config.mail_folder {
             std::fs::create_dir_all(folder).with_context(|| format!("mail folder {}", folder.display()))?;
         }
@@ -42,7 +46,10 @@ impl Outbox {
             // The server's words may quote addresses: only the kind of failure is told.
             let sent = smtp.send(message).await;
             return sent.map(|_| MailState::Sent).map_err(|error| {
-                anyhow::anyhow!("the mail server refused it: {}", if error.is_permanent() { "for good" } else { "for now" })
+                anyhow::anyhow!(
+                    "the mail server refused it: {}",
+                    if error.is_permanent() { "for good" } else { "for now" }
+                )
             });
         }
         let Some(folder) = &self.folder else { return Ok(MailState::Suppressed) };

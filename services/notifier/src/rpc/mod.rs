@@ -174,7 +174,9 @@ impl WebhookService for Handler {
         let sender = self.sender(request.metadata()).await?;
         let why = "must be an id of the form whe_…";
         let id: EndpointId = request.get_ref().endpoint_id.parse().map_err(|_| {
-            Status::from(Problem::new(ErrorReason::InvalidField, format!("endpoint_id: {why}")).field("endpoint_id", why))
+            Status::from(
+                Problem::new(ErrorReason::InvalidField, format!("endpoint_id: {why}")).field("endpoint_id", why),
+            )
         })?;
         let gone = self.store.delete_endpoint(sender.account, sender.livemode, id).await;
         if !gone.map_err(|error| database(&error))? {

@@ -106,7 +106,12 @@ impl Store {
     }
 
     /// Removes an endpoint and cancels what waits for it. False if there was none.
-    pub async fn delete_endpoint(&self, account: AccountId, livemode: bool, id: EndpointId) -> Result<bool, DatabaseError> {
+    pub async fn delete_endpoint(
+        &self,
+        account: AccountId,
+        livemode: bool,
+        id: EndpointId,
+    ) -> Result<bool, DatabaseError> {
         let query = diesel::sql_query(DELETE)
             .bind::<SqlUuid, _>(account.uuid())
             .bind::<SqlUuid, _>(id.uuid())

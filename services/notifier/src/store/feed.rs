@@ -52,7 +52,8 @@ impl Store {
         enum Read {}
         let now = self.clock.now();
         let mut conn = acquire(&self.pool).await?;
-        let insert = "INSERT INTO feed_cursor (consumer, resume_token, updated_at) VALUES ($1, '', $2) ON CONFLICT DO NOTHING";
+        let insert =
+            "INSERT INTO feed_cursor (consumer, resume_token, updated_at) VALUES ($1, '', $2) ON CONFLICT DO NOTHING";
         diesel::sql_query(insert).bind::<Text, _>(CONSUMER).bind::<Timestamptz, _>(now).execute(&mut *conn).await?;
         let read = "SELECT resume_token, clock_timestamp() AS now FROM feed_cursor WHERE consumer = $1";
         let query = diesel::sql_query(read).bind::<Text, _>(CONSUMER);

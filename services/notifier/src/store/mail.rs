@@ -65,10 +65,8 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<ClaimedMail>, DatabaseError> {
         enum Claim {}
-        let query = diesel::sql_query(CLAIM)
-            .bind::<Timestamptz, _>(now)
-            .bind::<Timestamptz, _>(until)
-            .bind::<BigInt, _>(limit);
+        let query =
+            diesel::sql_query(CLAIM).bind::<Timestamptz, _>(now).bind::<Timestamptz, _>(until).bind::<BigInt, _>(limit);
         let mut conn = acquire(&self.pool).await?;
         let rows: Vec<MailRow> = prepared::<Claim, _>(query).load(&mut *conn).await?;
         let claimed = |row: MailRow| ClaimedMail {

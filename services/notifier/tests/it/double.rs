@@ -218,10 +218,7 @@ impl EnvelopeService for Served {
     ) -> Result<Response<v1::DeclineRecipientResponse>, Status> {
         unused()
     }
-    async fn list_events(
-        &self,
-        _: Request<v1::ListEventsRequest>,
-    ) -> Result<Response<v1::ListEventsResponse>, Status> {
+    async fn list_events(&self, _: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {
         unused()
     }
 }

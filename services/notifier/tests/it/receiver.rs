@@ -86,10 +86,6 @@ impl Receiver {
         self.kept().iter().map(Kept::sequence).collect()
     }
 
-    pub fn answer_next(&self, answer: Answer) {
-        self.inside.lock().unwrap().answers.push_back(answer);
-    }
-
     /// Until so many requests have come.
     pub async fn wait_for(&self, count: usize) {
         let come = async {
@@ -115,4 +111,14 @@ async fn keep(State(inside): State<Arc<Mutex<Inside>>>, headers: HeaderMap, body
         response = response.header(name, value);
     }
     response.body(Body::from(answer.body)).unwrap()
+}
+
+/// Until that holds.
+pub async fn until(mut holds: impl AsyncFnMut() -> bool) {
+    let come = async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    tokio::time::timeout(SOON, come).await.expect("it has to happen soon");
 }

@@ -155,7 +155,8 @@ impl Stand {
 
     /// All files of the mail folder, by name.
     pub fn mail_files(&self) -> Vec<PathBuf> {
-        let mut files: Vec<_> = std::fs::read_dir(self.mail.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut files: Vec<_> =
+            std::fs::read_dir(self.mail.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.sort();
         files
     }
