@@ -127,6 +127,12 @@ async fn s1_6_grpcurl_plays_the_main_job_by_reflection() {
     call(&signer, "SignerService/Sign", sign).await;
     let get = call(&sender, "EnvelopeService/GetEnvelope", serde_json::json!({ "envelopeId": id })).await;
     assert_eq!(get["envelope"]["recipients"][0]["status"], "RECIPIENT_STATUS_SIGNED");
+    // Health tells of each service by name.
+    let mut command = Command::new(program("grpcurl", "").unwrap());
+    command.args(["-plaintext", "-d", r#"{"service": "countersign.v1.SignerService"}"#, &service.address]);
+    command.arg("grpc.health.v1.Health/Check");
+    let health = tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap();
+    assert!(text(&health).contains("SERVING"), "{}", text(&health));
     // Errors are legible: their details are known to reflection.
     let mut command = Command::new(program("grpcurl", "").unwrap());
     command.args([

@@ -146,3 +146,43 @@ async fn t72_killing_the_envelope_service_loses_nothing_acknowledged() {
 async fn seed_has(sender: &Caller, id: &str) {
     sender.get(id).await.expect("what was acknowledged is there");
 }
+
+/// S1.38: what an operator does first: migrate, make an account, and use the key that is printed; a bad setting is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_38_an_operator_makes_an_account() {
+    let (database, documents) = (Database::empty("operator").await, tempfile::tempdir().unwrap());
+    let envelope = countersign_test_support::binary::path("countersign-envelope").await;
+    let run = |arguments: &[&str], master_key: &str| {
+        let mut command = std::process::Command::new(&envelope);
+        command
+            .args(arguments)
+            .env("COUNTERSIGN_DATABASE_URL", &database.url)
+            .env("COUNTERSIGN_MASTER_KEY", master_key);
+        command.output().unwrap()
+    };
+    let key = "5c".repeat(32);
+    let early = run(&["create-account", "--name", "Tests"], &key);
+    assert!(!early.status.success() && String::from_utf8_lossy(&early.stderr).contains("migrate"));
+    assert!(run(&["migrate"], &key).status.success());
+    let made = run(&["create-account", "--name", "Tests"], &key);
+    let said = String::from_utf8(made.stdout).unwrap();
+    let value = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).unwrap().trim().to_owned();
+    let (account, token) = (value("account"), value("key"));
+    let bad = run(&["create-account", "--name", "Tests"], "5c5c is not a key");
+    let named = String::from_utf8(bad.stderr).unwrap();
+    assert!(bad.status.code() == Some(2) && named.contains("--master-key"), "{named}");
+    assert!(!named.contains("5c5c"), "no secret is quoted");
+
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
+        ("COUNTERSIGN_MASTER_KEY", &key),
+        ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+        ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
+    ];
+    let process = Process::start("countersign-envelope", &settings).await;
+    let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
+    let caller = Caller { account: account.clone(), token, channel };
+    let request = countersign::v1::GetCallerIdentityRequest {};
+    let identity = caller.accounts().get_caller_identity(request).await.unwrap().into_inner();
+    assert_eq!((identity.account_id, identity.livemode), (account, false));
+}

@@ -4,7 +4,10 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
-use secrecy::SecretString;
+use clap::error::ErrorKind;
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::keys::Key;
 
 /// Where the database is and how it is used.
 #[derive(Args, Clone, Debug)]
@@ -49,6 +52,31 @@ pub struct KeyConfig {
     /// are derived from it.
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY", hide_env_values = true)]
     pub master_key: SecretString,
+}
+
+impl KeyConfig {
+    /// Ends the process with status 2 if the key is none. The value itself is never quoted, as clap's own checks would.
+    pub fn check(&self) {
+        if let Err(error) = Key::master(&self.master_key) {
+            refuse("--master-key (COUNTERSIGN_MASTER_KEY)", &error.to_string());
+        }
+    }
+}
+
+/// Shortest service token.
+const SERVICE_TOKEN_CHARS_MIN: usize = 32;
+
+/// Ends the process with status 2 if the token by which one service of ours knows another is too weak.
+pub fn check_service_token(token: &SecretString) {
+    let token = token.expose_secret();
+    if token.len() < SERVICE_TOKEN_CHARS_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
+        let why = format!("must be at least {SERVICE_TOKEN_CHARS_MIN} printable characters");
+        refuse("--service-token (COUNTERSIGN_SERVICE_TOKEN)", &why);
+    }
+}
+
+fn refuse(setting: &str, why: &str) {
+    clap::Error::raw(ErrorKind::ValueValidation, format!("{setting}: {why}\n")).exit();
 }
 
 /// What is told of the service's doings.

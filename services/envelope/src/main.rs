@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
+use countersign_chassis::config::check_service_token;
 use countersign_chassis::grpc;
 use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::{Cli, Config, Task};
@@ -15,6 +16,7 @@ async fn main() -> anyhow::Result<()> {
         Task::Serve(config) => run(config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
         Task::CreateAccount(task) => {
+            task.keys.check();
             let account = serve::create_account(&task.database, &task.keys, &task.name, task.live).await?;
             #[expect(clippy::print_stdout, reason = "the answer to the operator")]
             {
@@ -26,6 +28,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
+    config.keys.check();
+    check_service_token(&config.service_token);
     let telemetry = Telemetry::start("countersign-envelope", &config.telemetry)?;
     let listener = tokio::net::TcpListener::bind(config.listen.listen).await?;
     // Read by whoever started the process on port 0.

@@ -9,7 +9,6 @@ use countersign_chassis::config::{DatabaseConfig, KeyConfig};
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
-use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
@@ -22,9 +21,6 @@ use crate::execute::new_id;
 use crate::rpc::{Authenticator, Context, SERVICES, routes};
 use crate::store::{KeyRow, MIGRATIONS, Store};
 use crate::{artifact, expire, tail};
-
-/// Shortest service token.
-const SERVICE_TOKEN_CHARS_MIN: usize = 32;
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -59,8 +55,6 @@ pub async fn create_account(
 
 /// Serves on `listener` until `stop`, by `clock`.
 pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
-    let length = config.service_token.expose_secret().len();
-    anyhow::ensure!(length >= SERVICE_TOKEN_CHARS_MIN, "service token: at least {SERVICE_TOKEN_CHARS_MIN} characters");
     if config.migrate {
         migrate(&config.database).await?;
     }

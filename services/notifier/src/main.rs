@@ -2,6 +2,7 @@
 
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
+use countersign_chassis::config::check_service_token;
 use countersign_chassis::grpc;
 use countersign_chassis::telemetry::Telemetry;
 use countersign_notifier::config::{Cli, Config, Task};
@@ -17,6 +18,8 @@ async fn main() -> anyhow::Result<()> {
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {
+    config.keys.check();
+    check_service_token(&config.service_token);
     let telemetry = Telemetry::start("countersign-notifier", &config.telemetry)?;
     let listener = tokio::net::TcpListener::bind(config.listen.listen).await?;
     // Read by whoever started the process on port 0.

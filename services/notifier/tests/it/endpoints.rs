@@ -1,16 +1,18 @@
 //! WebhookService over the wire, served as in production. Must never let one account see or touch another's.
 
+use chrono::TimeDelta;
 use countersign::v1;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign_notifier::id::{AccountId, EndpointId};
 use countersign_notifier::serve::serve;
+use countersign_notifier::store::Endpoint;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
-use crate::receiver::{Receiver, SOON};
+use crate::receiver::{Receiver, SOON, until};
 use crate::stand::Stand;
 
 const URL: &str = "https://hooks.example.com/countersign";
@@ -85,6 +87,7 @@ async fn an_endpoint_is_registered_listed_and_removed() {
     let endpoint = created.endpoint.unwrap();
     assert!(endpoint.id.starts_with("whe_") && endpoint.livemode && endpoint.url == URL);
     assert_eq!(created.secret.strip_prefix("whsec_").unwrap().len(), 44, "32 bytes in base64");
+    serving.stand.later(TimeDelta::milliseconds(1));
     let other = serving.create(&key, URL).await.unwrap();
     assert_ne!(other.secret, created.secret);
     let listed = serving.list(&key).await.unwrap();
@@ -92,7 +95,7 @@ async fn an_endpoint_is_registered_listed_and_removed() {
     serving.delete(&key, &endpoint.id).await.unwrap();
     assert_eq!(serving.list(&key).await.unwrap().len(), 1);
     assert_eq!(serving.delete(&key, &endpoint.id).await.unwrap_err().code(), Code::NotFound);
-    let kept = "SELECT count(*) FROM endpoint WHERE endpoint::text LIKE '%whsec_%'";
+    let kept = "SELECT count(*) FROM endpoint WHERE endpoint::text LIKE '%wh' || 'sec%'";
     assert_eq!(serving.stand.number(kept).await, 0, "no secret is kept");
     serving.stop().await;
 }
@@ -145,14 +148,38 @@ async fn the_twenty_first_endpoint_is_refused() {
     serving.stop().await;
 }
 
+/// Two calls for the last place, both held at the lock until it is let go.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: the count is taken from a snapshot that is older than the lock, so calls at once pass the limit"]
+#[ignore = "fails: the count is taken from a snapshot that is older than the lock, so both get the last place"]
 async fn the_limit_holds_for_calls_at_once() {
     let serving = Serving::start(false).await;
-    let key = serving.key(AccountId::new(), true);
-    serving.list(&key).await.unwrap();
-    let calls = (0..40).map(|_| serving.create(&key, URL));
-    futures_util::future::join_all(calls).await;
+    let (account, store) = (serving.stand.account, serving.stand.notifier.store.clone());
+    let key = serving.key(account, true);
+    for _ in 0..19 {
+        serving.create(&key, URL).await.unwrap();
+    }
+    let holder = serving.stand.database.connect().await;
+    let lock = "SELECT pg_advisory_lock(hashtextextended('endpoint/' || $1::text, 0))::text";
+    holder.query(lock, &[&account.uuid().to_string()]).await.unwrap();
+    let now = serving.stand.clock.now();
+    let endpoint = || Endpoint {
+        account,
+        id: EndpointId::new(),
+        livemode: true,
+        url: URL.to_owned(),
+        generation: 1,
+        created_at: now,
+    };
+    let (first, second) = (endpoint(), endpoint());
+    let creating = async { tokio::join!(store.create_endpoint(&first, 20), store.create_endpoint(&second, 20)) };
+    let releasing = async {
+        let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+            WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+        until(async || serving.stand.number(waiting).await == 2).await;
+        holder.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    };
+    let ((one, two), ()) = tokio::join!(creating, releasing);
+    one.and(two).unwrap();
     assert_eq!(serving.stand.number("SELECT count(*) FROM endpoint").await, 20);
     serving.stop().await;
 }
