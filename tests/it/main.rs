@@ -1,5 +1,5 @@
 //! Black-box tests of all services together, over the wire and against real Postgres.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
 mod clients;
 mod contract;

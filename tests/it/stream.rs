@@ -150,7 +150,7 @@ async fn write(database: &Database, writer: u64, envelopes: &[uuid::Uuid], round
         transaction.execute(outbox, &[&envelope, &next]).await.unwrap();
         tokio::time::sleep(Duration::from_millis((writer * 7 + round * 3) % 11)).await;
         transaction.execute("UPDATE envelope SET sequence = $2 WHERE id = $1", &[&envelope, &next]).await.unwrap();
-        if rand::random::<u32>() % 20 == 0 {
+        if rand::random::<u32>().is_multiple_of(20) {
             transaction.rollback().await.unwrap();
         } else {
             transaction.commit().await.unwrap();

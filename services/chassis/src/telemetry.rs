@@ -2,6 +2,8 @@
 //!
 //! Nothing personal or secret is ever a field of a span or a log line.
 
+use std::io::IsTerminal as _;
+
 use anyhow::Context as _;
 use opentelemetry::trace::TracerProvider as _;
 use opentelemetry_otlp::WithExportConfig as _;
@@ -19,7 +21,8 @@ impl Telemetry {
     /// Starts telling. Once per process; a second call in one process keeps the first's settings.
     pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Self> {
         let filter = EnvFilter::try_new(&config.log).context("log: not a filter")?;
-        let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+        let colours = std::io::stderr().is_terminal();
+        let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
         let lines = if config.log_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };
         let provider = config.otlp_endpoint.as_deref().map(|endpoint| exporter(service, endpoint)).transpose()?;
         let spans = provider.as_ref().map(|provider| {

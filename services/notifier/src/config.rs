@@ -17,6 +17,7 @@ pub struct Cli {
 
 /// What to do.
 #[derive(Subcommand, Debug)]
+#[expect(clippy::large_enum_variant, reason = "one for each process")]
 pub enum Task {
     /// Serve until SIGTERM.
     Serve(Config),

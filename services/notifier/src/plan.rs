@@ -153,7 +153,6 @@ fn body(event: &Event) -> Result<Vec<u8>, Unplannable> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use countersign::v1::{EnvelopeState, RecipientState};
 

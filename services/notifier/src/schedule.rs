@@ -29,7 +29,6 @@ pub fn pause(attempts: u32, wished: Option<Duration>) -> Option<Duration> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 

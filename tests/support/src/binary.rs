@@ -70,11 +70,10 @@ impl Process {
         let mut told = Vec::new();
         let listening = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                let plain = strip_colours(&line);
-                if let Some((_, address)) = plain.split_once("address=") {
-                    return address.trim_matches('"').split_whitespace().next().unwrap().trim_matches('"').to_owned();
+                if let Some((_, address)) = line.split_once("address=") {
+                    return address.trim_matches('"').to_owned();
                 }
-                told.push(plain);
+                told.push(line);
             }
             panic!("{name} ended before it listened: {told:#?}");
         };
@@ -93,18 +92,4 @@ impl Process {
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
-}
-
-fn strip_colours(line: &str) -> String {
-    let mut plain = String::new();
-    let mut inside = false;
-    for c in line.chars() {
-        match c {
-            '\u{1b}' => inside = true,
-            'm' if inside => inside = false,
-            c if !inside => plain.push(c),
-            _ => {}
-        }
-    }
-    plain
 }

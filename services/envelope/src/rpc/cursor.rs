@@ -70,7 +70,6 @@ pub(super) fn read_positions(content: &[u8]) -> Option<(Uuid, Positions)> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
     use crate::domain::id::AccountId;

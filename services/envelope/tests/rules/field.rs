@@ -21,9 +21,12 @@ fn field(kind: FieldType, required: bool) -> (Envelope, Field) {
     (envelope, field)
 }
 
+/// Type, required, what is given, what comes of it.
+type Case = (FieldType, bool, Option<Value>, Result<Option<Value>, ()>);
+
 #[test]
 fn s3_21_each_type_takes_what_it_is_for() {
-    let cases: [(FieldType, bool, Option<Value>, Result<Option<Value>, ()>); 17] = [
+    let cases: [Case; 17] = [
         (FieldType::Signature, true, None, Ok(Some(text("Signer 1")))),
         (FieldType::Signature, true, Some(text(" Ada ")), Ok(Some(text("Ada")))),
         (FieldType::Signature, true, Some(Value::Checked(true)), Err(())),
