@@ -3,6 +3,7 @@
 
 use std::{env, fs, path::PathBuf};
 
+#[expect(clippy::disallowed_methods, reason = "cargo's own variable")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/countersign");
     let mut files: Vec<PathBuf> =

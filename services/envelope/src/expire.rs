@@ -12,8 +12,15 @@ const BATCH_MAX: i64 = 100;
 /// Expires what is overdue.
 pub async fn tick(store: &Store) -> anyhow::Result<Progress> {
     let overdue = store.overdue(store.clock().now(), BATCH_MAX).await?;
+    let mut expired = 0;
     for (account, id) in &overdue {
-        execute(store, Scope::any_mode(*account), *id, Actor::System, Command::Expire, |_| true).await?;
+        let scope = Scope::any_mode(*account);
+        match execute(store, scope, *id, Actor::System, Command::Expire, |_| true).await {
+            Ok(_) => expired += 1,
+            // One that cannot be expired must not keep the others open.
+            Err(error) => tracing::error!(envelope = id.to_string(), error = error.to_string(), "not expired"),
+        }
     }
+    anyhow::ensure!(expired > 0 || overdue.is_empty(), "none of {} overdue envelopes was expired", overdue.len());
     Ok(if overdue.len() < usize::try_from(BATCH_MAX)? { Progress::Idle } else { Progress::Busy })
 }

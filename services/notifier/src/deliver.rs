@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::propagation;
 use countersign_chassis::ticker::Progress;
 use futures_util::StreamExt as _;
@@ -19,7 +19,9 @@ use crate::signature::Secrets;
 use crate::store::{ClaimedDelivery, Outcome, Settled, Store};
 
 /// Deliveries of one tick; they are posted at once.
-const BATCH_MAX: i64 = 32;
+const BATCH_MAX: i64 = 16;
+/// Ticks that run beside each other, so that a receiver that hangs does not hold up the others.
+pub const LANES: usize = 4;
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
 /// How long an attempt may take, the answer's body included.
@@ -71,7 +73,7 @@ impl Deliverer {
 
     async fn deliver(&self, claimed: &ClaimedDelivery) -> anyhow::Result<()> {
         let (at, began) = (self.store.clock().now(), Instant::now());
-        let answered = self.post(claimed, at.timestamp()).await;
+        let answered = self.post(claimed, at).await;
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         let outcome = match &answered {
             Ok(answer) => Outcome {
@@ -113,7 +115,8 @@ impl Deliverer {
     }
 
     /// One attempt. The failure is a class of errors, never text from outside.
-    async fn post(&self, claimed: &ClaimedDelivery, timestamp: i64) -> Result<Answer, &'static str> {
+    async fn post(&self, claimed: &ClaimedDelivery, at: DateTime<Utc>) -> Result<Answer, &'static str> {
+        let timestamp = at.timestamp();
         let url = self.guard.check(&claimed.url).map_err(|_| "address not allowed")?;
         let secret = self.secrets.of(claimed.account, claimed.endpoint, claimed.generation);
         let id = claimed.event.to_string();
@@ -130,7 +133,7 @@ impl Deliverer {
         }
         let sent = self.client.post(url).headers(headers).body(claimed.body.clone()).send().await;
         match sent {
-            Ok(response) => read(response).await,
+            Ok(response) => read(response, at).await,
             Err(error) if error.is_timeout() => Err("timeout"),
             Err(error) if error.is_connect() => Err("no connection"),
             Err(_) => Err("broken answer"),
@@ -138,11 +141,19 @@ impl Deliverer {
     }
 }
 
+/// How long a receiver asks to be left alone: seconds, or a date (RFC 9110 §10.2.3).
+fn wish(text: &str, now: DateTime<Utc>) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    (DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().ok()
+}
+
 /// The beginning of the answer, within the attempt's time.
-async fn read(response: Response) -> Result<Answer, &'static str> {
+async fn read(response: Response, now: DateTime<Utc>) -> Result<Answer, &'static str> {
     let status = response.status().as_u16();
     let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.and_then(|value| value.trim().parse().ok()).map(Duration::from_secs);
+    let retry_after = retry_after.and_then(|value| wish(value.trim(), now));
     let mut body = Vec::new();
     let mut stream = response.bytes_stream();
     while body.len() < ANSWER_BYTES.0

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Event, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
 use countersign_chassis::ticker::Progress;
@@ -92,9 +91,14 @@ impl Feed {
         let listeners = if accounts.is_empty() { Vec::new() } else { self.store.listeners(accounts).await? };
         let mut all = Plan::default();
         for event in events {
-            let one = plan(event, &listeners).with_context(|| format!("event {}", event.id))?;
-            all.deliveries.extend(one.deliveries);
-            all.mails.extend(one.mails);
+            match plan(event, &listeners) {
+                Ok(one) => {
+                    all.deliveries.extend(one.deliveries);
+                    all.mails.extend(one.mails);
+                }
+                // One that cannot be read must not keep all others from everybody.
+                Err(error) => tracing::error!(event = event.id, error = error.to_string(), "passed over"),
+            }
         }
         Ok(all)
     }

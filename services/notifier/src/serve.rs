@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::deliver::Deliverer;
+use crate::deliver::{Deliverer, LANES};
 use crate::envelopes::Envelopes;
 use crate::feed::Feed;
 use crate::guard::Guard;
@@ -81,10 +81,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             async move { feed.tick().await }
         })
     });
-    loops.spawn(ticker::run("deliver", poll, deliveries, stop.clone(), move || {
+    for _ in 0..LANES {
         let deliverer = deliverer.clone();
-        async move { deliverer.tick().await }
-    }));
+        loops.spawn(ticker::run("deliver", poll, Arc::clone(&deliveries), stop.clone(), move || {
+            let deliverer = deliverer.clone();
+            async move { deliverer.tick().await }
+        }));
+    }
     loops.spawn(ticker::run("mail", poll, mails, stop.clone(), move || {
         let mailer = mailer.clone();
         async move { mailer.tick().await }

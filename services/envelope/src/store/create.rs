@@ -12,7 +12,7 @@ use crate::domain::envelope::Envelope;
 use crate::domain::record::Recorded;
 
 /// Children reference the envelope: Postgres checks that at the end of the statement, when all are there.
-const CREATE: &str = "
+pub const CREATE: &str = "
 WITH new_envelope AS (
     INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, message, routing,
         created_at, dispatched_at, sent_at, expires_at, requires_replacement)

@@ -24,6 +24,7 @@ use uuid::Uuid;
 
 pub use self::account::KeyRow;
 pub use self::change::{Change, Changed};
+pub use self::create::CREATE;
 pub use self::envelope::{Filter, Summary};
 pub use self::feed::{FeedEvent, Heads, PARTS, Position, Positions, Wanted};
 pub use self::history::Stored;

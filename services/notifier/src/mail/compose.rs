@@ -74,7 +74,7 @@ pub fn compose(
         Letter::Invitation { link } => (envelope.message.as_str(), link.expose_secret()),
         Letter::FellThrough | Letter::Completed { .. } => ("", ""),
     };
-    let context = context! { name => recipient.name.clone(), lines, message, link };
+    let context = context! { name => line(&recipient.name), lines, message, link };
     let text = render(TEXT, AutoEscape::None, &context)?;
     let html = render(HTML, AutoEscape::Html, &context)?;
     // The cause is not shown: it might quote the address.
@@ -92,7 +92,7 @@ pub fn compose(
     };
     Message::builder()
         .from(from.clone())
-        .to(Mailbox::new(Some(recipient.name.clone()), address))
+        .to(Mailbox::new(Some(line(&recipient.name)), address))
         .subject(format!("{test}{subject}"))
         .message_id(Some(format!("<{}.{}.{}@countersign>", mail.event, mail.recipient, mail.kind.name())))
         .date(now.into())
@@ -102,7 +102,7 @@ pub fn compose(
 }
 
 fn words(envelope: &Envelope, letter: &Letter) -> (String, Vec<String>) {
-    let subject = &envelope.subject;
+    let subject = &line(&envelope.subject);
     match letter {
         Letter::Invitation { .. } => {
             let mut lines = vec![format!("You are asked to sign “{subject}”.")];
@@ -133,6 +133,11 @@ fn words(envelope: &Envelope, letter: &Letter) -> (String, Vec<String>) {
     }
 }
 
+/// Text from outside as one line: a line break would panic in the mail library.
+fn line(text: &str) -> String {
+    text.replace(char::is_control, " ")
+}
+
 fn render(template: &str, escape: AutoEscape, context: &minijinja::Value) -> anyhow::Result<String> {
     let mut environment = Environment::new();
     environment.set_auto_escape_callback(move |_| escape.clone());
@@ -142,5 +147,5 @@ fn render(template: &str, escape: AutoEscape, context: &minijinja::Value) -> any
 
 fn pdf(attachment: &Attachment) -> anyhow::Result<SinglePart> {
     let kind = ContentType::parse("application/pdf").context("media type")?;
-    Ok(Part::new(attachment.name.clone()).body(attachment.bytes.clone(), kind))
+    Ok(Part::new(line(&attachment.name)).body(attachment.bytes.clone(), kind))
 }

@@ -25,6 +25,17 @@ const LEASE_SECONDS: i64 = 120;
 /// Signed documents are attached up to this size together; above it the mail says where to get them.
 const ATTACHED_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
+/// How long to wait where the envelope service cannot be asked.
+const CANNOT_ASK_PAUSE_SECONDS: i64 = 5;
+
+/// What came of a mail.
+enum Sent {
+    /// It is in that state now.
+    As(MailState),
+    /// Whether there still is a reason for it could not be asked.
+    CannotAsk(Code),
+}
+
 /// Writes and sends mails.
 #[derive(Clone)]
 pub struct Mailer {
@@ -49,50 +60,56 @@ impl Mailer {
 
     async fn deliver(&self, claimed: &ClaimedMail) -> anyhow::Result<()> {
         let now = self.store.clock().now();
-        let (state, next_at) = match self.send(&claimed.mail, now).await {
-            Ok(state) => (state, now),
+        let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
+        let (state, next_at, attempted) = match self.send(&claimed.mail, now).await {
+            Ok(Sent::As(state)) => (state, now, true),
+            Ok(Sent::CannotAsk(code)) => {
+                // The mail itself has not been tried: a short outage must not cost a long pause.
+                tracing::info!(event, kind, code = format!("{code:?}"), "the envelope service cannot be asked");
+                (MailState::Pending, now + TimeDelta::seconds(CANNOT_ASK_PAUSE_SECONDS), false)
+            }
             Err(error) => {
-                let (event, kind, attempts) =
-                    (claimed.mail.event.to_string(), claimed.mail.kind.name(), claimed.attempts + 1);
+                let attempts = claimed.attempts + 1;
                 tracing::warn!(event, kind, attempts, error = format!("{error:#}"), "a mail could not be sent");
-                match pause(claimed.attempts + 1, None) {
-                    Some(pause) => (MailState::Pending, now + TimeDelta::from_std(pause)?),
-                    None => (MailState::Dead, now),
+                match pause(attempts, None) {
+                    Some(pause) => (MailState::Pending, now + TimeDelta::from_std(pause)?, true),
+                    None => (MailState::Dead, now, true),
                 }
             }
         };
-        self.store.settle_mail(claimed, state, next_at).await?;
+        self.store.settle_mail(claimed, state, next_at, attempted).await?;
         Ok(())
     }
 
     /// Sends a mail if there still is a reason to.
-    async fn send(&self, mail: &Mail, now: DateTime<Utc>) -> anyhow::Result<MailState> {
+    async fn send(&self, mail: &Mail, now: DateTime<Utc>) -> anyhow::Result<Sent> {
+        let suppressed = Ok(Sent::As(MailState::Suppressed));
         let envelope = match self.envelopes.get(mail.account, mail.envelope).await {
             Ok(envelope) => envelope,
-            Err(status) if status.code() == Code::NotFound => return Ok(MailState::Suppressed),
-            Err(status) => anyhow::bail!("the envelope service answered {:?}", status.code()),
+            Err(status) if status.code() == Code::NotFound => return suppressed,
+            Err(status) => return Ok(Sent::CannotAsk(status.code())),
         };
         let id = mail.recipient.to_string();
         let Some(recipient) = envelope.recipients.iter().find(|recipient| recipient.id == id) else {
-            return Ok(MailState::Suppressed);
+            return suppressed;
         };
         if !due(mail.kind, recipient) {
-            return Ok(MailState::Suppressed);
+            return suppressed;
         }
         let letter = match mail.kind {
             MailKind::Invitation => {
                 match self.envelopes.signing_link(mail.account, mail.envelope, mail.recipient).await {
                     Ok(link) => Letter::Invitation { link },
                     // The envelope ended between the two questions.
-                    Err(status) if status.code() == Code::FailedPrecondition => return Ok(MailState::Suppressed),
-                    Err(status) => anyhow::bail!("the envelope service answered {:?}", status.code()),
+                    Err(status) if status.code() == Code::FailedPrecondition => return suppressed,
+                    Err(status) => return Ok(Sent::CannotAsk(status.code())),
                 }
             }
             MailKind::FellThrough => Letter::FellThrough,
             MailKind::Completed => Letter::Completed { attachments: self.attachments(mail, &envelope).await? },
         };
         let message = compose(mail, &envelope, recipient, &letter, self.outbox.from(), now)?;
-        self.outbox.send(mail, message).await
+        self.outbox.send(mail, message).await.map(Sent::As)
     }
 
     async fn attachments(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Vec<Attachment>> {

@@ -84,20 +84,20 @@ struct Count {
 /// A later event of an envelope waits for the earlier ones to the same endpoint, as long as those are in their first tries.
 const CLAIM: &str = "
 WITH due AS (
-    SELECT account_id, endpoint_id, event_id FROM delivery AS d
-    WHERE state = 1 AND next_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
+    SELECT d.account_id, d.endpoint_id, d.event_id, endpoint.url, endpoint.generation
+    FROM delivery AS d JOIN endpoint ON endpoint.account_id = d.account_id AND endpoint.id = d.endpoint_id
+    WHERE endpoint.disabled_at IS NULL AND state = 1 AND next_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
         AND NOT EXISTS (
             SELECT FROM delivery AS earlier
             WHERE earlier.account_id = d.account_id AND earlier.endpoint_id = d.endpoint_id
                 AND earlier.envelope_id = d.envelope_id AND earlier.sequence < d.sequence
                 AND earlier.state = 1 AND earlier.attempts < $4
         )
-    ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED
+    ORDER BY next_at LIMIT $3 FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE delivery AS d SET lease_until = $2, lease_epoch = d.lease_epoch + 1
-FROM due JOIN endpoint ON endpoint.account_id = due.account_id AND endpoint.id = due.endpoint_id
+UPDATE delivery AS d SET lease_until = $2, lease_epoch = d.lease_epoch + 1 FROM due
 WHERE (d.account_id, d.endpoint_id, d.event_id) = (due.account_id, due.endpoint_id, due.event_id)
-RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.attempts, d.lease_epoch, endpoint.url, endpoint.generation";
+RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.attempts, d.lease_epoch, due.url, due.generation";
 
 const SETTLE: &str = "
 WITH settled AS (

@@ -1,7 +1,7 @@
 //! Endpoints: where events are posted to.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -55,15 +55,17 @@ struct Count {
     count: i64,
 }
 
-/// Counted under a lock of the account's endpoints, so that two at once do not both take the last place.
+/// One after the other for each account, so that two at once do not both take the last place. A statement of its own: the
+/// next one's snapshot shows what was committed while this one waited.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('endpoint/' || $1::text, 0))::text AS lock";
+
 const CREATE: &str = "
-WITH locked AS (SELECT pg_advisory_xact_lock(hashtextextended('endpoint/' || $1::text, 0)) AS lock),
-held AS (SELECT count(endpoint.id) AS count FROM locked LEFT JOIN endpoint ON account_id = $1 AND livemode = $3),
+WITH held AS (SELECT count(*) AS count FROM endpoint WHERE account_id = $1 AND livemode = $3),
 new AS (
     INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at)
-    SELECT $1, $2, $3, $4, $5, $6 FROM held WHERE held.count < $7 RETURNING id
+    SELECT $1, $2, $3, $4, $5, $6 FROM held WHERE held.count < $7
 )
-SELECT held.count FROM held";
+SELECT count FROM held";
 
 const DELETE: &str = "
 WITH gone AS (DELETE FROM endpoint WHERE account_id = $1 AND id = $2 AND livemode = $3 RETURNING id),
@@ -75,7 +77,9 @@ SELECT count(*) AS count FROM gone";
 impl Store {
     /// Registers an endpoint unless the account has `most` already; says how many it had.
     pub async fn create_endpoint(&self, new: &Endpoint, most: i64) -> Result<i64, DatabaseError> {
-        let query = diesel::sql_query(CREATE)
+        enum Lock {}
+        enum Create {}
+        let create = diesel::sql_query(CREATE)
             .bind::<SqlUuid, _>(new.account.uuid())
             .bind::<SqlUuid, _>(new.id.uuid())
             .bind::<Bool, _>(new.livemode)
@@ -83,8 +87,17 @@ impl Store {
             .bind::<SmallInt, _>(new.generation.cast_signed())
             .bind::<Timestamptz, _>(new.created_at)
             .bind::<BigInt, _>(most);
-        let mut conn = acquire(&self.pool).await?;
-        Ok(query.get_result::<Count>(&mut *conn).await?.count)
+        let lock = diesel::sql_query(LOCK).bind::<SqlUuid, _>(new.account.uuid());
+        let flight = Flight::open(&self.pool).await?;
+        let (mut one, mut two) = (flight.connection(), flight.connection());
+        let lock = prepared::<Lock, _>(lock).execute(&mut one);
+        let create = prepared::<Create, _>(create).get_result::<Count>(&mut two);
+        let (begun, locked, created, committed) = futures_util::join!(flight.begin(), lock, create, flight.commit());
+        begun.and(locked)?;
+        let held = created?.count;
+        committed?;
+        flight.close();
+        Ok(held)
     }
 
     /// The endpoints of an account and mode, oldest first.

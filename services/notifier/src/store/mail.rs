@@ -53,7 +53,7 @@ WHERE (m.account_id, m.event_id, m.recipient_id, m.kind) = (due.account_id, due.
 RETURNING m.account_id, m.event_id, m.recipient_id, m.kind, m.envelope_id, m.livemode, m.attempts, m.lease_epoch";
 
 const SETTLE: &str = "
-UPDATE mail SET state = $6, attempts = attempts + 1, next_at = $7, lease_until = NULL
+UPDATE mail SET state = $6, attempts = attempts + $8, next_at = $7, lease_until = NULL
 WHERE account_id = $1 AND event_id = $2 AND recipient_id = $3 AND kind = $4 AND lease_epoch = $5 AND state = 1";
 
 impl Store {
@@ -88,12 +88,13 @@ impl Store {
         Ok(rows.into_iter().map(claimed).collect())
     }
 
-    /// Writes down what becomes of a mail. False if the lease was lost meanwhile.
+    /// Writes down what becomes of a mail, and whether it was an attempt at all. False if the lease was lost meanwhile.
     pub async fn settle_mail(
         &self,
         claimed: &ClaimedMail,
         state: MailState,
         next_at: DateTime<Utc>,
+        attempted: bool,
     ) -> Result<bool, DatabaseError> {
         enum Settle {}
         let query = diesel::sql_query(SETTLE)
@@ -103,7 +104,8 @@ impl Store {
             .bind::<SmallInt, _>(claimed.mail.kind as i16)
             .bind::<Integer, _>(claimed.lease_epoch)
             .bind::<SmallInt, _>(state as i16)
-            .bind::<Timestamptz, _>(next_at);
+            .bind::<Timestamptz, _>(next_at)
+            .bind::<Integer, _>(i32::from(attempted));
         let mut conn = acquire(&self.pool).await?;
         Ok(prepared::<Settle, _>(query).execute(&mut *conn).await? == 1)
     }

@@ -67,10 +67,9 @@ async fn who_stands_at_an_old_place_inserts_nothing() {
     assert_eq!(stand.number(DELIVERIES).await, 1);
     stand.sql("DELETE FROM delivery").await;
     assert!(!stand.notifier.store.advance("0", "9", &Plan::default()).await.unwrap());
-    let late = countersign_notifier::plan::plan(
-        &stand.double.script().feed[0].clone(),
-        &stand.notifier.store.listeners(vec![stand.account]).await.unwrap(),
-    );
+    let event = stand.double.script().feed[0].clone();
+    let listeners = stand.notifier.store.listeners(vec![stand.account]).await.unwrap();
+    let late = countersign_notifier::plan::plan(&event, &listeners);
     assert!(!stand.notifier.store.advance("0", "9", &late.unwrap()).await.unwrap());
     assert_eq!(stand.number(DELIVERIES).await, 0, "nothing of a fenced batch is kept");
     assert_eq!(stand.notifier.store.resume_token().await.unwrap(), "1");
@@ -124,7 +123,6 @@ async fn a_stop_ends_an_open_stream() {
 
 /// One event that cannot be read must not keep all others from everybody.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: an unreadable event stops the feed for all accounts"]
 async fn an_unreadable_event_does_not_stop_the_feed() {
     let stand = Stand::new().await;
     let receiver = Receiver::start([]).await;
@@ -139,7 +137,6 @@ async fn an_unreadable_event_does_not_stop_the_feed() {
 
 /// The contract: a client that meets a type it does not know ignores the event but keeps its token.
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "fails: a type of a newer contract is delivered as `unspecified`"]
 async fn an_unknown_type_is_passed_over() {
     let stand = Stand::new().await;
     let receiver = Receiver::start([]).await;
