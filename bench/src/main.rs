@@ -1,0 +1,140 @@
+//! Benchmarks: what the service does, beside what its database alone does with the same work, in rounds that take turns.
+//!
+//! Everything runs on this machine and shares its cores: the load, the service and the database.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
+
+mod limit;
+mod load;
+mod report;
+mod scripts;
+mod stage;
+mod usage;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use clap::Parser;
+use countersign_chassis::config::TelemetryConfig;
+use countersign_chassis::telemetry::Telemetry;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::limit::Script;
+use crate::load::Call;
+use crate::report::{Job, Report, Round};
+use crate::stage::Stage;
+use crate::usage::Usage;
+
+/// What the service logs by default; what the bench itself does is told otherwise.
+const LOG: &str = "info,countersign_postgres=warn,countersign_chassis=warn,h2=warn,hyper=warn,tower=warn";
+/// The report that `--write` renews.
+const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
+
+/// Measures the service against its database on this machine.
+#[derive(Parser, Clone, Debug)]
+#[command(name = "countersign-bench", bin_name = "cargo bench-all", version)]
+struct Cli {
+    /// Length of each measurement.
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=600))]
+    seconds: u32,
+    /// How often each measurement is made; the figures are medians.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=80))]
+    rounds: u32,
+    /// Calls at a time.
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u32).range(1..=400))]
+    concurrency: u32,
+    /// Connections of the load to the service.
+    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..=64))]
+    connections: u32,
+    /// Connections of the service to its database.
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pool: u32,
+    /// Folder with `pgbench`; without it that of the server, then PATH.
+    #[arg(long)]
+    pgbench_dir: Option<PathBuf>,
+    /// Writes docs/performance.md.
+    #[arg(long)]
+    write: bool,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match bench(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("countersign-bench: {why:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(cli: &Cli) -> Result<()> {
+    let telemetry = TelemetryConfig { log: LOG.into(), log_json: false, otlp_endpoint: None };
+    let _telemetry = Telemetry::start("countersign-bench", &telemetry)?;
+    // A runtime each, so that the kernel accounts for their threads apart.
+    let (service, load) = (runtime(usage::SERVICE)?, runtime(usage::LOAD)?);
+    let report = load.block_on(run(cli, &service))?;
+    println!("\n{}", report.table());
+    if cli.write {
+        std::fs::write(REPORT, report.markdown()).context(REPORT)?;
+        println!("Written: docs/performance.md");
+    }
+    Ok(())
+}
+
+fn runtime(name: &str) -> Result<Runtime> {
+    Ok(Builder::new_multi_thread().enable_all().thread_name(name).build()?)
+}
+
+async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
+    let stage = Stage::start(cli.pool, cli.connections, service.handle()).await?;
+    let measured = measure(cli, &stage).await;
+    let settings = stage.settings().await;
+    stage.stop().await?;
+    Ok(Report { jobs: measured?, database: settings?, cli: cli.clone() })
+}
+
+async fn measure(cli: &Cli, stage: &Stage) -> Result<Vec<Job>> {
+    let pgbench = limit::find(cli.pgbench_dir.as_deref(), stage).await?;
+    let row = stage.sample_row().await?;
+    let create = (Call::Create(stage.request()), Script::new(&scripts::create(&row)?, stage.limit_url())?);
+    let get = (Call::Get(stage.hot()), Script::new(&scripts::get(&row), stage.url())?);
+    let mut jobs = vec![
+        Job::new("create", "CreateEnvelope", 0.80, create.0, create.1),
+        Job::new("get", "GetEnvelope", 0.75, get.0, get.1),
+    ];
+    // Connections, statements and caches, for both sides.
+    for job in &jobs {
+        stage.drive(&job.call, cli.concurrency, Duration::from_secs(1)).await?;
+        limit::run(&pgbench, &job.script, 1).await?;
+    }
+    for number in 1..=cli.rounds {
+        for job in &mut jobs {
+            let round = round(cli, stage, job, &pgbench, number).await?;
+            println!("round {number} of {}: {:<8} {}", cli.rounds, job.name, round.line());
+            job.rounds.push(round);
+        }
+    }
+    Ok(jobs)
+}
+
+/// Both sides of a job, one after the other; who goes first changes with each round.
+async fn round(cli: &Cli, stage: &Stage, job: &Job, pgbench: &std::path::Path, number: u32) -> Result<Round> {
+    let mut service = None;
+    let mut limit = None;
+    for service_turn in if number % 2 == 1 { [true, false] } else { [false, true] } {
+        stage.settle().await?;
+        let before = Usage::now(stage.postgres_pid())?;
+        if service_turn {
+            let length = Duration::from_secs(cli.seconds.into());
+            let measured = stage.drive(&job.call, cli.concurrency, length).await?;
+            service = Some((measured, Usage::now(stage.postgres_pid())?.since(&before), stage.backlog().await?));
+        } else {
+            let measured = limit::run(pgbench, &job.script, cli.seconds).await?;
+            limit = Some((measured, Usage::now(stage.postgres_pid())?.since(&before)));
+        }
+    }
+    let ((service, service_usage, backlog), (limit, limit_usage)) = service.zip(limit).context("half a round")?;
+    Ok(Round { service, service_usage, backlog, limit, limit_usage })
+}

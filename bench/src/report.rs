@@ -1,0 +1,322 @@
+//! What came out: a table for the terminal and a page for the documentation.
+
+use std::fmt::Write as _;
+
+use crate::Cli;
+use crate::limit::{CLIENTS, Limit, Script};
+use crate::load::{Call, Measured};
+use crate::usage::Usage;
+
+/// Other programs that take more of the machine than this make the figures doubtful.
+const OTHERS_MAX: f64 = 0.05;
+/// A machine that is used less than this has waited for something else than the processor.
+const SATURATED: f64 = 0.90;
+
+/// Something that is measured.
+pub struct Job {
+    /// Its name.
+    pub name: &'static str,
+    /// The method that is called.
+    pub method: &'static str,
+    /// The share of pgbench's speed that it should reach.
+    pub target: f64,
+    /// What the load calls.
+    pub call: Call,
+    /// What pgbench runs.
+    pub script: Script,
+    /// What came out.
+    pub rounds: Vec<Round>,
+}
+
+/// Both sides of a job, once.
+pub struct Round {
+    /// The service.
+    pub service: Measured,
+    /// Who worked for it.
+    pub service_usage: Usage,
+    /// Events that were still waiting for the sequencer at its end.
+    pub backlog: i64,
+    /// pgbench.
+    pub limit: Limit,
+    /// Who worked for it.
+    pub limit_usage: Usage,
+}
+
+impl Round {
+    fn ratio(&self) -> f64 {
+        self.service.per_second / self.limit.per_second
+    }
+
+    /// For the impatient.
+    pub fn line(&self) -> String {
+        format!(
+            "{:>7.0} requests/s, pgbench {:>7.0} tx/s, ratio {:.2}; other programs took {:.0} % and {:.0} %",
+            self.service.per_second,
+            self.limit.per_second,
+            self.ratio(),
+            100.0 * self.service_usage.others(),
+            100.0 * self.limit_usage.others()
+        )
+    }
+}
+
+impl Job {
+    /// Not measured yet.
+    pub fn new(name: &'static str, method: &'static str, target: f64, call: Call, script: Script) -> Self {
+        Self { name, method, target, call, script, rounds: Vec::new() }
+    }
+
+    fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
+        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
+        values.sort_by(f64::total_cmp);
+        let (lower, upper) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+        match (values.get(lower), values.get(upper)) {
+            (Some(lower), Some(upper)) => f64::midpoint(*lower, *upper),
+            _ => f64::NAN,
+        }
+    }
+
+    fn ratio(&self) -> f64 {
+        self.median(Round::ratio)
+    }
+
+    /// The slowest and the fastest round.
+    fn range(&self) -> (f64, f64) {
+        let ratios = self.rounds.iter().map(Round::ratio);
+        (ratios.clone().fold(f64::INFINITY, f64::min), ratios.fold(0.0, f64::max))
+    }
+
+    /// Microseconds of processor time for a call.
+    fn per_call(&self, of: impl Fn(&Usage) -> f64) -> f64 {
+        self.median(|round| 1e6 * of(&round.service_usage) / round.service.calls)
+    }
+
+    /// Microseconds of processor time for a transaction of pgbench.
+    fn per_transaction(&self, of: impl Fn(&Usage) -> f64) -> f64 {
+        self.median(|round| 1e6 * of(&round.limit_usage) / round.limit.transactions)
+    }
+
+    fn met(&self) -> bool {
+        self.ratio() >= self.target
+    }
+
+    /// Whether the target is met, and if not, where the time went.
+    fn verdict(&self) -> String {
+        let (name, target, ratio) = (self.name, self.target, self.ratio());
+        if self.met() {
+            return format!("`{name}` meets its target of {target:.2}: {ratio:.2}.");
+        }
+        let (service, load, database) =
+            (self.per_call(|u| u.service), self.per_call(|u| u.load), self.per_call(|u| u.postgres));
+        let (pgbench, alone) = (self.per_transaction(|u| u.pgbench), self.per_transaction(|u| u.postgres));
+        let bound = (pgbench + alone) / (service + load + database);
+        let busy = self.median(|round| round.service_usage.load_factor());
+        let waited = if busy < SATURATED {
+            format!(" The machine was busy for {:.0} % of the time only: the rest went into waiting.", 100.0 * busy)
+        } else {
+            String::new()
+        };
+        format!(
+            "`{name}` misses its target of {target:.2}: {ratio:.2}. A call takes {:.0} µs of processor time (service \
+             {service:.0}, load {load:.0}, database {database:.0}), a transaction of pgbench {:.0} µs (pgbench \
+             {pgbench:.0}, database {alone:.0}). Where all share the cores, that alone allows a ratio of {bound:.2}.\
+             {waited}",
+            service + load + database,
+            pgbench + alone
+        )
+    }
+}
+
+/// Everything that came out.
+pub struct Report {
+    /// By job.
+    pub jobs: Vec<Job>,
+    /// The version and settings of the database.
+    pub database: String,
+    /// How it was measured.
+    pub cli: Cli,
+}
+
+impl Report {
+    fn speed_rows(&self) -> Vec<[String; 9]> {
+        let row = |job: &Job| {
+            let ms = |index: usize| {
+                let value = job.median(|round| round.service.percentiles_ms.get(index).copied().unwrap_or(f64::NAN));
+                format!("{value:.1}")
+            };
+            let (lowest, highest) = job.range();
+            [
+                job.name.to_owned(),
+                format!("{:.0}", job.median(|round| round.service.per_second)),
+                ms(0),
+                ms(1),
+                ms(2),
+                format!("{:.0}", job.median(|round| round.limit.per_second)),
+                format!("{:.1}", job.median(|round| round.limit.latency_ms)),
+                format!("{:.2} ({lowest:.2}–{highest:.2})", job.ratio()),
+                format!("{:.2} {}", job.target, if job.met() { "met" } else { "missed" }),
+            ]
+        };
+        self.jobs.iter().map(row).collect()
+    }
+
+    fn cost_rows(&self) -> Vec<[String; 7]> {
+        let row = |job: &Job| {
+            [
+                job.name.to_owned(),
+                format!("{:.0}", job.per_call(|usage| usage.service)),
+                format!("{:.0}", job.per_call(|usage| usage.load)),
+                format!("{:.0}", job.per_call(|usage| usage.postgres)),
+                format!("{:.0}", job.per_transaction(|usage| usage.pgbench)),
+                format!("{:.0}", job.per_transaction(|usage| usage.postgres)),
+                format!("{:.0} %", 100.0 * self.others(job)),
+            ]
+        };
+        self.jobs.iter().map(row).collect()
+    }
+
+    fn others(&self, job: &Job) -> f64 {
+        job.median(|round| round.service_usage.others().max(round.limit_usage.others()))
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        let mut doubts = Vec::new();
+        for job in &self.jobs {
+            let others = self.others(job);
+            if others > OTHERS_MAX {
+                doubts.push(format!(
+                    "During `{}` other programs took {:.0} % of the machine: the absolute figures are too low, and the \
+                     ratio is less certain.",
+                    job.name,
+                    100.0 * others
+                ));
+            }
+            let backlog = job.median(|round| round.backlog as f64);
+            if backlog > job.median(|round| round.service.per_second) / 10.0 {
+                doubts.push(format!(
+                    "At the end of a round of `{}` {backlog:.0} events still waited for the sequencer: their cost is \
+                     not in the figures.",
+                    job.name
+                ));
+            }
+        }
+        doubts
+    }
+
+    fn machine(&self) -> String {
+        let cores = std::thread::available_parallelism().map_or(0, usize::from);
+        let cpus = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+        let model =
+            cpus.lines().find_map(|line| line.strip_prefix("model name")?.split_once(": ")).map(|(_, name)| name);
+        format!("{cores} cores{}, {}", model.map(|name| format!(" ({name})")).unwrap_or_default(), self.database)
+    }
+
+    fn method(&self) -> String {
+        let Cli { seconds, rounds, concurrency, connections, pool, .. } = &self.cli;
+        format!(
+            "Medians of {rounds} rounds of {seconds} s in which both sides take turns; {concurrency} calls at a time \
+             over {connections} connections, {pool} connections of the service to the database; pgbench with {} clients \
+             and {} threads.",
+            CLIENTS.0, CLIENTS.1
+        )
+    }
+
+    /// For the terminal.
+    pub fn table(&self) -> String {
+        let mut text = format!("{}\n{}\n\n", self.machine(), self.method());
+        for line in
+            grid(&SPEED, &self.speed_rows()).into_iter().chain([String::new()]).chain(grid(&COST, &self.cost_rows()))
+        {
+            let _ = writeln!(text, "{line}");
+        }
+        for job in &self.jobs {
+            let _ = write!(text, "\n{}", job.verdict());
+        }
+        for doubt in self.doubts() {
+            let _ = write!(text, "\n{doubt}");
+        }
+        text
+    }
+
+    /// For the documentation.
+    pub fn markdown(&self) -> String {
+        let mut text = String::from(INTRODUCTION);
+        let _ = writeln!(text, "\n## Figures\n\n{}. {}\n", self.machine(), self.method());
+        pipes(&mut text, &SPEED, &self.speed_rows());
+        text.push_str("\nMicroseconds of processor time, for one call and for one transaction of pgbench:\n\n");
+        pipes(&mut text, &COST, &self.cost_rows());
+        text.push_str("\n## Targets\n\n");
+        for job in &self.jobs {
+            let _ = writeln!(text, "- {}", job.verdict());
+        }
+        for doubt in self.doubts() {
+            let _ = writeln!(text, "- {doubt}");
+        }
+        text.push_str("\n## What is compared\n\n");
+        text.push_str(COMPARED);
+        for job in &self.jobs {
+            let _ = writeln!(text, "- `{}`: {}, target {:.2} of pgbench.", job.name, job.method, job.target);
+        }
+        text
+    }
+}
+
+const SPEED: [&str; 9] =
+    ["job", "requests/s", "p50 ms", "p95 ms", "p99 ms", "pgbench tx/s", "pgbench mean ms", "ratio (range)", "target"];
+const COST: [&str; 7] =
+    ["job", "service µs", "load µs", "database µs", "pgbench µs", "database µs (pgbench)", "other programs"];
+
+const INTRODUCTION: &str = "# Performance
+
+Written by `cargo bench-all --write`.
+
+How fast the service is depends on the machine. So each job is measured beside its limit, in the same run on the same
+machine: pgbench doing the same work straight at the same database server. The figure that counts is the ratio. The load,
+the service and the database share the machine's cores; the limit has no service and a lighter load to share them with.
+
+```
+cargo bench-all                                   # 3 rounds of 5 s
+cargo bench-all --seconds 10 --rounds 5 --concurrency 16
+cargo bench-all --write                           # and this page
+```
+
+It needs pgbench, which comes with PostgreSQL's server package; Postgres itself is started by the command, on a temporary
+folder, with every commit flushed to disk.
+";
+
+const COMPARED: &str = "The service runs with the settings of a deployment, behind gRPC on a loopback port, with its \
+loops: a create also wakes the sequencer, whose work is in the figures. The document comes from one upload, so that no PDF \
+is read. An envelope has 2 recipients, 4 fields, 1 document and 1 event.
+
+pgbench runs the statement of the service itself with the values of a real envelope as literals, in a database of its own \
+with the same schema, so that the service's loops do not work on its rows. It looks no upload up and makes no salts, hashes \
+or records. For reads it sends the same five selects in one pipelined transaction, over 1,000 envelopes that are cached. \
+It gets text where the service gets the binary format.
+
+";
+
+fn width(text: &str) -> usize {
+    text.chars().count()
+}
+
+fn grid<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> Vec<String> {
+    let head = head.map(str::to_owned);
+    let all: Vec<&[String; N]> = std::iter::once(&head).chain(rows).collect();
+    let widths: Vec<usize> =
+        (0..N).map(|column| all.iter().map(|row| width(&row[column])).max().unwrap_or_default()).collect();
+    let line = |row: &&[String; N]| {
+        let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, wide))| {
+            let gap = " ".repeat(wide - width(cell));
+            if column == 0 { format!("{cell}{gap}") } else { format!("{gap}{cell}") }
+        });
+        cells.collect::<Vec<_>>().join("  ")
+    };
+    all.iter().map(line).collect()
+}
+
+fn pipes<const N: usize>(text: &mut String, head: &[&str; N], rows: &[[String; N]]) {
+    let _ = writeln!(text, "| {} |\n|{}", head.join(" | "), "---|".repeat(N));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+}
