@@ -9,6 +9,7 @@ pub mod database;
 pub mod grpc;
 pub mod keys;
 pub mod problem;
+pub mod process;
 pub mod propagation;
 pub mod telemetry;
 pub mod ticker;

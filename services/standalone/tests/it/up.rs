@@ -108,10 +108,12 @@ async fn keeps_the_key_the_envelopes_and_the_links_over_a_restart() {
     assert!(complained.contains("keys.json is missing"), "{complained}");
 }
 
-/// `cargo test -p countersign-standalone --test it -- --ignored printed_session`
+/// The README's session is the printed one.
 #[test]
-#[ignore = "needs grpcurl"]
 fn the_printed_session_works_as_printed() {
+    if countersign_test_support::outside::program("grpcurl", "see https://github.com/fullstorydev/grpcurl").is_none() {
+        return;
+    }
     let (temporary, data) = (open_folder(), open_folder());
     let folder = data.path().join("it's an odd name");
     let program = start(temporary.path(), folder.to_str().unwrap());
