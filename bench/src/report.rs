@@ -119,7 +119,7 @@ impl Job {
         format!(
             "`{name}` misses its target of {target:.2}: {ratio:.2}. A call takes {:.0} µs of processor time (service \
              {service:.0}, load {load:.0}, database {database:.0}), a transaction of pgbench {:.0} µs (pgbench \
-             {pgbench:.0}, database {alone:.0}). Where all share the cores, that alone allows a ratio of {bound:.2}.\
+             {pgbench:.0}, database {alone:.0}). By processor time alone the ratio would be {bound:.2}.\
              {waited}",
             service + load + database,
             pgbench + alone

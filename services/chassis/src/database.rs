@@ -136,10 +136,16 @@ async fn connect(url: String, options: &'static str) -> ConnectionResult<AsyncPg
 }
 
 /// Brings the schema up to date. Several replicas may try at once: one does it, the others wait and find it done.
+///
+/// In a task of its own: diesel's harness blocks its thread, and where that thread also drives other futures (`join!`,
+/// the main task) it swallows their wake-ups.
 pub async fn migrate(config: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
-    let mut connection = connect(config.database_url.expose_secret().to_owned(), MIGRATION_OPTIONS)
-        .await
-        .context("no connection to the database")?;
+    let url = config.database_url.expose_secret().to_owned();
+    tokio::spawn(run_migrations(url, migrations)).await.context("the migration was cut")?
+}
+
+async fn run_migrations(url: String, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
+    let mut connection = connect(url, MIGRATION_OPTIONS).await.context("no connection to the database")?;
     // `lock_timeout` bounds lock waits of statements and of this lock alike: wait for another's migrations as long as
     // they take.
     loop {
