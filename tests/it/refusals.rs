@@ -22,7 +22,7 @@ fn content(bytes: Vec<u8>) -> Option<Source> {
 const BAD: &str = "INVALID_FIELD";
 const OVER: &str = "OUT_OF_SCOPE_V1";
 
-const CASES: [Case; 40] = [
+const CASES: [Case; 44] = [
     ("no subject", |r| r.subject.clear(), BAD, "subject"),
     ("blank subject", |r| r.subject = "  ".into(), BAD, "subject"),
     ("long subject", |r| r.subject = "ä".repeat(201), BAD, "subject"),
@@ -73,6 +73,20 @@ const CASES: [Case; 40] = [
         BAD,
         "recipients[0].email",
     ),
+    ("display text and an address", |r| r.recipients[0].email = "Ada <a@b.example>".into(), BAD, "recipients[0].email"),
+    (
+        "a zero byte before an address",
+        |r| r.recipients[0].email = "x\0 <a@b.example>".into(),
+        BAD,
+        "recipients[0].email",
+    ),
+    (
+        "a header before an address",
+        |r| r.recipients[0].email = "x\r\nBcc: y <a@b.example>".into(),
+        BAD,
+        "recipients[0].email",
+    ),
+    ("address literal", |r| r.recipients[0].email = "a@[127.0.0.1]".into(), BAD, "recipients[0].email"),
     ("unknown role", |r| r.recipients[0].role = 99, BAD, "recipients[0].role"),
     ("long label", |r| r.recipients[0].label = "x".repeat(101), BAD, "recipients[0].label"),
     ("unknown routing", |r| r.routing = 9, BAD, "routing"),
@@ -144,6 +158,40 @@ async fn s3_82_a_request_over_the_message_limit_is_refused_as_such() {
     new.documents[0].source = content(vec![b'x'; 65 * 1024 * 1024]);
     let status = sender.create(new).await.unwrap_err();
     assert_eq!((status.code(), status.reason().as_str()), (Code::InvalidArgument, OVER));
+}
+
+/// Answers stay small enough for every client, however much is wrong; bytes that are no message are no defect of ours.
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_51_answers_stay_small_and_undecodable_bytes_are_refused() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let mut new = request(1, Routing::Parallel, true);
+    new.fields = vec![new.fields[0].clone(); 200];
+    new.fields.iter_mut().for_each(|field| field.placement.as_mut().unwrap().x_percent = 300.0);
+    let status = sender.create(new).await.unwrap_err();
+    assert_eq!((status.reason().as_str(), status.fields().len()), (BAD, 26));
+    assert!(status.details().len() < 8 * 1024, "{} bytes", status.details().len());
+    let story = sender.story(1, Routing::Parallel).await;
+    let mut many = signature(&story.envelope);
+    many.values = vec![FieldEntry { field_id: "fld_1".into(), value: None }; 5000];
+    let status = story.signer(0).signer().sign(many).await.unwrap_err();
+    assert_eq!((status.reason().as_str(), status.fact("allowed").as_str()), (OVER, "200"));
+    // Two bytes that are not UTF-8, where a string belongs.
+    let codec = tonic_prost::ProstCodec::<UploadedBytes, countersign::v1::GetEnvelopeResponse>::default();
+    let mut message = tonic::Request::new(UploadedBytes { bytes: vec![0xff, 0xfe] });
+    message.metadata_mut().insert("authorization", format!("Bearer {}", sender.token).parse().unwrap());
+    let mut grpc = tonic::client::Grpc::new(sender.channel.clone());
+    grpc.ready().await.unwrap();
+    let path = "/countersign.v1.EnvelopeService/GetEnvelope".parse().unwrap();
+    let undecodable = grpc.unary(message, path, codec).await.unwrap_err();
+    assert_eq!((undecodable.code(), undecodable.reason().as_str()), (Code::InvalidArgument, BAD), "{undecodable:?}");
+}
+
+/// A message with bytes under the number under which others have a string.
+#[derive(Clone, PartialEq, prost::Message)]
+struct UploadedBytes {
+    #[prost(bytes = "vec", tag = "1")]
+    bytes: Vec<u8>,
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,8 @@ const SESSION_OPTIONS: &str =
     "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC";
 /// Migrations may run longer than requests.
 const MIGRATION_OPTIONS: &str = "-c lock_timeout=10000";
+/// How long a database may say nothing to what was sent before it counts as gone.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long a connection lives at most.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// Key of the advisory lock under which migrations run.
@@ -127,7 +129,8 @@ pub async fn acquire(pool: &Pool) -> Result<Connection, DatabaseError> {
 async fn connect(url: String, options: &'static str) -> ConnectionResult<AsyncPgConnection> {
     let mut config: tokio_postgres::Config =
         url.parse().map_err(|_| ConnectionError::InvalidConnectionUrl("not a Postgres URL".into()))?;
-    config.options(options).connect_timeout(Duration::from_secs(5));
+    config.options(options).connect_timeout(SILENCE_MAX / 2).tcp_user_timeout(SILENCE_MAX);
+    config.keepalives_idle(SILENCE_MAX).keepalives_interval(SILENCE_MAX / 4).keepalives_retries(3);
     let (client, connection) = config
         .connect(tokio_postgres::NoTls)
         .await

@@ -167,19 +167,28 @@ where
                     Status::from(Problem::internal()).into_http()
                 }
             };
-            Ok(explain_size(answered))
+            Ok(explain(answered))
         };
         Box::pin(REQUEST_ID.scope(request_id, call).instrument(span))
     }
 }
 
-/// A message over the decoder's limit never reaches a handler: word the decoder's refusal as the contract does.
-fn explain_size(response: Response<Body>) -> Response<Body> {
+/// What the decoder refuses never reaches a handler: word its refusals as the contract does.
+fn explain(response: Response<Body>) -> Response<Body> {
     match Status::from_header_map(response.headers()) {
         Some(status) if status.code() == Code::OutOfRange && status.message().contains("message length too large") => {
-            Status::from(Problem::new(ErrorReason::OutOfScopeV1, "The request is larger than the service takes."))
+            let problem = Problem::new(ErrorReason::OutOfScopeV1, "The request is larger than the service takes.");
+            Status::from(problem.with("limit", "message_bytes_max")).into_http()
+        }
+        Some(status) if status.code() == Code::Internal && status.details().is_empty() && is_undecodable(&status) => {
+            Status::from(Problem::new(ErrorReason::InvalidField, "The request is not a message of this call."))
                 .into_http()
         }
         _ => response,
     }
+}
+
+/// What tonic says of bytes that are no message, before any handler sees them.
+fn is_undecodable(status: &Status) -> bool {
+    ["failed to decode", "Missing request message", "protocol error"].iter().any(|text| status.message().contains(text))
 }

@@ -12,6 +12,9 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The domain of all reasons.
 pub const ERROR_DOMAIN: &str = "countersign";
 
+/// Fields that are named in one answer.
+const FIELDS_TOLD_MAX: usize = 25;
+
 tokio::task_local! {
     /// The id under which the call at hand is found in the logs.
     pub static REQUEST_ID: String;
@@ -110,8 +113,13 @@ impl From<Problem> for Status {
         if let Ok(id) = REQUEST_ID.try_with(Clone::clone) {
             details.set_request_info(id, "");
         }
-        for (path, description) in problem.fields {
+        // Details travel in a header, and clients bound those: the first ones, and how many more.
+        let more = problem.fields.len().saturating_sub(FIELDS_TOLD_MAX);
+        for (path, description) in problem.fields.into_iter().take(FIELDS_TOLD_MAX) {
             details.add_bad_request_violation(path, description);
+        }
+        if more > 0 {
+            details.add_bad_request_violation("", format!("and {more} more"));
         }
         if let Some(delay) = problem.retry_after {
             details.set_retry_info(Some(delay));

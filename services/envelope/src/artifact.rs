@@ -10,6 +10,7 @@ use countersign_paper as paper;
 
 use crate::blobs::Blobs;
 use crate::domain::command::{Actor, Command, NewArtifact};
+use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Document, Envelope, Version};
 use crate::domain::field::{Field, FieldType, Value};
 use crate::execute::execute;
@@ -48,7 +49,9 @@ async fn make(store: &Store, blobs: &Blobs, job: &Job) -> anyhow::Result<()> {
         let sha256 = blobs.put(bytes).await?;
         artifacts.push(NewArtifact { document: document.id, version: job.version, sha256, size_bytes });
     }
-    execute(store, scope, job.envelope, Actor::System, Command::Store { artifacts }, |_| true).await?;
+    let stored = execute(store, scope, job.envelope, Actor::System, Command::Store { artifacts }, |_| true).await?;
+    let taken = stored.is_some_and(|outcome| !matches!(outcome.answer, Verdict::Refused(_)));
+    anyhow::ensure!(taken, "the envelope does not take its artefacts");
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 //! Both are Base58Check (a checksum tells a mistyped one from a wrong one without a look-up) behind a prefix by which
 //! secret scanners find them.
 
-use countersign_chassis::keys::{KEY_BYTES, Key, random, sha256};
+use countersign_chassis::keys::{KEY_BYTES, Key, random, same, sha256};
 use uuid::Uuid;
 
 use crate::domain::envelope::{Credential, Digest};
@@ -15,6 +15,8 @@ const LIVE: &str = "cs_live_";
 const TEST: &str = "cs_test_";
 /// Prefix of signing tokens.
 const SIGNING: &str = "cst_";
+/// Length of the stamp at the end of a credential.
+const STAMP_BYTES: usize = 8;
 /// Length of an id in a credential.
 const ID_BYTES: usize = 16;
 
@@ -68,6 +70,7 @@ impl Keyring {
         let secret: [u8; KEY_BYTES] = random();
         let mut payload = account.uuid().into_bytes().to_vec();
         payload.extend(secret);
+        payload.extend(stamp(&self.api, &payload));
         let prefix = if livemode { LIVE } else { TEST };
         let text = format!("{prefix}{}", bs58::encode(payload).with_check().into_string());
         ApiKey { text, hash: self.api_hash(account, &secret) }
@@ -78,7 +81,7 @@ impl Keyring {
     pub fn parse_api_key(&self, text: &str) -> Option<Presented> {
         let payload = text.strip_prefix(LIVE).or_else(|| text.strip_prefix(TEST))?;
         let payload = bs58::decode(payload).with_check(None).into_vec().ok()?;
-        let (account, secret) = payload.split_first_chunk::<ID_BYTES>()?;
+        let (account, secret) = stamped(&self.api, &payload)?.split_first_chunk::<ID_BYTES>()?;
         if secret.len() != KEY_BYTES {
             return None;
         }
@@ -111,7 +114,23 @@ impl Keyring {
         payload.extend(envelope.uuid().into_bytes());
         payload.extend(recipient.uuid().into_bytes());
         payload.extend(self.secret(recipient, credential.generation, &credential.salt));
+        payload.extend(stamp(&self.signing, &payload));
         format!("{SIGNING}{}", bs58::encode(payload).with_check().into_string())
+    }
+
+    /// Reads a signing token; `None` if it cannot be one.
+    #[must_use]
+    pub fn parse_signing_token(&self, text: &str) -> Option<SigningToken> {
+        let payload = bs58::decode(text.strip_prefix(SIGNING)?).with_check(None).into_vec().ok()?;
+        let (account, rest) = stamped(&self.signing, &payload)?.split_first_chunk::<ID_BYTES>()?;
+        let (envelope, rest) = rest.split_first_chunk::<ID_BYTES>()?;
+        let (recipient, secret) = rest.split_first_chunk::<ID_BYTES>()?;
+        (secret.len() == KEY_BYTES).then(|| SigningToken {
+            account: AccountId::from_uuid(Uuid::from_bytes(*account)),
+            envelope: EnvelopeId::from_uuid(Uuid::from_bytes(*envelope)),
+            recipient: RecipientId::from_uuid(Uuid::from_bytes(*recipient)),
+            hash: sha256(secret),
+        })
     }
 
     /// Needs the key, which is not in the database, and the salt, which is nowhere else.
@@ -120,26 +139,24 @@ impl Keyring {
     }
 }
 
-impl SigningToken {
-    /// Reads a signing token; `None` if it cannot be one.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
-        let payload = bs58::decode(text.strip_prefix(SIGNING)?).with_check(None).into_vec().ok()?;
-        let (account, rest) = payload.split_first_chunk::<ID_BYTES>()?;
-        let (envelope, rest) = rest.split_first_chunk::<ID_BYTES>()?;
-        let (recipient, secret) = rest.split_first_chunk::<ID_BYTES>()?;
-        (secret.len() == KEY_BYTES).then(|| Self {
-            account: AccountId::from_uuid(Uuid::from_bytes(*account)),
-            envelope: EnvelopeId::from_uuid(Uuid::from_bytes(*envelope)),
-            recipient: RecipientId::from_uuid(Uuid::from_bytes(*recipient)),
-            hash: sha256(secret),
-        })
-    }
+/// What tells a credential of ours from one that was made up, before the database is asked.
+fn stamp(key: &Key, payload: &[u8]) -> [u8; STAMP_BYTES] {
+    let mut stamp = [0; STAMP_BYTES];
+    stamp.copy_from_slice(&key.mac(&[b"stamp", payload])[..STAMP_BYTES]);
+    stamp
+}
 
+/// The payload before a right stamp.
+fn stamped<'a>(key: &Key, payload: &'a [u8]) -> Option<&'a [u8]> {
+    let (payload, given) = payload.split_last_chunk::<STAMP_BYTES>()?;
+    same(given, &stamp(key, payload)).then_some(payload)
+}
+
+impl SigningToken {
     /// True if it is the token of that credential.
     #[must_use]
     pub fn proves(&self, credential: &Credential) -> bool {
-        countersign_chassis::keys::same(&self.hash, &credential.hash)
+        same(&self.hash, &credential.hash)
     }
 }
 
@@ -172,7 +189,7 @@ mod tests {
             assert!(ring.parse_api_key(&String::from_utf8(typed).unwrap()).is_none(), "{index}");
         }
         for text in ["", "cs_live_", "cs_live_0OIl", "cst_", "cst_abc", "bearer"] {
-            assert!(ring.parse_api_key(text).is_none() && SigningToken::parse(text).is_none());
+            assert!(ring.parse_api_key(text).is_none() && ring.parse_signing_token(text).is_none());
         }
     }
 
@@ -183,12 +200,16 @@ mod tests {
         let credential = ring.new_credential(recipient);
         let text = ring.signing_token(account, envelope, recipient, &credential);
         assert_eq!(text, ring.signing_token(account, envelope, recipient, &credential));
-        let token = SigningToken::parse(&text).unwrap();
+        let token = ring.parse_signing_token(&text).unwrap();
         assert_eq!((token.account, token.envelope, token.recipient), (account, envelope, recipient));
         assert!(token.proves(&credential));
         assert!(!token.proves(&ring.new_credential(recipient)));
         // Neither the database (salt, hash) under another key nor the key with another salt gives the token.
         let other = Keyring::new(&Key::master(&"08".repeat(32).into()).unwrap());
         assert_ne!(text, other.signing_token(account, envelope, recipient, &credential));
+        // What we did not make never gets as far as the database.
+        let forged = other.signing_token(account, envelope, recipient, &credential);
+        assert!(ring.parse_signing_token(&forged).is_none());
+        assert!(ring.parse_api_key(&other.new_api_key(account, true).text).is_none());
     }
 }

@@ -42,6 +42,9 @@ impl Guard {
             Some(Host::Ipv4(address)) => is_public(IpAddr::V4(address)),
             Some(Host::Ipv6(address)) => is_public(IpAddr::V6(address)),
         };
+        if url.as_str().len() > URL_BYTES_MAX {
+            return Err("must not be longer than 2048 octets once it is encoded");
+        }
         if public || self.allow_private { Ok(url) } else { Err("must be a public address") }
     }
 }

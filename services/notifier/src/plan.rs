@@ -1,6 +1,8 @@
 //! What follows from an event: which endpoints get it and who gets a mail. Pure: no clock, no database, no network.
 
+use chrono::{DateTime, Utc};
 use countersign::v1::{Event, EventType, RecipientStatus, WebhookPayload};
+use countersign_chassis::wire::datetime;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
@@ -15,6 +17,8 @@ pub struct Listener {
     pub endpoint: EndpointId,
     /// Of live envelopes or of test ones.
     pub livemode: bool,
+    /// Since when it listens.
+    pub since: DateTime<Utc>,
 }
 
 /// A webhook to be posted.
@@ -79,6 +83,9 @@ pub enum Unplannable {
     /// An id is none.
     #[error("malformed {0} in the event")]
     Id(&'static str),
+    /// It has no time.
+    #[error("no time in the event")]
+    Time,
     /// The event cannot be written as JSON.
     #[error("the event cannot be written as JSON: {0}")]
     Json(String),
@@ -94,7 +101,10 @@ pub fn plan(event: &Event, listeners: &[Listener]) -> Result<Plan, Unplannable> 
         // Of a newer contract: whoever does not know a type passes it over.
         return Ok(plan);
     }
-    let wanting = |listener: &&Listener| listener.account == account && listener.livemode == event.livemode;
+    let occurred_at = event.occurred_at.as_ref().and_then(datetime).ok_or(Unplannable::Time)?;
+    let wanting = |listener: &&Listener| {
+        listener.account == account && listener.livemode == event.livemode && listener.since <= occurred_at
+    };
     let mut wanting = listeners.iter().filter(wanting).peekable();
     if wanting.peek().is_some() {
         let body = body(event)?;
@@ -177,6 +187,7 @@ mod tests {
             recipient_id: RecipientId::from_uuid(uuid::Uuid::from_u128(0)).to_string(),
             livemode: true,
             sequence: 3,
+            occurred_at: Some(countersign_chassis::wire::timestamp(DateTime::UNIX_EPOCH)),
             state: Some(EnvelopeState { recipients, ..EnvelopeState::default() }),
             ..Event::default()
         }
@@ -187,6 +198,7 @@ mod tests {
             account: AccountId::from_uuid(uuid::Uuid::from_u128(account)),
             endpoint: EndpointId::from_uuid(uuid::Uuid::from_u128(account + 100)),
             livemode,
+            since: DateTime::UNIX_EPOCH,
         }
     }
 

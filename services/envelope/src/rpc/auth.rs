@@ -145,7 +145,11 @@ impl Authenticator {
         let token = token.trim();
         if token.starts_with("cst_") {
             // Whatever is wrong with a signing token, it gets the same answer.
-            return SigningToken::parse(token).map(Caller::Recipient).ok_or_else(|| Problem::not_found().into());
+            return self
+                .keyring
+                .parse_signing_token(token)
+                .map(Caller::Recipient)
+                .ok_or_else(|| Problem::not_found().into());
         }
         if let Some(presented) = self.keyring.parse_api_key(token) {
             let known = self.key(presented).await?;

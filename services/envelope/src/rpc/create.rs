@@ -7,6 +7,7 @@ use countersign::v1::document_source::Source;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use countersign_chassis::wire::datetime;
+use email_address::{EmailAddress, Options};
 use tonic::Status;
 
 use super::auth::Sender;
@@ -188,7 +189,7 @@ fn recipients(
         let path = |field: &str| format!("recipients[{index}].{field}");
         let id = RecipientId::from_uuid(new_id(now));
         let email = given.email.trim();
-        if email.len() > EMAIL_BYTES_MAX || !email_address::EmailAddress::is_valid(email) || email.contains('"') {
+        if email.len() > EMAIL_BYTES_MAX || !is_address(email) {
             faults.add(path("email"), "must be an e-mail address");
         }
         let known = v1::RecipientRole::try_from(given.role);
@@ -210,6 +211,14 @@ fn recipients(
         }
     };
     given.iter().enumerate().zip(groups).map(recipient).collect()
+}
+
+/// An address alone, as the mail that goes there needs it: no display text, no quotes, no address literal.
+fn is_address(email: &str) -> bool {
+    let options = Options::default().without_display_text().without_domain_literal();
+    EmailAddress::parse_with_options(email, options).is_ok()
+        && !email.contains(['"', '\0'])
+        && !email.contains(char::is_control)
 }
 
 fn origins(given: &[v1::DocumentSource], faults: &mut Faults) -> Vec<Origin> {

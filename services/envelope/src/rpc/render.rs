@@ -72,13 +72,18 @@ pub(super) fn summary(summary: Summary) -> v1::EnvelopeSummary {
 
 /// A recipient's view: their own fields, nobody else's data.
 pub(super) fn session(envelope: &Envelope, own: &Recipient) -> v1::SigningSession {
+    let mut recipient = recipient(own);
+    if let Some(decline) = &mut recipient.decline {
+        // The sender's own note.
+        decline.evidence_note.clear();
+    }
     v1::SigningSession {
         envelope_id: envelope.id.to_string(),
         envelope_status: status(envelope.status()),
         revision: envelope.revision,
         subject: envelope.subject.clone(),
         message: envelope.message.clone(),
-        recipient: Some(recipient(own)),
+        recipient: Some(recipient),
         documents: envelope.documents.iter().map(document).collect(),
         fields: envelope.fields.iter().filter(|field| field.recipient == own.id).map(field).collect(),
         expires_at: Some(timestamp(envelope.expires_at)),

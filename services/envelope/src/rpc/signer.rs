@@ -11,11 +11,13 @@ use tonic::{Request, Response, Status};
 use super::auth::signing_token;
 use super::parse::{Faults, value};
 use super::status::{closed, database, not_your_turn, refused};
+use super::upload::over_limit;
 use super::{Handler, download, render};
 use crate::credential::SigningToken;
 use crate::domain::command::{Actor, Command, Decline, Sign};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Channel, Envelope, Recipient, RecipientState};
+use crate::domain::limits::{DOCUMENTS_MAX, FIELDS_MAX};
 use crate::domain::status::Status as EnvelopeStatus;
 use crate::execute::{Outcome, execute};
 use crate::store::Scope;
@@ -113,6 +115,14 @@ impl SignerService for Handler {
 }
 
 fn parse_sign(token: &SigningToken, request: v1::SignRequest) -> Result<Sign, Status> {
+    for (path, actual, allowed) in
+        [("values", request.values.len(), FIELDS_MAX), ("seen_documents", request.seen_documents.len(), DOCUMENTS_MAX)]
+    {
+        if actual > allowed {
+            let message = format!("{path}: {actual} are more than an envelope can have");
+            return Err(over_limit(path, &format!("{path}_max"), actual, allowed, &message));
+        }
+    }
     let mut faults = Faults::default();
     let mut values = Vec::new();
     for (index, entry) in request.values.into_iter().enumerate() {

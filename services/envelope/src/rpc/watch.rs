@@ -40,7 +40,14 @@ impl Handler {
     ) -> Result<impl Stream<Item = Result<v1::WatchStatusChangesResponse, Status>> + Send + use<>, Status> {
         let mut tail = self.0.tail.clone();
         let heads = known(&mut tail).await?;
-        let reading = self.0.start(scope, &request, &heads)?;
+        let reading = match self.0.start(scope, &request, &heads) {
+            // Another replica's token may lie beyond what this one has seen of the feed: look before refusing.
+            Err(_) if !request.resume_token.is_empty() => {
+                let heads = self.0.store.heads().await.map_err(|error| database(&error))?;
+                self.0.start(scope, &request, &heads)?
+            }
+            started => started?,
+        };
         Ok(stream(self.clone(), reading, tail))
     }
 }
@@ -93,12 +100,16 @@ impl Reading {
     /// A feed that was restored may give a position again to another event; what is purged cannot be read.
     fn check(&self, heads: &Heads) -> Result<(), Status> {
         let beyond = self.positions.iter().zip(&heads.last).any(|(at, last)| at > last);
-        if self.incarnation != heads.incarnation || beyond {
-            return Err(Problem::new(
-                v1::ErrorReason::FeedIncarnation,
-                "The feed has been restored since this token was given: list the envelopes, then watch anew.",
-            )
-            .into());
+        if beyond {
+            return Err(restored());
+        }
+        self.keeps_up(heads)
+    }
+
+    /// The same for a stream that is open: it may have come from a replica that had seen more of the feed.
+    fn keeps_up(&self, heads: &Heads) -> Result<(), Status> {
+        if self.incarnation != heads.incarnation {
+            return Err(restored());
         }
         if self.positions.iter().zip(&heads.floor).any(|(at, floor)| at < floor) {
             return Err(Problem::new(
@@ -109,6 +120,11 @@ impl Reading {
         }
         Ok(())
     }
+}
+
+fn restored() -> Status {
+    let message = "The feed has been restored since this token was given: list the envelopes, then watch anew.";
+    Problem::new(v1::ErrorReason::FeedIncarnation, message).into()
 }
 
 fn fault(path: &str, why: &str) -> Status {
@@ -129,8 +145,7 @@ fn stream(
         let mut told = Instant::now();
         loop {
             let heads = known(&mut tail).await?;
-            tail.mark_unchanged();
-            reading.check(&heads)?;
+            reading.keeps_up(&heads)?;
             let wanted = Wanted::next(&reading.positions, &heads);
             if !wanted.is_empty() {
                 let page = context.store.feed(reading.scope, &wanted).await.map_err(|error| database(&error))?;

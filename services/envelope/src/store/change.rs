@@ -22,6 +22,8 @@ use crate::domain::record::Recorded;
 
 /// How often a deadlocked transaction is tried.
 const TRIES_MAX: u32 = 3;
+/// How long one try may take; cut later than that, its connection is closed.
+const TRY_MAX: Duration = Duration::from_secs(15);
 /// How long to wait before the next try.
 const RETRY_PAUSE: Duration = Duration::from_millis(20);
 
@@ -111,7 +113,9 @@ impl Store {
     ) -> Result<Option<Changed<T>>, DatabaseError> {
         let mut tries = 1;
         loop {
-            match self.change_once(scope, id, &decide).await {
+            // A database that has gone without a word must not hold a caller for as long as TCP would.
+            let tried = tokio::time::timeout(TRY_MAX, self.change_once(scope, id, &decide)).await;
+            match tried.unwrap_or(Err(DatabaseError::Busy)) {
                 Err(error) if error.is_retryable() && tries < TRIES_MAX => {
                     tracing::info!(transaction = name, tries, "transaction tried again");
                     tries += 1;

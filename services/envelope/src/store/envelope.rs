@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::schema::{artifact, document, envelope, field, recipient};
@@ -213,8 +214,15 @@ pub(super) async fn parts(conn: &AsyncPgConnection, account: AccountId, id: Enve
 }
 
 impl Store {
-    /// The envelope as of one instant: one flight under one snapshot.
+    /// The envelope as of one instant: one flight under one snapshot. In a task of its own: a caller who hangs up must not
+    /// cost a connection.
     pub async fn envelope(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
+        let store = self.clone();
+        let read = tokio::spawn(async move { store.read(scope, id).await }.in_current_span());
+        read.await.unwrap_or(Err(DatabaseError::Busy))
+    }
+
+    async fn read(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
         enum Snapshot {}
         let flight = Flight::open(&self.pool).await?;
         let mut conn = flight.connection();

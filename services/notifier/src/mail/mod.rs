@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::{Envelope, Recipient, RecipientStatus};
 use countersign_chassis::ticker::Progress;
-use tonic::Code;
+use tonic::{Code, Status};
 
 use self::compose::{Attachment, Letter, compose};
 pub use self::send::Outbox;
@@ -87,7 +87,7 @@ impl Mailer {
         let envelope = match self.envelopes.get(mail.account, mail.envelope).await {
             Ok(envelope) => envelope,
             Err(status) if status.code() == Code::NotFound => return suppressed,
-            Err(status) => return Ok(Sent::CannotAsk(status.code())),
+            Err(status) => return cannot_ask(&status),
         };
         let id = mail.recipient.to_string();
         let Some(recipient) = envelope.recipients.iter().find(|recipient| recipient.id == id) else {
@@ -102,7 +102,7 @@ impl Mailer {
                     Ok(link) => Letter::Invitation { link },
                     // The envelope ended between the two questions.
                     Err(status) if status.code() == Code::FailedPrecondition => return suppressed,
-                    Err(status) => return Ok(Sent::CannotAsk(status.code())),
+                    Err(status) => return cannot_ask(&status),
                 }
             }
             MailKind::FellThrough => Letter::FellThrough,
@@ -125,6 +125,14 @@ impl Mailer {
             attachments.push(Attachment { name: document.name.clone(), bytes });
         }
         Ok(attachments)
+    }
+}
+
+/// An outage is waited for; anything else that the envelope service says is a failed attempt.
+fn cannot_ask(status: &Status) -> anyhow::Result<Sent> {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Ok(Sent::CannotAsk(status.code())),
+        code => anyhow::bail!("the envelope service answered {code:?}"),
     }
 }
 

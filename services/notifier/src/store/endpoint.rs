@@ -47,6 +47,8 @@ struct ListenerRow {
     id: Uuid,
     #[diesel(sql_type = Bool)]
     livemode: bool,
+    #[diesel(sql_type = Timestamptz)]
+    created_at: DateTime<Utc>,
 }
 
 #[derive(QueryableByName)]
@@ -136,7 +138,7 @@ impl Store {
     /// The endpoints in use of those accounts.
     pub async fn listeners(&self, accounts: Vec<AccountId>) -> Result<Vec<Listener>, DatabaseError> {
         enum Listeners {}
-        let list = "SELECT account_id, id, livemode FROM endpoint WHERE account_id = ANY($1) AND disabled_at IS NULL";
+        let list = "SELECT account_id, id, livemode, created_at FROM endpoint WHERE account_id = ANY($1) AND disabled_at IS NULL";
         let accounts: Vec<Uuid> = accounts.into_iter().map(|account| account.uuid()).collect();
         let query = prepared::<Listeners, _>(diesel::sql_query(list).bind::<Array<SqlUuid>, _>(accounts));
         let mut conn = acquire(&self.pool).await?;
@@ -145,6 +147,7 @@ impl Store {
             account: AccountId::from_uuid(row.account_id),
             endpoint: EndpointId::from_uuid(row.id),
             livemode: row.livemode,
+            since: row.created_at,
         };
         Ok(rows.into_iter().map(listener).collect())
     }
