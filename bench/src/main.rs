@@ -98,11 +98,13 @@ async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
 async fn measure(cli: &Cli, stage: &Stage) -> Result<Vec<Job>> {
     let pgbench = limit::find(cli.pgbench_dir.as_deref(), stage).await?;
     let row = stage.sample_row().await?;
-    let create = (Call::Create(stage.request()), Script::new(&scripts::create(&row)?, stage.limit_url())?);
-    let get = (Call::Get(stage.hot()), Script::new(&scripts::get(&row), stage.url())?);
+    let create = Script::new(&scripts::create(&row)?, stage.limit_url())?;
+    let get = |pipelined| Script::new(&scripts::get(&row, pipelined), stage.url());
+    let call = Call::Get(stage.hot());
     let mut jobs = vec![
-        Job::new("create", "CreateEnvelope", 0.80, create.0, create.1),
-        Job::new("get", "GetEnvelope", 0.75, get.0, get.1),
+        Job::new("create", Some(0.80), Call::Create(stage.request()), create),
+        Job::new("get", Some(0.75), call.clone(), get(true)?),
+        Job::new("get, pgbench unpipelined", None, call, get(false)?),
     ];
     // Connections, statements and caches, for both sides.
     for job in &jobs {
@@ -112,7 +114,7 @@ async fn measure(cli: &Cli, stage: &Stage) -> Result<Vec<Job>> {
     for number in 1..=cli.rounds {
         for job in &mut jobs {
             let round = round(cli, stage, job, &pgbench, number).await?;
-            println!("round {number} of {}: {:<8} {}", cli.rounds, job.name, round.line());
+            println!("round {number} of {}: {:<24} {}", cli.rounds, job.name, round.line());
             job.rounds.push(round);
         }
     }

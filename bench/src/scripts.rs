@@ -181,10 +181,11 @@ pub fn create(row: &Row) -> Result<String> {
     ))
 }
 
-/// The statements of GetEnvelope, all in one flight.
-pub fn get(row: &Row) -> String {
+/// The statements of GetEnvelope: all in one flight, or each after the answer to the one before.
+pub fn get(row: &Row, pipelined: bool) -> String {
     let numbers = hot();
-    let mut script = format!("\\set n random({}, {})\n\\startpipeline\n", numbers.start, numbers.end - 1);
+    let (begin, end) = if pipelined { ("\\startpipeline\n", "\\endpipeline\n") } else { ("", "") };
+    let mut script = format!("\\set n random({}, {})\n{begin}", numbers.start, numbers.end - 1);
     script.push_str("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
     for (table, columns, order) in SELECTS {
         let (account, key, id) = (&row.account, key_of(table), numbered(":n"));
@@ -193,7 +194,8 @@ pub fn get(row: &Row) -> String {
             "SELECT {columns} FROM {table} WHERE account_id = '{account}'::uuid AND {key} = {id}{order};"
         );
     }
-    script.push_str("COMMIT;\n\\endpipeline\n");
+    script.push_str("COMMIT;\n");
+    script.push_str(end);
     script
 }
 
