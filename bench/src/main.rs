@@ -28,6 +28,8 @@ use crate::usage::Usage;
 
 /// What the service logs by default; what the bench itself does is told otherwise.
 const LOG: &str = "info,countersign_postgres=warn,countersign_chassis=warn,h2=warn,hyper=warn,tower=warn";
+/// How long the server's processes may take to end after their clients.
+const ENDING: Duration = Duration::from_millis(200);
 /// The report that `--write` renews.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 
@@ -134,6 +136,8 @@ async fn round(cli: &Cli, stage: &Stage, job: &Job, pgbench: &std::path::Path, n
             service = Some((measured, Usage::now(stage.postgres_pid())?.since(&before), stage.backlog().await?));
         } else {
             let measured = limit::run(pgbench, &job.script, cli.seconds).await?;
+            // Its backends are counted once they have ended.
+            tokio::time::sleep(ENDING).await;
             limit = Some((measured, Usage::now(stage.postgres_pid())?.since(&before)));
         }
     }

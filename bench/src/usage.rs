@@ -83,9 +83,10 @@ impl Usage {
         if self.total > 0.0 { ((self.busy - self.ours()) / self.total).max(0.0) } else { 0.0 }
     }
 
-    /// The share of the machine that was used.
+    /// The share of the machine that was used. The kernel counts short bursts of work as idle, so that the whole may be
+    /// less than its parts.
     pub fn load_factor(&self) -> f64 {
-        if self.total > 0.0 { self.busy / self.total } else { 0.0 }
+        if self.total > 0.0 { self.busy.max(self.ours()) / self.total } else { 0.0 }
     }
 }
 
