@@ -29,7 +29,7 @@ pub type Client = EnvelopeServiceClient<InterceptedService<Channel, Bearer>>;
 #[derive(Clone)]
 pub enum Call {
     /// CreateEnvelope with that request.
-    Create(CreateEnvelopeRequest),
+    Create(Box<CreateEnvelopeRequest>),
     /// GetEnvelope of one of those, by chance.
     Get(Arc<[String]>),
 }
@@ -37,10 +37,10 @@ pub enum Call {
 impl Call {
     async fn once(&self, client: &mut Client) -> Result<(), Status> {
         match self {
-            Self::Create(request) => client.create_envelope(request.clone()).await.map(drop),
+            Self::Create(request) => client.create_envelope(request.as_ref().clone()).await.map(drop),
             Self::Get(ids) => {
                 let envelope_id = ids[rand::random_range(0..ids.len())].clone();
-                client.get_envelope(GetEnvelopeRequest { envelope_id }).await.map(drop)
+                client.get_envelope(GetEnvelopeRequest { envelope_id, ..GetEnvelopeRequest::default() }).await.map(drop)
             }
         }
     }

@@ -104,7 +104,7 @@ async fn measure(cli: &Cli, stage: &Stage) -> Result<Vec<Job>> {
     let get = |pipelined| Script::new(&scripts::get(&row, pipelined), stage.url());
     let call = Call::Get(stage.hot());
     let mut jobs = vec![
-        Job::new("create", Some(0.80), Call::Create(stage.request()), create),
+        Job::new("create", Some(0.80), Call::Create(Box::new(stage.request())), create),
         Job::new("get", Some(0.75), call.clone(), get(true)?),
         Job::new("get, pgbench unpipelined", None, call, get(false)?),
     ];

@@ -229,6 +229,9 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         documents: documents.path().to_owned(),
         signing_url: "https://sign.example.com/s".into(),
         service_token: "bench-service-token-0123456789abcdef".into(),
+        operator_key: None,
+        trusted_peers: Vec::new(),
+        cache_ms: 2_000,
         heartbeat_seconds: 5,
         feed_poll_ms: 40,
         sweep_ms: 500,
@@ -261,7 +264,7 @@ fn request(upload_id: &str) -> CreateEnvelopeRequest {
             height_percent: 6.0,
         }),
         required: true,
-        name: String::new(),
+        ..NewField::default()
     };
     CreateEnvelopeRequest {
         subject: "Agreement".into(),

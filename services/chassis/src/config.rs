@@ -64,14 +64,18 @@ impl KeyConfig {
 }
 
 /// Shortest service token.
-const SERVICE_TOKEN_CHARS_MIN: usize = 32;
+const TOKEN_CHARS_MIN: usize = 32;
 
 /// Ends the process with status 2 if the token by which one service of ours knows another is too weak.
 pub fn check_service_token(token: &SecretString) {
+    check_token("--service-token (COUNTERSIGN_SERVICE_TOKEN)", token);
+}
+
+/// Ends the process with status 2 if a token that opens what no account's key does is too weak.
+pub fn check_token(setting: &str, token: &SecretString) {
     let token = token.expose_secret();
-    if token.len() < SERVICE_TOKEN_CHARS_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
-        let why = format!("must be at least {SERVICE_TOKEN_CHARS_MIN} printable characters");
-        refuse("--service-token (COUNTERSIGN_SERVICE_TOKEN)", &why);
+    if token.len() < TOKEN_CHARS_MIN || !token.chars().all(|c| c.is_ascii_graphic()) {
+        refuse(setting, &format!("must be at least {TOKEN_CHARS_MIN} printable characters"));
     }
 }
 

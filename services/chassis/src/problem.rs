@@ -82,11 +82,16 @@ impl Problem {
 #[must_use]
 pub fn codes(reason: ErrorReason) -> (Code, u16) {
     match reason {
-        ErrorReason::InvalidField | ErrorReason::OutOfScopeV1 | ErrorReason::UnreadableDocument => {
-            (Code::InvalidArgument, 400)
-        }
+        ErrorReason::InvalidField
+        | ErrorReason::OutOfScopeV1
+        | ErrorReason::UnreadableDocument
+        | ErrorReason::ActorSubjectMismatch
+        | ErrorReason::AmbiguousRecipient => (Code::InvalidArgument, 400),
         ErrorReason::AuthenticationRequired => (Code::Unauthenticated, 401),
-        ErrorReason::PermissionDenied => (Code::PermissionDenied, 403),
+        ErrorReason::PermissionDenied
+        | ErrorReason::DeclineNotAllowed
+        | ErrorReason::RoleNotAllowed
+        | ErrorReason::DelegationNotAllowed => (Code::PermissionDenied, 403),
         ErrorReason::NotFound => (Code::NotFound, 404),
         ErrorReason::InvalidStateTransition
         | ErrorReason::NotYourTurn
@@ -94,8 +99,13 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::EnvelopeIncomplete
         | ErrorReason::VersionNotAvailable
         | ErrorReason::SigningClosed
+        | ErrorReason::NotNeeded
+        | ErrorReason::RevisionNotReached
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
-        ErrorReason::DocumentChanged => (Code::Aborted, 409),
+        ErrorReason::DocumentChanged | ErrorReason::FieldsChanged | ErrorReason::RevisionMismatch => {
+            (Code::Aborted, 409)
+        }
+        ErrorReason::ResendTooSoon => (Code::ResourceExhausted, 429),
         ErrorReason::ResumeTokenTooOld => (Code::OutOfRange, 400),
         ErrorReason::Unavailable => (Code::Unavailable, 503),
         ErrorReason::Internal | ErrorReason::Unspecified => (Code::Internal, 500),

@@ -9,12 +9,12 @@ use countersign_chassis::ticker::Progress;
 use countersign_paper as paper;
 
 use crate::blobs::Blobs;
-use crate::domain::command::{Actor, Command, NewArtifact};
+use crate::domain::command::{By, Command, NewArtifact};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Document, Envelope, Version};
 use crate::domain::field::{Field, FieldType, Value};
-use crate::execute::execute;
-use crate::store::{Job, Scope, Store};
+use crate::execute::{Ask, Executor};
+use crate::store::{Job, Scope};
 
 /// Jobs of one tick.
 const BATCH_MAX: i64 = 4;
@@ -24,11 +24,12 @@ const LEASE_SECONDS: i64 = 120;
 const PAUSE_SECONDS_MAX: i64 = 300;
 
 /// Does the due jobs.
-pub async fn tick(store: &Store, blobs: &Blobs) -> anyhow::Result<Progress> {
+pub async fn tick(executor: &Executor, blobs: &Blobs) -> anyhow::Result<Progress> {
+    let store = executor.store();
     let now = store.clock().now();
     let jobs = store.claim_jobs(now, now + TimeDelta::seconds(LEASE_SECONDS), BATCH_MAX).await?;
     for job in &jobs {
-        if let Err(error) = make(store, blobs, job).await {
+        if let Err(error) = make(executor, blobs, job).await {
             let (envelope, attempts) = (job.envelope.to_string(), job.attempts);
             tracing::error!(envelope, attempts, error = format!("{error:#}"), "artefacts could not be made");
             let pause = 2_i64.saturating_pow(attempts.min(16)).min(PAUSE_SECONDS_MAX);
@@ -38,9 +39,9 @@ pub async fn tick(store: &Store, blobs: &Blobs) -> anyhow::Result<Progress> {
     Ok(if jobs.is_empty() { Progress::Idle } else { Progress::Busy })
 }
 
-async fn make(store: &Store, blobs: &Blobs, job: &Job) -> anyhow::Result<()> {
+async fn make(executor: &Executor, blobs: &Blobs, job: &Job) -> anyhow::Result<()> {
     let scope = Scope::any_mode(job.account);
-    let envelope = store.envelope(scope, job.envelope).await?.context("the envelope is gone")?;
+    let envelope = executor.store().envelope(scope, job.envelope).await?.context("the envelope is gone")?;
     let mut artifacts = Vec::new();
     for document in &envelope.documents {
         let original = blobs.get(&document.sha256).await?;
@@ -49,7 +50,9 @@ async fn make(store: &Store, blobs: &Blobs, job: &Job) -> anyhow::Result<()> {
         let sha256 = blobs.put(bytes).await?;
         artifacts.push(NewArtifact { document: document.id, version: job.version, sha256, size_bytes });
     }
-    let stored = execute(store, scope, job.envelope, Actor::System, Command::Store { artifacts }, |_| true).await?;
+    let command = Command::Store { artifacts };
+    let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None };
+    let stored = executor.execute(ask, |_| true).await?;
     let taken = stored.is_some_and(|outcome| !matches!(outcome.answer, Verdict::Refused(_)));
     anyhow::ensure!(taken, "the envelope does not take its artefacts");
     Ok(())

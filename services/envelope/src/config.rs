@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
+use ipnet::IpNet;
 use secrecy::SecretString;
 
 /// The envelope service of Countersign.
@@ -19,7 +20,7 @@ pub struct Cli {
 #[derive(Subcommand, Debug)]
 pub enum Task {
     /// Serve until SIGTERM.
-    Serve(Config),
+    Serve(Box<Config>),
     /// Bring the database up to date and end.
     Migrate(DatabaseConfig),
     /// Make an account and print its first API key. The key is shown this once.
@@ -67,13 +68,23 @@ pub struct Config {
     /// Bearer token by which the notifier is known: at least 32 characters.
     #[arg(long, env = "COUNTERSIGN_SERVICE_TOKEN", hide_env_values = true)]
     pub service_token: SecretString,
+    /// Bearer token of who runs the service: at least 32 characters. Without it there is no operator.
+    #[arg(long, env = "COUNTERSIGN_OPERATOR_KEY", hide_env_values = true)]
+    pub operator_key: Option<SecretString>,
+    /// Networks of peers that are believed about where a person is and with which program they act, as
+    /// `10.0.0.0/8,192.0.2.7/32`.
+    #[arg(long, env = "COUNTERSIGN_TRUSTED_PEERS", value_delimiter = ',')]
+    pub trusted_peers: Vec<IpNet>,
+    /// Milliseconds for which a CACHED read may be answered from memory.
+    #[arg(long, env = "COUNTERSIGN_CACHE_MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
+    pub cache_ms: u64,
     /// Seconds between heartbeats of a watch stream.
     #[arg(long, env = "COUNTERSIGN_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub heartbeat_seconds: u64,
     /// Milliseconds between looks for new events; wake-ups come besides.
     #[arg(long, env = "COUNTERSIGN_FEED_POLL_MS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub feed_poll_ms: u64,
-    /// Milliseconds between looks for passed deadlines and unmade artefacts.
+    /// Milliseconds between looks for what time asks for (scheduled sendings, warnings, deadlines) and unmade artefacts.
     #[arg(long, env = "COUNTERSIGN_SWEEP_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub sweep_ms: u64,
 }

@@ -1,13 +1,14 @@
-//! API keys and signing tokens: made, parsed, recognised. Neither can be made from what the database holds.
+//! API keys, signing tokens and user tokens: made, parsed, recognised. None can be made from what the database holds.
 //!
-//! Both are Base58Check (a checksum tells a mistyped one from a wrong one without a look-up) behind a prefix by which
+//! All are Base58Check (a checksum tells a mistyped one from a wrong one without a look-up) behind a prefix by which
 //! secret scanners find them.
 
 use countersign_chassis::keys::{KEY_BYTES, Key, random, same, sha256};
 use uuid::Uuid;
 
-use crate::domain::envelope::{Credential, Digest};
-use crate::domain::id::{AccountId, EnvelopeId, RecipientId};
+use crate::domain::envelope::Digest;
+use crate::domain::id::{AccountId, EnvelopeId, RecipientId, UserId};
+use crate::domain::recipient::Credential;
 
 /// Prefix of live API keys.
 const LIVE: &str = "cs_live_";
@@ -15,6 +16,8 @@ const LIVE: &str = "cs_live_";
 const TEST: &str = "cs_test_";
 /// Prefix of signing tokens.
 const SIGNING: &str = "cst_";
+/// Prefix of user tokens.
+const USER: &str = "csu_";
 /// Length of the stamp at the end of a credential.
 const STAMP_BYTES: usize = 8;
 /// Length of an id in a credential.
@@ -41,6 +44,25 @@ pub struct ApiKey {
 pub struct Presented {
     /// Whose it claims to be.
     pub account: AccountId,
+    /// What the service should have kept.
+    pub hash: Digest,
+}
+
+/// A user token as it is shown once.
+pub struct UserToken {
+    /// The text that the user keeps.
+    pub text: String,
+    /// What the service keeps.
+    pub hash: Digest,
+}
+
+/// A user token as it is presented.
+#[derive(Clone, Copy)]
+pub struct PresentedUser {
+    /// Of which account.
+    pub account: AccountId,
+    /// Whose it claims to be.
+    pub user: UserId,
     /// What the service should have kept.
     pub hash: Digest,
 }
@@ -93,10 +115,40 @@ impl Keyring {
         self.api.mac(&[account.uuid().as_bytes(), secret])
     }
 
-    /// A credential for a new recipient.
+    /// A new token for a user.
     #[must_use]
-    pub fn new_credential(&self, recipient: RecipientId) -> Credential {
-        let (generation, salt) = (1, random());
+    pub fn new_user_token(&self, account: AccountId, user: UserId) -> UserToken {
+        let secret: [u8; KEY_BYTES] = random();
+        let mut payload = account.uuid().into_bytes().to_vec();
+        payload.extend(user.uuid().into_bytes());
+        payload.extend(secret);
+        payload.extend(stamp(&self.api, &payload));
+        let text = format!("{USER}{}", bs58::encode(payload).with_check().into_string());
+        UserToken { text, hash: self.user_hash(user, &secret) }
+    }
+
+    /// Reads a user token; `None` if it cannot be one.
+    #[must_use]
+    pub fn parse_user_token(&self, text: &str) -> Option<PresentedUser> {
+        let payload = bs58::decode(text.strip_prefix(USER)?).with_check(None).into_vec().ok()?;
+        let (account, rest) = stamped(&self.api, &payload)?.split_first_chunk::<ID_BYTES>()?;
+        let (user, secret) = rest.split_first_chunk::<ID_BYTES>()?;
+        let user = UserId::from_uuid(Uuid::from_bytes(*user));
+        (secret.len() == KEY_BYTES).then(|| PresentedUser {
+            account: AccountId::from_uuid(Uuid::from_bytes(*account)),
+            user,
+            hash: self.user_hash(user, secret),
+        })
+    }
+
+    fn user_hash(&self, user: UserId, secret: &[u8]) -> Digest {
+        self.api.mac(&[b"user", user.uuid().as_bytes(), secret])
+    }
+
+    /// A credential of that generation.
+    #[must_use]
+    pub fn credential(&self, recipient: RecipientId, generation: u32) -> Credential {
+        let salt = random();
         let hash = sha256(&self.secret(recipient, generation, &salt));
         Credential { generation, salt, hash }
     }
@@ -134,7 +186,7 @@ impl Keyring {
     }
 
     /// Needs the key, which is not in the database, and the salt, which is nowhere else.
-    fn secret(&self, recipient: RecipientId, generation: u16, salt: &[u8]) -> [u8; KEY_BYTES] {
+    fn secret(&self, recipient: RecipientId, generation: u32, salt: &[u8]) -> [u8; KEY_BYTES] {
         self.signing.mac(&[recipient.uuid().as_bytes(), &generation.to_be_bytes(), salt])
     }
 }
@@ -197,13 +249,13 @@ mod tests {
     fn a_signing_token_proves_its_own_credential_only() {
         let ring = keyring();
         let (account, envelope, recipient) = (AccountId::new(), EnvelopeId::new(), RecipientId::new());
-        let credential = ring.new_credential(recipient);
+        let credential = ring.credential(recipient, 1);
         let text = ring.signing_token(account, envelope, recipient, &credential);
         assert_eq!(text, ring.signing_token(account, envelope, recipient, &credential));
         let token = ring.parse_signing_token(&text).unwrap();
         assert_eq!((token.account, token.envelope, token.recipient), (account, envelope, recipient));
         assert!(token.proves(&credential));
-        assert!(!token.proves(&ring.new_credential(recipient)));
+        assert!(!token.proves(&ring.credential(recipient, 1)));
         // Neither the database (salt, hash) under another key nor the key with another salt gives the token.
         let other = Keyring::new(&Key::master(&"08".repeat(32).into()).unwrap());
         assert_ne!(text, other.signing_token(account, envelope, recipient, &credential));

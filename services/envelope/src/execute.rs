@@ -1,50 +1,130 @@
 //! The one way from a command to a change: lock, decide, seal, save, commit.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::DatabaseError;
+use countersign_chassis::keys::random;
 use tracing::Instrument as _;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::domain::command::{Actor, Command};
+use crate::credential::Keyring;
+use crate::domain::command::{Actor, By, Command};
 use crate::domain::decide::{Verdict, decide};
 use crate::domain::envelope::Envelope;
+use crate::domain::event::Event;
 use crate::domain::id::EnvelopeId;
-use crate::domain::record::seal;
+use crate::domain::personal::Salt;
+use crate::domain::record::{Mint, Recorded, seal};
+use crate::domain::replace::copy;
 use crate::store::{Change, Changed, Scope, Store};
 
 /// What became of a command: the envelope as it is now, and what the caller is told.
 pub type Outcome = Changed<Verdict>;
 
-/// Executes a command on an envelope of the scope, if `may` says that the caller may touch it. `None`: no such envelope.
-///
-/// Runs in a task of its own: a caller who hangs up must not cut a transaction in two.
-pub async fn execute(
-    store: &Store,
-    scope: Scope,
-    id: EnvelopeId,
-    actor: Actor,
-    command: Command,
-    may: impl Fn(&Envelope) -> bool + Send + Sync + 'static,
-) -> Result<Option<Outcome>, DatabaseError> {
-    let (store, name) = (store.clone(), name(&command));
-    let change = async move {
-        let decide = |before: &Envelope, now: DateTime<Utc>| {
-            if !may(before) {
-                return Change { after: before.clone(), events: Vec::new(), answer: None };
-            }
-            let decision = decide(before, &command, now);
-            let mut after = before.clone();
-            let events = seal(&mut after, &decision.events, actor, now, || new_id(now));
-            Change { after, events, answer: Some(decision.verdict) }
+/// A command for one envelope.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// Whose envelopes the caller may touch.
+    pub scope: Scope,
+    /// Which.
+    pub id: EnvelopeId,
+    /// Who asks.
+    pub by: By,
+    /// What.
+    pub command: Command,
+    /// The revision that the envelope must have.
+    pub expected: Option<u64>,
+}
+
+/// Executes commands.
+#[derive(Clone)]
+pub struct Executor {
+    store: Store,
+    keyring: Arc<Keyring>,
+}
+
+impl Executor {
+    /// On that store, with credentials from that ring.
+    #[must_use]
+    pub fn new(store: Store, keyring: Arc<Keyring>) -> Self {
+        Self { store, keyring }
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Executes a command if `may` says that the caller may touch the envelope. `None`: no such envelope.
+    ///
+    /// Runs in a task of its own: a caller who hangs up must not cut a transaction in two.
+    pub async fn execute(
+        &self,
+        ask: Ask,
+        may: impl Fn(&Envelope) -> bool + Send + Sync + 'static,
+    ) -> Result<Option<Outcome>, DatabaseError> {
+        let executor = self.clone();
+        let change = async move {
+            let name = ask.command.transition().name();
+            let decide = |before: &Envelope, now: DateTime<Utc>| {
+                if may(before) {
+                    executor.decide(&ask, before, now)
+                } else {
+                    Change { after: before.clone(), events: Vec::new(), also: None, answer: None }
+                }
+            };
+            let changed = executor.store.change(name, ask.scope, ask.id, decide).await?;
+            Ok(changed.and_then(|Changed { envelope, answer }| Some(Changed { envelope, answer: answer? })))
         };
-        let changed = store.change(name, scope, id, decide).await?;
-        Ok(changed.and_then(|Changed { envelope, answer }| Some(Changed { envelope, answer: answer? })))
-    };
-    match tokio::spawn(change.in_current_span()).await {
-        Ok(changed) => changed,
-        Err(cut) if cut.is_panic() => std::panic::resume_unwind(cut.into_panic()),
-        // The runtime is shutting down.
-        Err(_) => Err(DatabaseError::Busy),
+        match tokio::spawn(change.in_current_span()).await {
+            Ok(changed) => changed,
+            Err(cut) if cut.is_panic() => std::panic::resume_unwind(cut.into_panic()),
+            // The runtime is shutting down.
+            Err(_) => Err(DatabaseError::Busy),
+        }
+    }
+
+    fn decide(&self, ask: &Ask, before: &Envelope, now: DateTime<Utc>) -> Change<Option<Verdict>> {
+        let decision = decide(before, &ask.command, ask.expected, now);
+        let mut after = before.clone();
+        let events = seal(&mut after, &decision.events, &ask.by, now, &mut Fresh(now));
+        for (old, new) in before.recipients.iter().zip(&mut after.recipients) {
+            if new.credential.generation != old.credential.generation {
+                new.credential = self.keyring.credential(new.id, new.credential.generation);
+            }
+        }
+        let also = decision.events.iter().find_map(|event| match event {
+            Event::Replaced { by } => Some(self.replacement(before, *by, &ask.by, now)),
+            _ => None,
+        });
+        Change { after, events, also, answer: Some(decision.verdict) }
+    }
+
+    fn replacement(&self, ended: &Envelope, id: EnvelopeId, by: &By, now: DateTime<Utc>) -> (Envelope, Vec<Recorded>) {
+        let mut draft = copy(ended, id, now, &mut Fresh(now));
+        for recipient in &mut draft.recipients {
+            recipient.credential = self.keyring.credential(recipient.id, 1);
+        }
+        // Who refuses does not make the sender's draft.
+        let actor = if matches!(by.actor, Actor::Sender(_)) { by.actor } else { Actor::System };
+        let by = By { actor, ..By::system() };
+        let events = seal(&mut draft, &[Event::Created], &by, now, &mut Fresh(now));
+        (draft, events)
+    }
+}
+
+/// Ids of that time, and random salts.
+pub struct Fresh(pub DateTime<Utc>);
+
+impl Mint for Fresh {
+    fn id(&mut self) -> Uuid {
+        new_id(self.0)
+    }
+
+    fn salt(&mut self) -> Salt {
+        random()
     }
 }
 
@@ -53,15 +133,4 @@ pub async fn execute(
 pub fn new_id(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
-}
-
-fn name(command: &Command) -> &'static str {
-    match command {
-        Command::Send => "send",
-        Command::Sign(_) => "sign",
-        Command::Decline(_) => "decline",
-        Command::Void { .. } => "void",
-        Command::Expire => "expire",
-        Command::Store { .. } => "store",
-    }
 }

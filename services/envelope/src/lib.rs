@@ -4,12 +4,13 @@
 
 pub mod artifact;
 pub mod blobs;
+pub mod cache;
 pub mod config;
 pub mod credential;
 pub mod domain;
 pub mod execute;
-pub mod expire;
 pub mod rpc;
 pub mod serve;
 pub mod store;
+pub mod sweep;
 pub mod tail;

@@ -2,7 +2,7 @@
 
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::check_service_token;
+use countersign_chassis::config::{check_service_token, check_token};
 use countersign_chassis::process;
 use countersign_envelope::config::{Cli, Config, Task};
 use countersign_envelope::serve;
@@ -10,7 +10,7 @@ use countersign_envelope::serve;
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
-        Task::Serve(config) => run(config).await,
+        Task::Serve(config) => run(*config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
         Task::CreateAccount(task) => {
             task.keys.check();
@@ -27,6 +27,9 @@ async fn main() -> anyhow::Result<()> {
 async fn run(config: Config) -> anyhow::Result<()> {
     config.keys.check();
     check_service_token(&config.service_token);
+    if let Some(key) = &config.operator_key {
+        check_token("--operator-key (COUNTERSIGN_OPERATOR_KEY)", key);
+    }
     let (listen, telemetry) = (config.listen.clone(), config.telemetry.clone());
     process::run("countersign-envelope", &listen, &telemetry, |listener, stop| {
         serve::serve(config, Clock::database(), listener, stop)

@@ -14,13 +14,14 @@ use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::blobs::Blobs;
+use crate::cache::Cache;
 use crate::config::Config;
 use crate::credential::Keyring;
 use crate::domain::id::{AccountId, KeyId};
-use crate::execute::new_id;
+use crate::execute::{Executor, new_id};
 use crate::rpc::{Authenticator, Context, SERVICES, routes};
 use crate::store::{KeyRow, MIGRATIONS, Store};
-use crate::{artifact, expire, tail};
+use crate::{artifact, sweep, tail};
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -62,9 +63,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     let store = Store::new(database::pool(&config.database).await?, clock);
     let blobs = Blobs::local(&config.documents)?;
     let (heads, tail) = watch::channel(None);
-    let authenticator = Authenticator::new(store.clone(), Arc::clone(&keyring), &config.service_token);
+    let authenticator = Authenticator::new(store.clone(), Arc::clone(&keyring), &config);
+    let executor = Executor::new(store.clone(), Arc::clone(&keyring));
     let context = Context {
         store: store.clone(),
+        executor: executor.clone(),
+        cache: Cache::new(Duration::from_millis(config.cache_ms)),
+        trusted_peers: config.trusted_peers.clone(),
         blobs: blobs.clone(),
         keyring,
         tail,
@@ -72,7 +77,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         heartbeat: Duration::from_secs(config.heartbeat_seconds),
         stop: stop.clone(),
     };
-    let loops = loops(&config, store, blobs, heads, stop.clone());
+    let loops = loops(&config, executor, blobs, heads, stop.clone());
     let server =
         grpc::serve(listener, routes(context, Arc::new(authenticator)), &SERVICES, &config.listen, stop.clone());
     let ended = tokio::select! {
@@ -86,11 +91,12 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
 /// All loops, each in a task of its own. Ends only if one of them breaks.
 async fn loops(
     config: &Config,
-    store: Store,
+    executor: Executor,
     blobs: Blobs,
     heads: watch::Sender<Option<crate::store::Heads>>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
+    let store = executor.store().clone();
     let poll = Duration::from_millis(config.feed_poll_ms);
     let sweep = Duration::from_millis(config.sweep_ms);
     let (committed, sequenced, never) = (store.committed(), Arc::new(Notify::new()), Arc::new(Notify::new()));
@@ -119,17 +125,17 @@ async fn loops(
         })
     });
     tasks.spawn({
-        let (store, stop) = (store.clone(), stop.clone());
-        ticker::run("expire", sweep, Arc::clone(&never), stop, move || {
-            let store = store.clone();
-            async move { expire::tick(&store).await }
+        let (executor, stop) = (executor.clone(), stop.clone());
+        ticker::run("sweep", sweep, Arc::clone(&never), stop, move || {
+            let executor = executor.clone();
+            async move { sweep::tick(&executor).await }
         })
     });
     tasks.spawn({
         let hint = store.artifacts_due();
         ticker::run("artifact", sweep, hint, stop, move || {
-            let (store, blobs) = (store.clone(), blobs.clone());
-            async move { artifact::tick(&store, &blobs).await }
+            let (executor, blobs) = (executor.clone(), blobs.clone());
+            async move { artifact::tick(&executor, &blobs).await }
         })
     });
     while let Some(ended) = tasks.join_next().await {

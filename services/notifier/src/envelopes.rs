@@ -7,7 +7,7 @@ use countersign::v1::account_service_client::AccountServiceClient;
 use countersign::v1::document_part::Part;
 use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::{
-    DocumentVersion, DownloadDocumentRequest, Envelope, GetCallerIdentityRequest, GetCallerIdentityResponse,
+    DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetCallerIdentityRequest, GetCallerIdentityResponse,
     GetEnvelopeRequest, GetSigningLinkRequest, WatchStatusChangesRequest, WatchStatusChangesResponse,
 };
 use countersign_chassis::propagation;
@@ -74,7 +74,10 @@ impl Envelopes {
 
     /// An envelope as it is now.
     pub async fn get(&self, account: AccountId, envelope: EnvelopeId) -> Result<Envelope, Status> {
-        let mut request = self.request(Some(account), GetEnvelopeRequest { envelope_id: envelope.to_string() });
+        let envelope_id = envelope.to_string();
+        let freshness = Freshness::Live.into();
+        let request = GetEnvelopeRequest { envelope_id, freshness, min_revision: 0 };
+        let mut request = self.request(Some(account), request);
         request.set_timeout(ANSWER_MAX);
         let answer = self.client().get_envelope(request).await?.into_inner();
         answer.envelope.ok_or_else(|| Status::internal("an answer without an envelope"))
@@ -93,12 +96,18 @@ impl Envelopes {
         Ok(self.client().get_signing_link(request).await?.into_inner().url.into())
     }
 
-    /// The bytes of a signed document.
-    pub async fn signed(&self, account: AccountId, envelope: &str, document: &str) -> Result<Vec<u8>, Status> {
+    /// The bytes of a document.
+    pub async fn download(
+        &self,
+        account: AccountId,
+        envelope: &str,
+        document: &str,
+        version: DocumentVersion,
+    ) -> Result<Vec<u8>, Status> {
         let request = DownloadDocumentRequest {
             envelope_id: envelope.to_owned(),
             document_id: document.to_owned(),
-            version: DocumentVersion::Signed.into(),
+            version: version.into(),
         };
         let mut request = self.request(Some(account), request);
         request.set_timeout(ANSWER_MAX);

@@ -19,6 +19,7 @@ kinds! {
     Account AccountId "acc",
     Envelope EnvelopeId "env",
     Recipient RecipientId "rcp",
+    Watcher WatcherId "wch",
     Event EventId "evt",
     Endpoint EndpointId "whe",
 }

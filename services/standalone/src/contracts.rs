@@ -55,6 +55,7 @@ fn fields(sample: &Sample) -> Vec<v1::NewField> {
         }),
         required: true,
         name: name.to_owned(),
+        ..Default::default()
     };
     let of_block = |(index, block): (usize, &SignatureBlock)| {
         let line =
@@ -79,6 +80,7 @@ pub(crate) fn request(
         email: person.email.to_owned(),
         role: v1::RecipientRole::Signer.into(),
         label: person.label.to_owned(),
+        ..Default::default()
     };
     v1::CreateEnvelopeRequest {
         subject: sample.title.to_owned(),
@@ -87,7 +89,7 @@ pub(crate) fn request(
         recipients: people.iter().map(recipient).collect(),
         fields: fields(sample),
         routing: routing.into(),
-        expires_at: None,
         send: true,
+        ..Default::default()
     }
 }

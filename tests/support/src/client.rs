@@ -6,8 +6,8 @@ use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::signer_service_client::SignerServiceClient;
 use countersign::v1::{
     CreateEnvelopeRequest, DeclineRequest, DocumentSource, Envelope, EnvelopeStatus, FieldType, GetEnvelopeRequest,
-    GetSigningLinkRequest, HistoryEntry, ListEventsRequest, NewField, NewRecipient, Placement, RecipientStatus,
-    Routing, SeenDocument, SignRequest, VoidEnvelopeRequest,
+    GetSigningLinkRequest, GetSigningSessionRequest, HistoryEntry, ListEventsRequest, NewField, NewRecipient,
+    Placement, RecipientRole, RecipientStatus, Routing, SeenDocument, SignRequest, SigningSession, VoidEnvelopeRequest,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -76,12 +76,12 @@ impl Caller {
     }
 
     pub async fn get(&self, id: &str) -> Result<Envelope, Status> {
-        let request = GetEnvelopeRequest { envelope_id: id.to_owned() };
+        let request = GetEnvelopeRequest { envelope_id: id.to_owned(), ..GetEnvelopeRequest::default() };
         Ok(self.envelopes().get_envelope(request).await?.into_inner().envelope.unwrap())
     }
 
     pub async fn void(&self, id: &str, reason: &str) -> Result<Envelope, Status> {
-        let request = VoidEnvelopeRequest { envelope_id: id.to_owned(), reason: reason.to_owned() };
+        let request = VoidEnvelopeRequest { envelope_id: id.to_owned(), reason: reason.to_owned(), if_revision: 0 };
         Ok(self.envelopes().void_envelope(request).await?.into_inner().envelope.unwrap())
     }
 
@@ -102,16 +102,28 @@ impl Caller {
 
     /// A sent test envelope with that many signers.
     pub async fn story(&self, signers: usize, routing: Routing) -> Story {
-        let envelope = self.create(request(signers, routing, true)).await.expect("created");
+        self.story_of(request(signers, routing, true)).await
+    }
+
+    /// A sent test envelope as a request says.
+    pub async fn story_of(&self, request: CreateEnvelopeRequest) -> Story {
+        let envelope = self.create(request).await.expect("created");
         let mut signers = Vec::new();
         for recipient in &envelope.recipients {
-            signers.push(if recipient.status == RecipientStatus::Released as i32 {
+            let has_link = recipient.status() == RecipientStatus::Released && recipient.role() != RecipientRole::Cc;
+            signers.push(if has_link {
                 Some(self.signer_of(&envelope.id, &recipient.id).await.expect("link"))
             } else {
                 None
             });
         }
         Story { sender: self.clone(), envelope, signers }
+    }
+
+    /// What the recipient whose token this is sees.
+    pub async fn session(&self) -> Result<SigningSession, Status> {
+        let answer = self.signer().get_signing_session(GetSigningSessionRequest {}).await?;
+        Ok(answer.into_inner().session.unwrap())
     }
 
     /// The recipient's own credential.
@@ -186,7 +198,12 @@ pub fn signature(envelope: &Envelope) -> SignRequest {
         document_id: document.id.clone(),
         sha256: document.sha256.clone(),
     };
-    SignRequest { values: Vec::new(), consent: true, seen_documents: envelope.documents.iter().map(seen).collect() }
+    SignRequest {
+        values: Vec::new(),
+        consent: true,
+        seen_documents: envelope.documents.iter().map(seen).collect(),
+        seen_revision: envelope.revision,
+    }
 }
 
 /// A good request.
@@ -195,8 +212,7 @@ pub fn request(signers: usize, routing: Routing, send: bool) -> CreateEnvelopeRe
     let recipient = |index: usize| NewRecipient {
         name: format!("Signer {index}"),
         email: format!("signer{index}@example.com"),
-        role: 0,
-        label: String::new(),
+        ..NewRecipient::default()
     };
     let field = |index: u32| NewField {
         r#type: FieldType::Signature.into(),
@@ -210,7 +226,7 @@ pub fn request(signers: usize, routing: Routing, send: bool) -> CreateEnvelopeRe
             height_percent: 6.0,
         }),
         required: true,
-        name: String::new(),
+        ..NewField::default()
     };
     CreateEnvelopeRequest {
         subject: "Agreement".into(),
@@ -219,8 +235,8 @@ pub fn request(signers: usize, routing: Routing, send: bool) -> CreateEnvelopeRe
         recipients: (0..signers).map(recipient).collect(),
         fields: (0..u32::try_from(signers).unwrap()).map(field).collect(),
         routing: routing.into(),
-        expires_at: None,
         send,
+        ..CreateEnvelopeRequest::default()
     }
 }
 

@@ -3,9 +3,15 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::database::pool;
+use countersign_chassis::keys::Key;
 use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::Config;
+use countersign_envelope::credential::Keyring;
+use countersign_envelope::domain::id::{AccountId, KeyId};
+use countersign_envelope::execute::new_id;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
+use countersign_envelope::store::{KeyRow, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -17,6 +23,9 @@ use crate::database::Database;
 
 /// The token by which the notifier is known in tests.
 pub const SERVICE_TOKEN: &str = "test-service-token-0123456789abcdef0123456789";
+
+/// The token by which the operator is known in tests.
+pub const OPERATOR_KEY: &str = "test-operator-key-0123456789abcdef0123456789";
 
 /// A running envelope service.
 pub struct Service {
@@ -48,6 +57,9 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         documents: documents.path().to_owned(),
         signing_url: "https://sign.example.com/s".into(),
         service_token: SERVICE_TOKEN.into(),
+        operator_key: Some(OPERATOR_KEY.into()),
+        trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
+        cache_ms: 2_000,
         heartbeat_seconds: 1,
         feed_poll_ms: 20,
         sweep_ms: 100,
@@ -95,10 +107,27 @@ impl Service {
         Caller { account: id.to_string(), token: api_key, channel: self.channel.clone() }
     }
 
+    /// Another key of the same account.
+    pub async fn key_of(&self, caller: &Caller, livemode: bool) -> Caller {
+        let keyring = Keyring::new(&Key::master(&keys().master_key).expect("key"));
+        let account: AccountId = caller.account.parse().expect("account");
+        let store = Store::new(pool(&self.database.config()).await.expect("pool"), Clock::database());
+        let key = keyring.new_api_key(account, livemode);
+        let row = KeyRow { id: KeyId::from_uuid(new_id(store.clock().now())), livemode };
+        store.create_key(account, row, &key.hash, store.clock().now()).await.expect("kept");
+        caller.with_token(&key.text)
+    }
+
     /// The notifier, acting for an account.
     #[must_use]
     pub fn notifier(&self, account: &str) -> Caller {
         Caller { account: account.to_owned(), token: SERVICE_TOKEN.to_owned(), channel: self.channel.clone() }
+    }
+
+    /// The operator, acting for an account.
+    #[must_use]
+    pub fn operator(&self, account: &str) -> Caller {
+        Caller { account: account.to_owned(), token: OPERATOR_KEY.to_owned(), channel: self.channel.clone() }
     }
 
     /// Stops it in good order and gives back what it stood on.

@@ -17,6 +17,18 @@ CREATE TABLE api_key (
     UNIQUE (account_id, hash)
 );
 
+-- People of the account who act as themselves. The token's key is not here.
+CREATE TABLE account_user (
+    account_id uuid NOT NULL REFERENCES account (id),
+    id uuid NOT NULL,
+    livemode boolean NOT NULL,
+    email text NOT NULL,
+    token_hash bytea NOT NULL CHECK (length(token_hash) = 32),
+    created_at timestamptz NOT NULL,
+    revoked_at timestamptz,
+    PRIMARY KEY (account_id, id)
+);
+
 CREATE TABLE upload (
     account_id uuid NOT NULL REFERENCES account (id),
     id uuid NOT NULL,
@@ -38,8 +50,11 @@ CREATE TABLE envelope (
     chain bytea NOT NULL CHECK (length(chain) = 32),
     last_event_at timestamptz NOT NULL,
     subject text NOT NULL,
-    message text NOT NULL,
-    routing smallint NOT NULL CHECK (routing IN (1, 2)),
+    external_reference text NOT NULL,
+    metadata jsonb NOT NULL,
+    -- What else the sender sets and nobody searches for: store/terms.rs.
+    terms jsonb NOT NULL,
+    scheduled_send_at timestamptz,
     created_at timestamptz NOT NULL,
     dispatched_at timestamptz,
     sent_at timestamptz,
@@ -49,10 +64,17 @@ CREATE TABLE envelope (
     declined_at timestamptz,
     voided_at timestamptz,
     expired_at timestamptz,
+    discarded_at timestamptz,
     expires_at timestamptz NOT NULL,
+    -- When those who owe an act are to be warned of the deadline; empty when they were or need not be.
+    warning_at timestamptz,
+    warned_at timestamptz,
+    cause smallint CHECK (cause BETWEEN 1 AND 6),
+    ended_by uuid,
     void_reason text,
-    void_reason_salt bytea,
     requires_replacement boolean NOT NULL,
+    replaces uuid,
+    replaced_by uuid,
     -- The rule of domain/status.rs; a test holds the two equal.
     status smallint NOT NULL GENERATED ALWAYS AS (
         CASE
@@ -75,15 +97,26 @@ CREATE TABLE envelope (
         AND (completed_at IS NULL OR all_acted_at IS NOT NULL)
         AND (all_acted_at IS NULL OR num_nonnulls(declined_at, voided_at, expired_at) = 0)
         AND (dispatched_at IS NOT NULL OR num_nonnulls(declined_at, voided_at, expired_at) = 0)
-    )
+        AND (discarded_at IS NULL OR dispatched_at IS NULL)
+    ),
+    CONSTRAINT cause_of_the_end CHECK ((cause IS NOT NULL) = (num_nonnulls(declined_at, voided_at, expired_at) > 0))
 ) WITH (fillfactor = 85);
 
 -- Pages of a list, newest first: ids are UUIDv7 and grow with time.
 CREATE INDEX envelope_page ON envelope (account_id, livemode, id);
 CREATE INDEX envelope_status_page ON envelope (account_id, livemode, status, id);
--- What the expiry sweeper looks for.
+-- An ended envelope has one replacement, thrown away drafts aside.
+CREATE UNIQUE INDEX envelope_replaces ON envelope (account_id, replaces)
+    WHERE replaces IS NOT NULL AND discarded_at IS NULL;
+-- What the sweeper looks for.
 CREATE INDEX envelope_deadline ON envelope (expires_at)
     WHERE dispatched_at IS NOT NULL AND all_acted_at IS NULL
+        AND declined_at IS NULL AND voided_at IS NULL AND expired_at IS NULL;
+CREATE INDEX envelope_schedule ON envelope (scheduled_send_at)
+    WHERE dispatched_at IS NOT NULL AND sent_at IS NULL AND scheduled_send_at IS NOT NULL
+        AND declined_at IS NULL AND voided_at IS NULL AND expired_at IS NULL;
+CREATE INDEX envelope_warning ON envelope (warning_at)
+    WHERE warning_at IS NOT NULL AND all_acted_at IS NULL
         AND declined_at IS NULL AND voided_at IS NULL AND expired_at IS NULL;
 
 -- What has ended stays as it ended, also against SQL by hand.
@@ -94,12 +127,12 @@ END $$;
 
 CREATE TRIGGER terminal_facts BEFORE UPDATE ON envelope FOR EACH ROW
     WHEN (
-        num_nonnulls(OLD.completed_at, OLD.declined_at, OLD.voided_at, OLD.expired_at) > 0
-        AND (OLD.created_at, OLD.dispatched_at, OLD.sent_at, OLD.first_signed_at, OLD.all_acted_at, OLD.completed_at,
-             OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.expires_at)
+        num_nonnulls(OLD.completed_at, OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at) > 0
+        AND (OLD.account_id, OLD.id, OLD.livemode, OLD.subject, OLD.terms, OLD.created_at, OLD.dispatched_at, OLD.sent_at, OLD.first_signed_at, OLD.all_acted_at, OLD.completed_at,
+             OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at, OLD.expires_at, OLD.cause, OLD.ended_by)
             IS DISTINCT FROM
-            (NEW.created_at, NEW.dispatched_at, NEW.sent_at, NEW.first_signed_at, NEW.all_acted_at, NEW.completed_at,
-             NEW.declined_at, NEW.voided_at, NEW.expired_at, NEW.expires_at)
+            (NEW.account_id, NEW.id, NEW.livemode, NEW.subject, NEW.terms, NEW.created_at, NEW.dispatched_at, NEW.sent_at, NEW.first_signed_at, NEW.all_acted_at, NEW.completed_at,
+             NEW.declined_at, NEW.voided_at, NEW.expired_at, NEW.discarded_at, NEW.expires_at, NEW.cause, NEW.ended_by)
     )
     EXECUTE FUNCTION refuse_change_of_terminal_facts();
 
@@ -110,22 +143,27 @@ CREATE TABLE recipient (
     position smallint NOT NULL,
     name text NOT NULL,
     email text NOT NULL,
-    role smallint NOT NULL CHECK (role = 1),
+    role smallint NOT NULL CHECK (role BETWEEN 1 AND 5),
+    assists uuid,
+    copy_on_send boolean NOT NULL,
     label text NOT NULL,
-    group_number smallint NOT NULL CHECK (group_number > 0),
-    status smallint NOT NULL CHECK (status BETWEEN 1 AND 7),
+    group_number smallint NOT NULL CHECK (group_number >= 0),
+    -- How their refusal is taken, if not as the envelope says: store/terms.rs.
+    decline_policy jsonb,
+    status smallint NOT NULL CHECK (status BETWEEN 1 AND 9),
     released_at timestamptz,
-    signed_at timestamptz,
-    signature_salt bytea,
+    acted_at timestamptz,
     effective boolean,
     declined_at timestamptz,
-    decline_channel smallint CHECK (decline_channel IN (1, 2)),
+    decline_channel smallint CHECK (decline_channel BETWEEN 1 AND 3),
     decline_reason text,
-    decline_reason_salt bytea,
     decline_note text,
-    decline_note_salt bytea,
     ended_at timestamptz,
-    token_generation smallint NOT NULL,
+    viewed_at timestamptz,
+    invited_at timestamptz,
+    delegations smallint NOT NULL DEFAULT 0,
+    filled_revision bigint NOT NULL DEFAULT 0,
+    token_generation integer NOT NULL CHECK (token_generation > 0),
     token_salt bytea NOT NULL CHECK (length(token_salt) = 16),
     token_hash bytea NOT NULL CHECK (length(token_hash) = 32),
     PRIMARY KEY (account_id, envelope_id, id),
@@ -133,15 +171,44 @@ CREATE TABLE recipient (
     -- The status carries its facts, and no others.
     CONSTRAINT facts_of_status CHECK (
         (status <> 1 OR released_at IS NULL)
-        AND (status NOT IN (2, 3) OR released_at IS NOT NULL)
-        AND (status = 3) = (signed_at IS NOT NULL)
-        AND (status = 3) = (effective IS NOT NULL)
-        AND (status = 3) = (signature_salt IS NOT NULL)
+        AND (status NOT IN (2, 3, 8) OR released_at IS NOT NULL)
+        AND (status IN (3, 8)) = (acted_at IS NOT NULL)
+        AND (status IN (3, 8)) = (effective IS NOT NULL)
+        AND (status <> 3 OR role = 1) AND (status <> 8 OR role = 2)
         AND (status = 4) = (declined_at IS NOT NULL)
         AND (status = 4) = (decline_channel IS NOT NULL)
-        AND (status >= 5) = (ended_at IS NOT NULL)
+        AND (status <> 4 OR role IN (1, 2))
+        AND (status IN (5, 6, 7, 9)) = (ended_at IS NOT NULL)
+        AND (role = 5) = (assists IS NOT NULL)
     )
 ) WITH (fillfactor = 85);
+
+-- Nor do those who were in it. STABLE, so that it sees the envelope as it was before the statement: the one that ends an
+-- envelope settles its recipients as well.
+CREATE FUNCTION refuse_change_of_what_ended() RETURNS trigger LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM envelope WHERE account_id = OLD.account_id AND id = OLD.envelope_id
+            AND num_nonnulls(completed_at, declined_at, voided_at, expired_at) > 0
+    ) THEN
+        RAISE EXCEPTION 'envelope % is terminal: what belongs to it cannot be changed', OLD.envelope_id
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
+END $$;
+
+CREATE TRIGGER settled_recipient BEFORE UPDATE ON recipient FOR EACH ROW
+    WHEN (
+        (OLD.role, OLD.status, OLD.released_at, OLD.acted_at, OLD.effective, OLD.declined_at, OLD.decline_channel,
+         OLD.decline_reason, OLD.ended_at)
+        IS DISTINCT FROM
+        (NEW.role, NEW.status, NEW.released_at, NEW.acted_at, NEW.effective, NEW.declined_at, NEW.decline_channel,
+         NEW.decline_reason, NEW.ended_at)
+    )
+    EXECUTE FUNCTION refuse_change_of_what_ended();
+
+CREATE TRIGGER kept_recipient BEFORE DELETE ON recipient FOR EACH ROW
+    EXECUTE FUNCTION refuse_change_of_what_ended();
 
 CREATE TABLE document (
     account_id uuid NOT NULL,
@@ -152,6 +219,7 @@ CREATE TABLE document (
     sha256 bytea NOT NULL CHECK (length(sha256) = 32),
     size_bytes bigint NOT NULL CHECK (size_bytes > 0),
     page_count integer NOT NULL CHECK (page_count > 0),
+    ingest smallint NOT NULL CHECK (ingest BETWEEN 1 AND 3),
     PRIMARY KEY (account_id, envelope_id, id),
     FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
 );
@@ -173,7 +241,7 @@ CREATE TABLE field (
     envelope_id uuid NOT NULL,
     id uuid NOT NULL,
     position smallint NOT NULL,
-    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 7),
+    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 10),
     recipient_id uuid NOT NULL,
     document_id uuid NOT NULL,
     page integer NOT NULL CHECK (page > 0),
@@ -182,7 +250,10 @@ CREATE TABLE field (
     width_percent double precision NOT NULL,
     height_percent double precision NOT NULL,
     required boolean NOT NULL,
+    read_only boolean NOT NULL,
     name text NOT NULL,
+    -- What a value has to be like: store/terms.rs.
+    rules jsonb,
     text_value text,
     checked_value boolean,
     PRIMARY KEY (account_id, envelope_id, id),
@@ -193,6 +264,21 @@ CREATE TABLE field (
         AND x_percent + width_percent <= 100.000001 AND y_percent + height_percent <= 100.000001
     )
 ) WITH (fillfactor = 85);
+
+-- What was signed stays what it was: documents and artefacts for ever, values until they are erased.
+CREATE TRIGGER kept_document BEFORE UPDATE OR DELETE ON document FOR EACH ROW
+    EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER kept_artifact BEFORE UPDATE OR DELETE ON artifact FOR EACH ROW
+    EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER kept_field BEFORE DELETE ON field FOR EACH ROW
+    EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER settled_field BEFORE UPDATE ON field FOR EACH ROW
+    WHEN (
+        (NEW.text_value IS NOT NULL AND NEW.text_value IS DISTINCT FROM OLD.text_value)
+        OR (NEW.checked_value IS NOT NULL AND NEW.checked_value IS DISTINCT FROM OLD.checked_value)
+        OR (NEW.kind, NEW.recipient_id, NEW.document_id) IS DISTINCT FROM (OLD.kind, OLD.recipient_id, OLD.document_id)
+    )
+    EXECUTE FUNCTION refuse_change_of_what_ended();
 
 -- The history: each record is hashed into the chain and never changes.
 CREATE TABLE event (
@@ -209,6 +295,17 @@ CREATE TABLE event (
     traceparent text,
     PRIMARY KEY (account_id, envelope_id, sequence),
     FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
+);
+
+-- What is personal about an event. The record commits to it under the salt, so that it can be erased.
+CREATE TABLE event_particulars (
+    account_id uuid NOT NULL,
+    envelope_id uuid NOT NULL,
+    sequence bigint NOT NULL,
+    salt bytea NOT NULL CHECK (length(salt) = 16),
+    content bytea NOT NULL,
+    PRIMARY KEY (account_id, envelope_id, sequence),
+    FOREIGN KEY (account_id, envelope_id, sequence) REFERENCES event (account_id, envelope_id, sequence)
 );
 
 CREATE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS $$

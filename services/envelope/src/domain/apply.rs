@@ -2,80 +2,165 @@
 
 use chrono::{DateTime, Utc};
 
-use super::command::NewArtifact;
-use super::envelope::{Artifact, End, Envelope, Recipient, RecipientState};
-use super::event::Event;
-use super::id::RecipientId;
+use super::command::{Edit, NewArtifact};
+use super::envelope::{Artifact, Cause, End, Envelope};
+use super::event::{Acted, Event};
+use super::field::Value;
+use super::id::{FieldId, RecipientId};
+use super::recipient::{Ending, Person, Recipient, RecipientState};
 
 /// Applies an event that happened at `at`.
 pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
     match event {
         Event::Created => {}
+        Event::Updated(edit) => update(envelope, edit),
+        Event::Discarded => envelope.facts.discarded_at = Some(at),
+        Event::Dispatched => envelope.facts.dispatched_at = Some(at),
         Event::Sent => {
-            envelope.facts.dispatched_at = Some(at);
+            envelope.facts.dispatched_at.get_or_insert(at);
             envelope.facts.sent_at = Some(at);
         }
-        Event::Released { recipient } => set(envelope, *recipient, |_| RecipientState::Released { at }),
-        Event::Signed { recipient, values, salt, .. } => {
+        Event::Ingested { document, ingest } => {
+            let documents = envelope.documents.iter_mut().filter(|other| other.id == *document);
+            documents.for_each(|document| document.ingest = *ingest);
+        }
+        Event::Signed(acted) => {
             envelope.facts.first_signed_at.get_or_insert(at);
-            set(envelope, *recipient, |old| RecipientState::Signed {
-                released_at: old.released_at().unwrap_or(at),
-                at,
-                salt: *salt,
-                effective: true,
-            });
-            for (id, value) in values {
-                if let Some(field) = envelope.fields.iter_mut().find(|field| field.id == *id) {
-                    field.value = Some(value.clone());
-                }
-            }
+            act(envelope, acted, at);
+        }
+        Event::Approved(acted) => act(envelope, acted, at),
+        Event::Filled { recipient, values } => {
+            fill(envelope, values);
+            let revision = envelope.revision;
+            with(envelope, *recipient, |it| it.filled_revision = revision);
         }
         Event::AllActed => envelope.facts.all_acted_at = Some(at),
         Event::Completed { artifacts } => {
             envelope.facts.completed_at = Some(at);
             keep(envelope, artifacts, at);
         }
-        Event::RecipientDeclined { recipient, channel, reason, note } => {
-            set(envelope, *recipient, |old| RecipientState::Declined {
-                released_at: old.released_at(),
-                at,
-                channel: *channel,
-                reason: reason.clone(),
-                note: note.clone(),
-            });
-        }
-        Event::Declined => {
+        Event::Declined { cause, by } => {
             envelope.facts.declined_at = Some(at);
             envelope.requires_replacement = true;
+            envelope.end = Some(End { cause: *cause, by: Some(*by) });
             unlink_signatures(envelope);
         }
-        Event::ReleasedByDecline { recipient } => set(envelope, *recipient, |old| ended(old, End::Declined, at)),
-        Event::Voided { reason } => {
+        Event::Voided { cause, reason } => {
             envelope.facts.voided_at = Some(at);
             envelope.void_reason.clone_from(reason);
-            end(envelope, End::Voided, at);
+            end(envelope, Ending::Voided, *cause, at);
+        }
+        Event::Expiring => envelope.warned_at = Some(at),
+        Event::DeadlineChanged { expires_at } => {
+            envelope.expires_at = *expires_at;
+            envelope.warned_at = None;
         }
         Event::Expired => {
             envelope.facts.expired_at = Some(at);
-            end(envelope, End::Expired, at);
+            end(envelope, Ending::Expired, Cause::Deadline, at);
+        }
+        Event::Replaced { by } => {
+            envelope.replaced_by = Some(*by);
+            envelope.requires_replacement = false;
         }
         Event::ArtifactReady { artifacts } => keep(envelope, artifacts, at),
+        Event::Released { recipient }
+        | Event::Viewed { recipient }
+        | Event::NotNeeded { recipient }
+        | Event::RecipientDeclined { recipient, .. }
+        | Event::ReleasedByDecline { recipient }
+        | Event::Reassigned { recipient, .. }
+        | Event::Delegated { recipient, .. }
+        | Event::Resent { recipient, .. } => with(envelope, *recipient, |it| happen(it, event, at)),
     }
 }
 
-fn set(envelope: &mut Envelope, id: RecipientId, state: impl FnOnce(&Recipient) -> RecipientState) {
+/// What happens to one recipient alone.
+fn happen(recipient: &mut Recipient, event: &Event, at: DateTime<Utc>) {
+    let released_at = recipient.released_at();
+    match event {
+        Event::Released { .. } => {
+            recipient.state = RecipientState::Released { at };
+            recipient.invited_at = Some(at);
+        }
+        Event::Viewed { .. } => recipient.viewed_at = Some(at),
+        Event::NotNeeded { .. } => recipient.state = RecipientState::NotNeeded { released_at, at },
+        Event::RecipientDeclined { channel, reason, note, .. } => {
+            let (channel, reason, note) = (*channel, reason.clone(), note.clone());
+            recipient.state = RecipientState::Declined { released_at, at, channel, reason, note };
+        }
+        Event::ReleasedByDecline { .. } => recipient.state = ended(recipient, Ending::Declined, at),
+        Event::Reassigned { after, .. } => assign(recipient, after, at),
+        Event::Delegated { after, .. } => {
+            assign(recipient, after, at);
+            recipient.delegations += 1;
+        }
+        Event::Resent { rotated, .. } => {
+            recipient.invited_at = Some(at);
+            recipient.credential.generation += u32::from(*rotated);
+        }
+        _ => {}
+    }
+}
+
+fn with(envelope: &mut Envelope, id: RecipientId, change: impl FnOnce(&mut Recipient)) {
     if let Some(recipient) = envelope.recipients.iter_mut().find(|recipient| recipient.id == id) {
-        recipient.state = state(recipient);
+        change(recipient);
     }
 }
 
-fn ended(recipient: &Recipient, end: End, at: DateTime<Utc>) -> RecipientState {
+fn update(envelope: &mut Envelope, edit: &Edit) {
+    match edit {
+        Edit::Terms(changes) => {
+            envelope.terms.change(changes);
+            if let Some(expires_at) = changes.expires_at {
+                envelope.expires_at = expires_at;
+            }
+        }
+        Edit::AddFields(fields) => envelope.fields.extend(fields.iter().cloned()),
+        Edit::ReplaceDocument(new) => {
+            let documents = envelope.documents.iter_mut().filter(|document| document.id == new.id);
+            documents.for_each(|document| document.clone_from(new));
+        }
+        Edit::RemoveFields(ids) => envelope.fields.retain(|field| !ids.contains(&field.id)),
+    }
+}
+
+/// Somebody else in a recipient's place: the old link is dead, and all begins anew for them.
+fn assign(recipient: &mut Recipient, person: &Person, at: DateTime<Utc>) {
+    recipient.person.clone_from(person);
+    recipient.credential.generation += 1;
+    recipient.viewed_at = None;
+    if recipient.is_released() {
+        recipient.state = RecipientState::Released { at };
+        recipient.invited_at = Some(at);
+    }
+}
+
+fn act(envelope: &mut Envelope, acted: &Acted, at: DateTime<Utc>) {
+    with(envelope, acted.recipient, |it| {
+        let released_at = it.released_at().unwrap_or(at);
+        it.state = RecipientState::Acted { released_at, at, effective: true };
+    });
+    fill(envelope, &acted.values);
+}
+
+fn fill(envelope: &mut Envelope, values: &[(FieldId, Option<Value>)]) {
+    for (id, value) in values {
+        if let Some(field) = envelope.fields.iter_mut().find(|field| field.id == *id) {
+            field.value.clone_from(value);
+        }
+    }
+}
+
+fn ended(recipient: &Recipient, end: Ending, at: DateTime<Utc>) -> RecipientState {
     RecipientState::ReleasedBy { end, released_at: recipient.released_at(), at }
 }
 
-fn end(envelope: &mut Envelope, end: End, at: DateTime<Utc>) {
-    for recipient in envelope.recipients.iter_mut().filter(|recipient| recipient.owes()) {
-        recipient.state = ended(recipient, end, at);
+fn end(envelope: &mut Envelope, ending: Ending, cause: Cause, at: DateTime<Utc>) {
+    envelope.end = Some(End { cause, by: None });
+    for recipient in envelope.recipients.iter_mut().filter(|recipient| recipient.is_open()) {
+        recipient.state = ended(recipient, ending, at);
     }
     unlink_signatures(envelope);
 }
@@ -83,7 +168,7 @@ fn end(envelope: &mut Envelope, end: End, at: DateTime<Utc>) {
 /// Signatures stay for ever; those of an envelope that fell through bind nobody.
 fn unlink_signatures(envelope: &mut Envelope) {
     for recipient in &mut envelope.recipients {
-        if let RecipientState::Signed { effective, .. } = &mut recipient.state {
+        if let RecipientState::Acted { effective, .. } = &mut recipient.state {
             *effective = false;
         }
     }

@@ -1,9 +1,15 @@
 //! What may be asked of an envelope.
 
-use super::envelope::{Channel, Digest, Version};
-use super::field::Value;
-use super::id::{DocumentId, FieldId, KeyId, RecipientId};
-use super::personal::{Committed, Salt};
+use chrono::{DateTime, Utc};
+
+use super::envelope::{Cause, Digest, Document, Ingest, Version};
+use super::field::{Field, Value};
+use super::id::{DocumentId, EnvelopeId, FieldId, KeyId, RecipientId, UserId};
+use super::particulars::Source;
+use super::personal::Personal;
+use super::recipient::{Channel, Person};
+use super::refusal::Transition;
+use super::terms::Changes;
 
 /// Who asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,22 +20,80 @@ pub enum Actor {
     Recipient(RecipientId),
     /// The service itself.
     System,
+    /// Who runs the service.
+    Operator,
+    /// A user of the sender's account.
+    User(UserId),
 }
 
 /// What is asked.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Command {
-    /// Freeze a draft and release the first recipients.
+    /// Freeze a draft, and release the first recipients as soon as all is there and its time has come.
     Send,
-    /// A recipient signs.
-    Sign(Sign),
+    /// Change a draft.
+    Update(Edit),
+    /// Throw a draft away.
+    Discard,
+    /// A recipient sees the documents.
+    View {
+        /// Who.
+        recipient: RecipientId,
+    },
+    /// An assistant puts values in.
+    Fill {
+        /// The assistant.
+        recipient: RecipientId,
+        /// What they put in.
+        values: Vec<(FieldId, Value)>,
+    },
+    /// A signer signs.
+    Sign(Act),
+    /// An approver approves.
+    Approve(Act),
     /// A recipient refuses.
     Decline(Decline),
-    /// The sender takes it back.
-    Void {
-        /// Why.
-        reason: Option<Committed>,
+    /// A recipient passes their place on.
+    Delegate(Assign),
+    /// The sender puts somebody else in a recipient's place.
+    Reassign(Assign),
+    /// Send invitations again.
+    Resend {
+        /// To these; to all whom it makes sense to invite if empty.
+        recipients: Vec<RecipientId>,
+        /// With new links; the old ones die.
+        rotate: bool,
     },
+    /// Move the deadline.
+    Extend {
+        /// Where to.
+        expires_at: DateTime<Utc>,
+    },
+    /// Take it back.
+    Void {
+        /// Who or what does.
+        cause: Cause,
+        /// Why.
+        reason: Option<Personal>,
+    },
+    /// Make a draft in its place.
+    Replace {
+        /// The draft's id.
+        by: EnvelopeId,
+        /// The draft that was made before and has been thrown away since.
+        lost: Option<EnvelopeId>,
+    },
+    /// The service has read a document.
+    Ingest {
+        /// Which.
+        document: DocumentId,
+        /// What came of it.
+        ingest: Ingest,
+    },
+    /// The time to send may have come.
+    Release,
+    /// The time to warn of the deadline may have come.
+    Warn,
     /// The deadline may have passed.
     Expire,
     /// The artefacts have been made and stored: of a declined envelope the watermarked documents, else the signed ones,
@@ -40,19 +104,32 @@ pub enum Command {
     },
 }
 
-/// A signature.
+/// A change of a draft.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Sign {
+pub enum Edit {
+    /// Of what the sender sets.
+    Terms(Box<Changes>),
+    /// More fields.
+    AddFields(Vec<Field>),
+    /// Fewer fields.
+    RemoveFields(Vec<FieldId>),
+    /// Another document in the place of the one of that id.
+    ReplaceDocument(Document),
+}
+
+/// A signature or an approval.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Act {
     /// Whose.
     pub recipient: RecipientId,
     /// What they put in.
     pub values: Vec<(FieldId, Value)>,
     /// What they saw.
     pub seen: Vec<(DocumentId, Digest)>,
+    /// As of which revision they saw it.
+    pub seen_revision: u64,
     /// Whether they agreed to sign electronically.
     pub consent: bool,
-    /// Salt for the commitment to the values.
-    pub salt: Salt,
 }
 
 /// A refusal.
@@ -63,9 +140,22 @@ pub struct Decline {
     /// Through which door.
     pub channel: Channel,
     /// Why.
-    pub reason: Option<Committed>,
+    pub reason: Option<Personal>,
     /// How the sender knows.
-    pub note: Option<Committed>,
+    pub note: Option<Personal>,
+    /// The id of the corrected draft, should one be made.
+    pub correction: EnvelopeId,
+}
+
+/// Somebody else in a recipient's place.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Assign {
+    /// Whose place.
+    pub recipient: RecipientId,
+    /// Who takes it.
+    pub person: Person,
+    /// Why.
+    pub reason: Option<Personal>,
 }
 
 /// A PDF that has been made and stored.
@@ -79,4 +169,49 @@ pub struct NewArtifact {
     pub sha256: Digest,
     /// Its size.
     pub size_bytes: u64,
+}
+
+impl Command {
+    /// What it tries.
+    #[must_use]
+    pub fn transition(&self) -> Transition {
+        match self {
+            Self::Send => Transition::Send,
+            Self::Update(_) => Transition::Update,
+            Self::Discard => Transition::Discard,
+            Self::View { .. } => Transition::View,
+            Self::Fill { .. } => Transition::Fill,
+            Self::Sign(_) => Transition::Sign,
+            Self::Approve(_) => Transition::Approve,
+            Self::Decline(_) => Transition::Decline,
+            Self::Delegate(_) => Transition::Delegate,
+            Self::Reassign(_) => Transition::Reassign,
+            Self::Resend { .. } => Transition::Resend,
+            Self::Extend { .. } => Transition::Extend,
+            Self::Void { .. } => Transition::Void,
+            Self::Replace { .. } => Transition::Replace,
+            Self::Ingest { .. } => Transition::Ingest,
+            Self::Release => Transition::Release,
+            Self::Warn => Transition::Warn,
+            Self::Expire => Transition::Expire,
+            Self::Store { .. } => Transition::Complete,
+        }
+    }
+}
+
+/// Who asks, and from where.
+#[derive(Clone, Debug)]
+pub struct By {
+    /// Who.
+    pub actor: Actor,
+    /// From where.
+    pub source: Source,
+}
+
+impl By {
+    /// The service itself.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { actor: Actor::System, source: Source::default() }
+    }
 }

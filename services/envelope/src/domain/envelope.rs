@@ -4,8 +4,10 @@ use chrono::{DateTime, Utc};
 
 use super::field::Field;
 use super::id::{AccountId, DocumentId, EnvelopeId, RecipientId};
-use super::personal::{Committed, Personal, Salt};
+use super::personal::Personal;
+use super::recipient::Recipient;
 use super::status::{Facts, Status};
+use super::terms::Terms;
 
 /// SHA-256.
 pub type Digest = [u8; 32];
@@ -27,20 +29,24 @@ pub struct Envelope {
     pub chain: Digest,
     /// When the last event happened.
     pub last_event_at: DateTime<Utc>,
-    /// What it is about.
-    pub subject: String,
-    /// The sender's note.
-    pub message: String,
-    /// Who acts when.
-    pub routing: Routing,
+    /// What the sender set.
+    pub terms: Terms,
     /// What has happened.
     pub facts: Facts,
     /// The first instant at which nobody can act any more.
     pub expires_at: DateTime<Utc>,
+    /// When those who owe an act were warned of this deadline.
+    pub warned_at: Option<DateTime<Utc>>,
+    /// How it came to an end other than completion.
+    pub end: Option<End>,
     /// Why it was voided.
-    pub void_reason: Option<Committed>,
+    pub void_reason: Option<Personal>,
     /// The sender owes a replacement.
     pub requires_replacement: bool,
+    /// The ended envelope in whose place this one is.
+    pub replaces: Option<EnvelopeId>,
+    /// The envelope in the place of this one.
+    pub replaced_by: Option<EnvelopeId>,
     /// In the sender's order.
     pub recipients: Vec<Recipient>,
     /// In the sender's order.
@@ -49,117 +55,55 @@ pub struct Envelope {
     pub fields: Vec<Field>,
 }
 
-/// Who acts when. The numbers are those of the contract and of the database.
+/// How an envelope came to an end other than completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Routing {
-    /// All at once.
-    Parallel = 1,
-    /// One after another.
-    Sequential = 2,
+pub struct End {
+    /// Why.
+    pub cause: Cause,
+    /// Who refused.
+    pub by: Option<RecipientId>,
 }
 
-/// What a recipient is asked to do. The numbers are those of the contract and of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Role {
-    /// Gives a binding signature.
-    Signer = 1,
-}
-
-/// A person in an envelope.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Recipient {
-    /// Their id.
-    pub id: RecipientId,
-    /// Their name.
-    pub name: Personal,
-    /// Their address.
-    pub email: Personal,
-    /// What they are asked to do.
-    pub role: Role,
-    /// The sender's word for them.
-    pub label: String,
-    /// Lower groups act first.
-    pub group: u16,
-    /// Where they stand.
-    pub state: RecipientState,
-    /// What proves that it is they.
-    pub credential: Credential,
-}
-
-/// What the service keeps of a signing token: enough to recognise it, not enough to make it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Credential {
-    /// Grows when a new token replaces the old one.
-    pub generation: u16,
-    /// Part of the token's derivation that the key alone does not give.
-    pub salt: Salt,
-    /// SHA-256 of the token's secret.
-    pub hash: Digest,
-}
-
-/// Through which door a refusal came. The numbers are those of the contract and of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Channel {
-    /// The recipient's own token.
-    SigningToken = 1,
-    /// The sender, on behalf.
-    OnBehalf = 2,
-}
-
-/// How an envelope ended without completion.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// Another recipient refused.
-    Declined,
+/// Why an envelope came to an end other than completion. The numbers are those of the contract and of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Cause {
+    /// A signer refused.
+    SignatureRefused = 1,
+    /// An approver refused.
+    ApprovalRefused = 2,
     /// The sender took it back.
-    Voided,
+    Sender = 3,
+    /// The operator took it back.
+    Operator = 4,
+    /// A document turned out to be none that can be signed.
+    IngestFailed = 5,
     /// The deadline passed.
-    Expired,
+    Deadline = 6,
 }
 
-/// Where a recipient stands, with the facts of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum RecipientState {
-    /// Not their turn.
-    Waiting,
-    /// Their turn.
-    Released {
-        /// Since when.
-        at: DateTime<Utc>,
-    },
-    /// Signed. For ever, whatever becomes of the envelope.
-    Signed {
-        /// When their turn came.
-        released_at: DateTime<Utc>,
-        /// When they signed.
-        at: DateTime<Utc>,
-        /// Salt of the history's commitment to what they put in.
-        salt: Salt,
-        /// False once the envelope has ended otherwise.
-        effective: bool,
-    },
-    /// Refused.
-    Declined {
-        /// When their turn came, if it had.
-        released_at: Option<DateTime<Utc>>,
-        /// When they refused.
-        at: DateTime<Utc>,
-        /// Through which door.
-        channel: Channel,
-        /// Why.
-        reason: Option<Committed>,
-        /// How the sender knows.
-        note: Option<Committed>,
-    },
-    /// Owes nothing any more, because the envelope ended.
-    ReleasedBy {
-        /// How it ended.
-        end: End,
-        /// When their turn came, if it had.
-        released_at: Option<DateTime<Utc>>,
-        /// When it ended.
-        at: DateTime<Utc>,
-    },
+impl Cause {
+    /// All, in order.
+    pub const ALL: [Self; 6] = [
+        Self::SignatureRefused,
+        Self::ApprovalRefused,
+        Self::Sender,
+        Self::Operator,
+        Self::IngestFailed,
+        Self::Deadline,
+    ];
+
+    /// The name in errors.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::SignatureRefused => "SIGNATURE_REFUSED",
+            Self::ApprovalRefused => "APPROVAL_REFUSED",
+            Self::Sender => "SENDER",
+            Self::Operator => "OPERATOR",
+            Self::IngestFailed => "INGEST_FAILED",
+            Self::Deadline => "DEADLINE",
+        }
+    }
 }
 
 /// A PDF in an envelope.
@@ -175,8 +119,21 @@ pub struct Document {
     pub size_bytes: u64,
     /// Of the original.
     pub page_count: u32,
+    /// Whether it can be signed.
+    pub ingest: Ingest,
     /// What the service made of it.
     pub artifacts: Vec<Artifact>,
+}
+
+/// Whether a document can be signed. The numbers are those of the contract and of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ingest {
+    /// It is being read.
+    Processing = 1,
+    /// It can.
+    Ready = 2,
+    /// It cannot.
+    Failed = 3,
 }
 
 /// Which artefact. The numbers are those of the contract and of the database.
@@ -201,22 +158,6 @@ pub struct Artifact {
     pub created_at: DateTime<Utc>,
 }
 
-impl RecipientState {
-    /// The number in the contract and in the database.
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::Waiting => 1,
-            Self::Released { .. } => 2,
-            Self::Signed { .. } => 3,
-            Self::Declined { .. } => 4,
-            Self::ReleasedBy { end: End::Declined, .. } => 5,
-            Self::ReleasedBy { end: End::Voided, .. } => 6,
-            Self::ReleasedBy { end: End::Expired, .. } => 7,
-        }
-    }
-}
-
 impl Envelope {
     /// The status that follows from the facts.
     #[must_use]
@@ -235,30 +176,30 @@ impl Envelope {
     pub fn document(&self, id: DocumentId) -> Option<&Document> {
         self.documents.iter().find(|document| document.id == id)
     }
-}
 
-impl Recipient {
-    /// When their turn came, if it did.
+    /// Whether all documents can be signed, or one never can.
     #[must_use]
-    pub fn released_at(&self) -> Option<DateTime<Utc>> {
-        match &self.state {
-            RecipientState::Waiting => None,
-            RecipientState::Released { at } => Some(*at),
-            RecipientState::Signed { released_at, .. } => Some(*released_at),
-            RecipientState::Declined { released_at, .. } | RecipientState::ReleasedBy { released_at, .. } => {
-                *released_at
-            }
+    pub fn ingest(&self) -> Ingest {
+        let all = || self.documents.iter().map(|document| document.ingest);
+        if all().any(|ingest| ingest == Ingest::Failed) {
+            Ingest::Failed
+        } else if all().any(|ingest| ingest == Ingest::Processing) {
+            Ingest::Processing
+        } else {
+            Ingest::Ready
         }
     }
 
-    /// True while an act of theirs is still missing.
+    /// True while nothing has been dispatched and the sender has not thrown it away.
     #[must_use]
-    pub fn owes(&self) -> bool {
-        match self.state {
-            RecipientState::Waiting | RecipientState::Released { .. } => true,
-            RecipientState::Signed { .. } | RecipientState::Declined { .. } | RecipientState::ReleasedBy { .. } => {
-                false
-            }
-        }
+    pub fn is_draft(&self) -> bool {
+        self.status() == Status::Draft && self.facts.discarded_at.is_none()
+    }
+
+    /// When those who owe an act are to be warned of the deadline: never if that was before they were asked at all.
+    #[must_use]
+    pub fn warning_at(&self) -> Option<DateTime<Utc>> {
+        let at = self.expires_at.checked_sub_signed(self.terms.expiry_warning?)?;
+        self.facts.sent_at.filter(|sent| self.facts.is_open() && self.warned_at.is_none() && *sent < at).map(|_| at)
     }
 }

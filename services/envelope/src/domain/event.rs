@@ -1,103 +1,131 @@
 //! What happens to an envelope.
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::command::NewArtifact;
-use super::envelope::{Channel, Digest};
+use super::command::{Edit, NewArtifact};
+use super::envelope::{Cause, Digest, Ingest};
 use super::field::Value;
-use super::id::{DocumentId, FieldId, RecipientId};
-use super::personal::{Committed, Salt};
+use super::id::{DocumentId, EnvelopeId, FieldId, RecipientId};
+use super::personal::Personal;
+use super::recipient::{Channel, Person};
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "recipient, reason: those of the command")]
 pub enum Event {
     /// The envelope came to be.
     Created,
-    /// It was dispatched.
+    /// A draft was changed.
+    Updated(Edit),
+    /// A draft was thrown away.
+    Discarded,
+    /// It was dispatched, and waits for its documents or its time.
+    Dispatched,
+    /// It is on its way.
     Sent,
+    /// A document was read.
+    Ingested { document: DocumentId, ingest: Ingest },
     /// A recipient's turn has come.
-    Released {
-        /// Whose.
-        recipient: RecipientId,
-    },
-    /// A recipient signed.
-    Signed {
-        /// Who.
-        recipient: RecipientId,
-        /// What their fields hold now.
-        values: Vec<(FieldId, Value)>,
-        /// What they saw.
-        seen: Vec<(DocumentId, Digest)>,
-        /// Salt of the commitment to the values.
-        salt: Salt,
-    },
+    Released { recipient: RecipientId },
+    /// A recipient saw the documents for the first time.
+    Viewed { recipient: RecipientId },
+    /// An assistant put values into fields of this signer.
+    Filled { recipient: RecipientId, values: Vec<(FieldId, Option<Value>)> },
+    /// A signer signed.
+    Signed(Acted),
+    /// An approver approved.
+    Approved(Acted),
+    /// A recipient owes nothing any more, because enough others have acted.
+    NotNeeded { recipient: RecipientId },
     /// The last required act is done.
     AllActed,
     /// All is signed and stored.
-    Completed {
-        /// The signed documents.
-        artifacts: Vec<NewArtifact>,
-    },
+    Completed { artifacts: Vec<NewArtifact> },
     /// A recipient refused.
-    RecipientDeclined {
-        /// Who.
-        recipient: RecipientId,
-        /// Through which door.
-        channel: Channel,
-        /// Why.
-        reason: Option<Committed>,
-        /// How the sender knows.
-        note: Option<Committed>,
-    },
-    /// The envelope ended by a refusal.
-    Declined,
+    RecipientDeclined { recipient: RecipientId, channel: Channel, reason: Option<Personal>, note: Option<Personal> },
+    /// The envelope ended by that recipient's refusal.
+    Declined { cause: Cause, by: RecipientId },
     /// A recipient owes nothing any more, because another refused.
-    ReleasedByDecline {
-        /// Who.
-        recipient: RecipientId,
-    },
-    /// The envelope ended by its sender.
-    Voided {
-        /// Why.
-        reason: Option<Committed>,
-    },
+    ReleasedByDecline { recipient: RecipientId },
+    /// The envelope was taken back.
+    Voided { cause: Cause, reason: Option<Personal> },
+    /// The deadline is near.
+    Expiring,
+    /// The deadline was moved.
+    DeadlineChanged { expires_at: DateTime<Utc> },
     /// The envelope ended by its deadline.
     Expired,
+    /// The sender put somebody else in a recipient's place.
+    Reassigned { recipient: RecipientId, before: Person, after: Person, reason: Option<Personal> },
+    /// A recipient passed their place on.
+    Delegated { recipient: RecipientId, before: Person, after: Person, reason: Option<Personal> },
+    /// An invitation goes out again.
+    Resent { recipient: RecipientId, rotated: bool },
+    /// A draft was made in its place.
+    Replaced { by: EnvelopeId },
     /// The documents of a declined envelope are stored.
-    ArtifactReady {
-        /// The watermarked documents.
-        artifacts: Vec<NewArtifact>,
-    },
+    ArtifactReady { artifacts: Vec<NewArtifact> },
 }
 
-/// The kind of an event. The numbers are those of the contract and of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum EventType {
-    /// `envelope.created`
-    EnvelopeCreated = 1,
-    /// `envelope.sent`
-    EnvelopeSent = 2,
-    /// `recipient.released`
-    RecipientReleased = 3,
-    /// `recipient.signed`
-    RecipientSigned = 4,
-    /// `envelope.all_acted`
-    EnvelopeAllActed = 5,
-    /// `envelope.completed`
-    EnvelopeCompleted = 6,
-    /// `recipient.declined`
-    RecipientDeclined = 7,
-    /// `envelope.declined`
-    EnvelopeDeclined = 8,
-    /// `recipient.released_by_decline`
-    RecipientReleasedByDecline = 9,
-    /// `envelope.voided`
-    EnvelopeVoided = 10,
-    /// `envelope.expired`
-    EnvelopeExpired = 11,
-    /// `envelope.artifact_ready`
-    EnvelopeArtifactReady = 12,
+/// A signature or an approval that counts.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Acted {
+    /// Whose.
+    pub recipient: RecipientId,
+    /// What all their fields hold now.
+    pub values: Vec<(FieldId, Option<Value>)>,
+    /// What they saw.
+    pub seen: Vec<(DocumentId, Digest)>,
+    /// As of which revision.
+    pub seen_revision: u64,
+}
+
+macro_rules! event_types {
+    ($($kind:ident = $number:literal $dotted:literal),+ $(,)?) => {
+        /// The kind of an event. The numbers are those of the contract and of the database.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+        pub enum EventType {$(
+            #[doc = concat!("`", $dotted, "`")]
+            #[serde(rename = $dotted)]
+            $kind = $number,
+        )+}
+
+        impl EventType {
+            /// All, in order.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+        }
+    };
+}
+
+event_types! {
+    EnvelopeCreated = 1 "envelope.created",
+    EnvelopeSent = 2 "envelope.sent",
+    RecipientReleased = 3 "recipient.released",
+    RecipientSigned = 4 "recipient.signed",
+    EnvelopeAllActed = 5 "envelope.all_acted",
+    EnvelopeCompleted = 6 "envelope.completed",
+    RecipientDeclined = 7 "recipient.declined",
+    EnvelopeDeclined = 8 "envelope.declined",
+    RecipientReleasedByDecline = 9 "recipient.released_by_decline",
+    EnvelopeVoided = 10 "envelope.voided",
+    EnvelopeExpired = 11 "envelope.expired",
+    EnvelopeArtifactReady = 12 "envelope.artifact_ready",
+    EnvelopeUpdated = 13 "envelope.updated",
+    EnvelopeDiscarded = 14 "envelope.discarded",
+    EnvelopeDispatched = 15 "envelope.dispatched",
+    EnvelopeDocumentReady = 16 "envelope.document_ready",
+    EnvelopeDocumentFailed = 17 "envelope.document_failed",
+    EnvelopeExpiring = 18 "envelope.expiring",
+    EnvelopeDeadlineChanged = 19 "envelope.deadline_changed",
+    EnvelopeReplaced = 20 "envelope.replaced",
+    RecipientViewed = 21 "recipient.viewed",
+    RecipientFilled = 22 "recipient.filled",
+    RecipientApproved = 23 "recipient.approved",
+    RecipientNotNeeded = 24 "recipient.not_needed",
+    RecipientReassigned = 25 "recipient.reassigned",
+    RecipientDelegated = 26 "recipient.delegated",
+    RecipientResent = 27 "recipient.resent",
 }
 
 impl Event {
@@ -106,17 +134,65 @@ impl Event {
     pub fn kind(&self) -> EventType {
         match self {
             Self::Created => EventType::EnvelopeCreated,
+            Self::Updated(_) => EventType::EnvelopeUpdated,
+            Self::Discarded => EventType::EnvelopeDiscarded,
+            Self::Dispatched => EventType::EnvelopeDispatched,
             Self::Sent => EventType::EnvelopeSent,
+            Self::Ingested { ingest: Ingest::Failed, .. } => EventType::EnvelopeDocumentFailed,
+            Self::Ingested { .. } => EventType::EnvelopeDocumentReady,
             Self::Released { .. } => EventType::RecipientReleased,
-            Self::Signed { .. } => EventType::RecipientSigned,
+            Self::Viewed { .. } => EventType::RecipientViewed,
+            Self::Filled { .. } => EventType::RecipientFilled,
+            Self::Signed(_) => EventType::RecipientSigned,
+            Self::Approved(_) => EventType::RecipientApproved,
+            Self::NotNeeded { .. } => EventType::RecipientNotNeeded,
             Self::AllActed => EventType::EnvelopeAllActed,
             Self::Completed { .. } => EventType::EnvelopeCompleted,
             Self::RecipientDeclined { .. } => EventType::RecipientDeclined,
-            Self::Declined => EventType::EnvelopeDeclined,
+            Self::Declined { .. } => EventType::EnvelopeDeclined,
             Self::ReleasedByDecline { .. } => EventType::RecipientReleasedByDecline,
             Self::Voided { .. } => EventType::EnvelopeVoided,
+            Self::Expiring => EventType::EnvelopeExpiring,
+            Self::DeadlineChanged { .. } => EventType::EnvelopeDeadlineChanged,
             Self::Expired => EventType::EnvelopeExpired,
+            Self::Reassigned { .. } => EventType::RecipientReassigned,
+            Self::Delegated { .. } => EventType::RecipientDelegated,
+            Self::Resent { .. } => EventType::RecipientResent,
+            Self::Replaced { .. } => EventType::EnvelopeReplaced,
             Self::ArtifactReady { .. } => EventType::EnvelopeArtifactReady,
+        }
+    }
+
+    /// True for what the actor did, false for what followed from it for others.
+    #[must_use]
+    pub fn is_deed(&self) -> bool {
+        match self {
+            Self::Created
+            | Self::Updated(_)
+            | Self::Discarded
+            | Self::Dispatched
+            | Self::Sent
+            | Self::Viewed { .. }
+            | Self::Filled { .. }
+            | Self::Signed(_)
+            | Self::Approved(_)
+            | Self::RecipientDeclined { .. }
+            | Self::Voided { .. }
+            | Self::DeadlineChanged { .. }
+            | Self::Reassigned { .. }
+            | Self::Delegated { .. }
+            | Self::Resent { .. }
+            | Self::Replaced { .. } => true,
+            Self::Ingested { .. }
+            | Self::Released { .. }
+            | Self::NotNeeded { .. }
+            | Self::AllActed
+            | Self::Completed { .. }
+            | Self::Declined { .. }
+            | Self::ReleasedByDecline { .. }
+            | Self::Expiring
+            | Self::Expired
+            | Self::ArtifactReady { .. } => false,
         }
     }
 
@@ -125,16 +201,30 @@ impl Event {
     pub fn recipient(&self) -> Option<RecipientId> {
         match self {
             Self::Released { recipient }
-            | Self::Signed { recipient, .. }
+            | Self::Viewed { recipient }
+            | Self::Filled { recipient, .. }
+            | Self::Signed(Acted { recipient, .. })
+            | Self::Approved(Acted { recipient, .. })
+            | Self::NotNeeded { recipient }
             | Self::RecipientDeclined { recipient, .. }
-            | Self::ReleasedByDecline { recipient } => Some(*recipient),
+            | Self::ReleasedByDecline { recipient }
+            | Self::Reassigned { recipient, .. }
+            | Self::Delegated { recipient, .. }
+            | Self::Resent { recipient, .. } => Some(*recipient),
             Self::Created
+            | Self::Updated(_)
+            | Self::Discarded
+            | Self::Dispatched
             | Self::Sent
+            | Self::Ingested { .. }
             | Self::AllActed
             | Self::Completed { .. }
-            | Self::Declined
+            | Self::Declined { .. }
             | Self::Voided { .. }
+            | Self::Expiring
+            | Self::DeadlineChanged { .. }
             | Self::Expired
+            | Self::Replaced { .. }
             | Self::ArtifactReady { .. } => None,
         }
     }

@@ -24,4 +24,6 @@ kinds! {
     Field FieldId "fld",
     Upload UploadId "upl",
     Event EventId "evt",
+    Watcher WatcherId "wch",
+    User UserId "usr",
 }

@@ -30,3 +30,31 @@ pub const EXPIRY_DAYS_DEFAULT: i64 = 90;
 pub const EXPIRY_DAYS_MAX: i64 = 366;
 /// The nearest deadline, in seconds.
 pub const EXPIRY_SECONDS_MIN: i64 = 60;
+/// Length of a name that the sender has for the envelope, in characters.
+pub const EXTERNAL_REFERENCE_CHARS_MAX: usize = 200;
+/// Entries of the sender's metadata.
+pub const METADATA_MAX: usize = 50;
+/// Length of a key of the metadata, in characters.
+pub const METADATA_KEY_CHARS_MAX: usize = 40;
+/// Length of a value of the metadata, in characters.
+pub const METADATA_VALUE_CHARS_MAX: usize = 500;
+/// Watchers of an envelope.
+pub const WATCHERS_MAX: usize = 10;
+/// The highest number of a group.
+pub const GROUP_MAX: u32 = 100;
+/// How often a recipient's place may be passed on at most.
+pub const DELEGATIONS_MAX: u32 = 5;
+/// The longest warning before a deadline, in days; the shortest is an hour.
+pub const WARNING_DAYS_MAX: i64 = 30;
+/// Minutes between two invitations to the same recipient.
+pub const RESEND_PAUSE_MINUTES: i64 = 60;
+/// Length of a pattern, in characters.
+pub const PATTERN_CHARS_MAX: usize = 200;
+/// Options of a dropdown.
+pub const OPTIONS_MAX: usize = 100;
+/// Length of an option, in characters.
+pub const OPTION_CHARS_MAX: usize = 100;
+/// Length of the name of somebody's program, in characters; the rest is cut off.
+pub const USER_AGENT_CHARS_MAX: usize = 300;
+/// Days before the deadline at which people are warned where the sender says nothing.
+pub const WARNING_DAYS_DEFAULT: i64 = 3;

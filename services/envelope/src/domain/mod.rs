@@ -2,16 +2,23 @@
 //!
 //! [`decide::decide`] says what a command does to an envelope; [`apply::apply`] does it; [`record::seal`] writes it down.
 
+pub mod address;
 pub mod apply;
 pub mod command;
 pub mod decide;
 pub mod envelope;
 pub mod event;
 pub mod field;
+pub mod fill;
 pub mod id;
 pub mod limits;
+pub mod particulars;
 pub mod personal;
+pub mod recipient;
 pub mod record;
 pub mod refusal;
+pub mod replace;
 pub mod routing;
 pub mod status;
+pub mod terms;
+pub mod verify;

@@ -28,13 +28,3 @@ impl fmt::Debug for Personal {
 
 /// Random bytes that keep a commitment from being guessed.
 pub type Salt = [u8; 16];
-
-/// A personal text with the salt under which the history commits to it, so that it can be erased and the history still
-/// verifies.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Committed {
-    /// The text.
-    pub text: Personal,
-    /// The salt.
-    pub salt: Salt,
-}

@@ -10,12 +10,13 @@ use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::apply::apply;
-use super::command::Actor;
-use super::envelope::{Artifact, Digest, Envelope, RecipientState};
+use super::command::{Actor, By, Edit};
+use super::envelope::{Artifact, Digest, Envelope};
 use super::event::{Event, EventType};
-use super::field::Value;
-use super::id::{AccountId, DocumentId, EnvelopeId, EventId, FieldId, RecipientId};
-use super::personal::{Committed, Salt};
+use super::id::{AccountId, DocumentId, EnvelopeId, EventId, RecipientId, WatcherId};
+use super::particulars::{Particulars, commit};
+use super::personal::Salt;
+use super::recipient::RecipientState;
 use super::status::Status;
 
 /// The version of the form.
@@ -40,6 +41,8 @@ pub struct Recorded {
     pub prev_hash: Digest,
     /// Its hash.
     pub hash: Digest,
+    /// What is personal about it, under the salt of the record's commitment.
+    pub kept: Option<(Salt, Vec<u8>)>,
 }
 
 /// What a record says.
@@ -74,6 +77,10 @@ pub enum RecordedActor {
     Recipient(String),
     /// The service.
     System,
+    /// Who runs the service.
+    Operator,
+    /// A user of the account.
+    User(String),
 }
 
 /// The envelope right after the event, without personal data.
@@ -82,8 +89,12 @@ pub enum RecordedActor {
 pub struct State {
     pub status: Status,
     pub expires_at: DateTime<Utc>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<u8>,
     pub recipients: Vec<RecordedRecipient>,
     pub documents: Vec<RecordedDocument>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub watchers: Vec<WatcherId>,
 }
 
 /// A recipient right after the event.
@@ -103,6 +114,7 @@ pub struct RecordedRecipient {
 pub struct RecordedDocument {
     pub id: DocumentId,
     pub sha256: String,
+    pub ingest: u8,
     pub artifacts: Vec<RecordedArtifact>,
 }
 
@@ -120,37 +132,54 @@ pub struct RecordedArtifact {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Evidence {
-    /// What the signer was shown: document and SHA-256.
+    /// What the recipient was shown: document and SHA-256.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub seen: Vec<(DocumentId, String)>,
+    /// As of which revision.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seen_revision: Option<u64>,
     /// SHA-256 of the text to which the signer agreed.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub consent_sha256: Option<String>,
-    /// Commitment to the values, see [`commit_values`].
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub values: Option<String>,
     /// Through which door a refusal came.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub channel: Option<u8>,
-    /// Commitment to the reason: SHA-256 of salt and text.
+    /// The document that was read.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub reason: Option<String>,
-    /// Commitment to the evidence note: SHA-256 of salt and text.
+    pub document: Option<DocumentId>,
+    /// The draft in the envelope's place.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub note: Option<String>,
+    pub replaced_by: Option<EnvelopeId>,
+    /// What of a draft was changed: the names of the contract's EnvelopeChanges, `fields` and `documents`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub changed: Vec<String>,
+    /// Whether the recipient has a new link.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub rotated: bool,
+    /// Commitment to what is personal about the event, see [`commit`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub particulars: Option<String>,
 }
 
 /// What a signer agrees to. A change of the text is a change of the evidence: the history keeps its hash.
 pub const CONSENT_TEXT: &str = "I agree to sign these documents electronically. My electronic signature is meant to have \
      the same effect as my signature by hand. I have been able to read the documents in full before signing.";
 
-/// Applies events to an envelope and writes each down, in order, as one change of it. `new_id` gives ids.
+/// Where ids and salts come from.
+pub trait Mint {
+    /// A fresh id.
+    fn id(&mut self) -> Uuid;
+    /// Random bytes.
+    fn salt(&mut self) -> Salt;
+}
+
+/// Applies events to an envelope and writes each down, in order, as one change of it.
 pub fn seal(
     envelope: &mut Envelope,
     events: &[Event],
-    actor: Actor,
+    by: &By,
     now: DateTime<Utc>,
-    mut new_id: impl FnMut() -> Uuid,
+    mint: &mut impl Mint,
 ) -> Vec<Recorded> {
     if events.is_empty() {
         return Vec::new();
@@ -159,15 +188,20 @@ pub fn seal(
     // A clock that was set back must not make an event precede its predecessor.
     let at = now.max(envelope.last_event_at);
     envelope.last_event_at = at;
-    events.iter().map(|event| seal_one(envelope, event, actor, at, EventId::from_uuid(new_id()))).collect()
+    events.iter().map(|event| seal_one(envelope, event, by, at, mint)).collect()
 }
 
-fn seal_one(envelope: &mut Envelope, event: &Event, actor: Actor, at: DateTime<Utc>, id: EventId) -> Recorded {
+fn seal_one(envelope: &mut Envelope, event: &Event, by: &By, at: DateTime<Utc>, mint: &mut impl Mint) -> Recorded {
     apply(envelope, event, at);
     envelope.sequence += 1;
+    let kept = Particulars::of(event, &by.source).map(|particulars| (mint.salt(), particulars.bytes()));
+    let mut evidence = evidence(event);
+    evidence.particulars = kept.as_ref().map(|(salt, bytes)| commit(salt, bytes));
+    // Whoever comes first after the deadline: it is not they who end the envelope.
+    let actor = if matches!(event, Event::Expired) { Actor::System } else { by.actor };
     let record = Record {
         form: FORM,
-        id,
+        id: EventId::from_uuid(mint.id()),
         kind: event.kind(),
         account: envelope.account,
         livemode: envelope.livemode,
@@ -175,21 +209,17 @@ fn seal_one(envelope: &mut Envelope, event: &Event, actor: Actor, at: DateTime<U
         sequence: envelope.sequence,
         revision: envelope.revision,
         occurred_at: at,
-        actor: match actor {
-            Actor::Sender(key) => RecordedActor::Sender(key.to_string()),
-            Actor::Recipient(recipient) => RecordedActor::Recipient(recipient.to_string()),
-            Actor::System => RecordedActor::System,
-        },
+        actor: recorded_actor(actor),
         recipient: event.recipient(),
         state: state(envelope),
-        evidence: evidence(event),
+        evidence: (evidence != Evidence::default()).then_some(evidence),
     };
     // Serialising a struct of strings and numbers into memory cannot fail.
     let bytes = serde_json::to_vec(&record).unwrap_or_default();
     let prev_hash = envelope.chain;
     envelope.chain = link(envelope.sequence, &prev_hash, &bytes);
     Recorded {
-        id,
+        id: record.id,
         kind: record.kind,
         recipient: record.recipient,
         sequence: record.sequence,
@@ -197,6 +227,17 @@ fn seal_one(envelope: &mut Envelope, event: &Event, actor: Actor, at: DateTime<U
         record: bytes,
         prev_hash,
         hash: envelope.chain,
+        kept,
+    }
+}
+
+fn recorded_actor(actor: Actor) -> RecordedActor {
+    match actor {
+        Actor::Sender(key) => RecordedActor::Sender(key.to_string()),
+        Actor::Recipient(recipient) => RecordedActor::Recipient(recipient.to_string()),
+        Actor::System => RecordedActor::System,
+        Actor::Operator => RecordedActor::Operator,
+        Actor::User(user) => RecordedActor::User(user.to_string()),
     }
 }
 
@@ -215,6 +256,7 @@ fn state(envelope: &Envelope) -> State {
     State {
         status: envelope.status(),
         expires_at: envelope.expires_at,
+        cause: envelope.end.map(|end| end.cause as u8),
         recipients: envelope
             .recipients
             .iter()
@@ -222,8 +264,8 @@ fn state(envelope: &Envelope) -> State {
                 id: recipient.id,
                 role: recipient.role as u8,
                 group: recipient.group,
-                status: recipient.state.code(),
-                not_effective: matches!(recipient.state, RecipientState::Signed { effective: false, .. }),
+                status: recipient.status(),
+                not_effective: matches!(recipient.state, RecipientState::Acted { effective: false, .. }),
             })
             .collect(),
         documents: envelope
@@ -232,9 +274,11 @@ fn state(envelope: &Envelope) -> State {
             .map(|document| RecordedDocument {
                 id: document.id,
                 sha256: hex::encode(document.sha256),
+                ingest: document.ingest as u8,
                 artifacts: document.artifacts.iter().map(RecordedArtifact::from).collect(),
             })
             .collect(),
+        watchers: envelope.terms.watchers.iter().map(|watcher| watcher.id).collect(),
     }
 }
 
@@ -249,60 +293,27 @@ impl From<&Artifact> for RecordedArtifact {
     }
 }
 
-fn evidence(event: &Event) -> Option<Evidence> {
+fn evidence(event: &Event) -> Evidence {
     match event {
-        Event::Signed { values, seen, salt, .. } => Some(Evidence {
-            seen: seen.iter().map(|(id, sha256)| (*id, hex::encode(sha256))).collect(),
-            consent_sha256: Some(hex::encode(Sha256::digest(CONSENT_TEXT))),
-            values: Some(commit_values(values, salt)),
+        Event::Signed(acted) | Event::Approved(acted) => Evidence {
+            seen: acted.seen.iter().map(|(id, sha256)| (*id, hex::encode(sha256))).collect(),
+            seen_revision: Some(acted.seen_revision),
+            consent_sha256: matches!(event, Event::Signed(_)).then(|| hex::encode(Sha256::digest(CONSENT_TEXT))),
             ..Evidence::default()
-        }),
-        Event::RecipientDeclined { channel, reason, note, .. } => Some(Evidence {
-            channel: Some(*channel as u8),
-            reason: reason.as_ref().map(commit),
-            note: note.as_ref().map(commit),
-            ..Evidence::default()
-        }),
-        Event::Voided { reason: Some(reason) } => {
-            Some(Evidence { reason: Some(commit(reason)), ..Evidence::default() })
+        },
+        Event::RecipientDeclined { channel, .. } => Evidence { channel: Some(*channel as u8), ..Evidence::default() },
+        Event::Updated(edit) => {
+            let changed = match edit {
+                Edit::Terms(changes) => changes.names(),
+                Edit::AddFields(_) | Edit::RemoveFields(_) => vec!["fields"],
+                Edit::ReplaceDocument(_) => vec!["documents"],
+            };
+            Evidence { changed: changed.into_iter().map(str::to_owned).collect(), ..Evidence::default() }
         }
-        Event::Created
-        | Event::Sent
-        | Event::Released { .. }
-        | Event::AllActed
-        | Event::Completed { .. }
-        | Event::Declined
-        | Event::ReleasedByDecline { .. }
-        | Event::Voided { reason: None }
-        | Event::Expired
-        | Event::ArtifactReady { .. } => None,
+        Event::Ingested { document, .. } => Evidence { document: Some(*document), ..Evidence::default() },
+        Event::Replaced { by } => Evidence { replaced_by: Some(*by), ..Evidence::default() },
+        Event::Resent { rotated, .. } => Evidence { rotated: *rotated, ..Evidence::default() },
+        Event::Reassigned { .. } | Event::Delegated { .. } => Evidence { rotated: true, ..Evidence::default() },
+        _ => Evidence::default(),
     }
-}
-
-/// Commitment to a text: SHA-256 of salt and text, in hexadecimal digits.
-#[must_use]
-pub fn commit(committed: &Committed) -> String {
-    let mut hash = Sha256::new();
-    hash.update(committed.salt);
-    hash.update(committed.text.reveal());
-    hex::encode(hash.finalize())
-}
-
-/// Commitment to field values: SHA-256 of the salt, then for each field its id, a zero byte, the value (`true` and `false`
-/// for ticks) and another zero byte.
-#[must_use]
-pub fn commit_values(values: &[(FieldId, Value)], salt: &Salt) -> String {
-    let mut hash = Sha256::new();
-    hash.update(salt);
-    for (id, value) in values {
-        hash.update(id.to_string());
-        hash.update([0]);
-        match value {
-            Value::Text(text) => hash.update(text.reveal()),
-            Value::Checked(true) => hash.update("true"),
-            Value::Checked(false) => hash.update("false"),
-        }
-        hash.update([0]);
-    }
-    hex::encode(hash.finalize())
 }

@@ -1,38 +1,68 @@
 //! Why a command is refused, and what would be possible instead.
 
-use super::envelope::{Envelope, RecipientState};
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::decide::{delegable, lacks, may_fill, resend_due};
+use super::envelope::{Cause, Envelope};
+use super::field::Wrong;
 use super::id::{DocumentId, FieldId};
+use super::limits::EXPIRY_DAYS_MAX;
+use super::recipient::{Recipient, Role};
+use super::routing::is_asked;
 use super::status::Status;
 
-/// What may happen to an envelope. The numbers are those of the contract.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Transition {
-    /// To be sent.
-    Send = 1,
-    /// A recipient signs.
-    Sign = 2,
-    /// A recipient refuses.
-    Decline = 3,
-    /// The sender takes it back.
-    Void = 4,
-    /// The deadline passes.
-    Expire = 5,
-    /// The artefacts are stored.
-    Complete = 6,
+macro_rules! transitions {
+    ($($kind:ident = $number:literal $name:literal $doc:literal),+ $(,)?) => {
+        /// What may happen to an envelope. The numbers are those of the contract.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Transition {$(
+            #[doc = $doc]
+            $kind = $number,
+        )+}
+
+        impl Transition {
+            /// All, in order.
+            pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// The name in errors and documents.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $name,)+
+                }
+            }
+        }
+    };
+}
+
+transitions! {
+    Send = 1 "SEND" "To be sent.",
+    Sign = 2 "SIGN" "A signer signs.",
+    Decline = 3 "DECLINE" "A recipient refuses.",
+    Void = 4 "VOID" "The sender or the operator takes it back.",
+    Expire = 5 "EXPIRE" "The deadline passes.",
+    Complete = 6 "COMPLETE" "The artefacts are stored.",
+    Approve = 7 "APPROVE" "An approver approves.",
+    Fill = 8 "FILL" "An assistant puts values in.",
+    View = 9 "VIEW" "A recipient sees the documents.",
+    Delegate = 10 "DELEGATE" "A recipient passes their place on.",
+    Discard = 11 "DISCARD" "A draft is thrown away.",
+    Update = 12 "UPDATE" "A draft is changed.",
+    Reassign = 13 "REASSIGN" "Somebody else takes a recipient's place.",
+    Resend = 14 "RESEND" "Invitations go out again.",
+    Extend = 15 "EXTEND" "The deadline is moved.",
+    Replace = 16 "REPLACE" "A draft is made in its place.",
+    Release = 17 "RELEASE" "The time to send has come.",
+    Warn = 18 "WARN" "The deadline is near.",
+    Ingest = 19 "INGEST" "A document was read.",
 }
 
 impl Transition {
-    /// The name in errors and documents.
+    /// True for what is never in a list of what is allowed: what the service does by itself, and the making of a
+    /// replacement, which leaves the ended envelope as it ended.
     #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Send => "SEND",
-            Self::Sign => "SIGN",
-            Self::Decline => "DECLINE",
-            Self::Void => "VOID",
-            Self::Expire => "EXPIRE",
-            Self::Complete => "COMPLETE",
-        }
+    pub fn is_unlisted(self) -> bool {
+        matches!(self, Self::Expire | Self::Complete | Self::Release | Self::Warn | Self::Ingest | Self::Replace)
     }
 }
 
@@ -43,6 +73,10 @@ pub struct Refusal {
     pub why: Why,
     /// Where the envelope stands.
     pub current: Status,
+    /// How it ended, if it did.
+    pub cause: Option<Cause>,
+    /// Its revision.
+    pub revision: u64,
     /// What was tried.
     pub attempted: Transition,
     /// What somebody could do right now.
@@ -54,50 +88,124 @@ pub struct Refusal {
 pub enum Why {
     /// The envelope's state does not allow it.
     State,
+    /// The envelope is not as the caller expects it.
+    Revision,
     /// The recipient's turn has not come.
     NotYourTurn,
     /// The recipient has acted.
     AlreadyActed,
+    /// Enough others have acted.
+    NotNeeded,
+    /// The recipient's role does not allow it.
+    Role,
+    /// Refusing is not allowed.
+    DeclineNotAllowed,
+    /// Passing the place on is not allowed, or not any more.
+    DelegationNotAllowed,
+    /// The last invitation is too fresh.
+    TooSoon(DateTime<Utc>),
     /// A draft lacks something.
-    Incomplete(&'static str),
+    Incomplete(Vec<&'static str>),
     /// A document is not as it was seen.
     DocumentChanged(DocumentId),
+    /// An assistant has changed a field since it was seen.
+    FieldsChanged,
     /// What was sent does not fit: in which place, and why.
-    Invalid(Vec<(Place, &'static str)>),
+    Invalid(Vec<(Place, Wrong)>),
+    /// The envelope would have that many fields.
+    TooManyFields(usize),
     /// The envelope has no such recipient.
     NoSuchRecipient,
+    /// The envelope has no such field.
+    NoSuchField,
+    /// The envelope has no such document.
+    NoSuchDocument,
 }
 
-/// A place in a signature that is wrong.
+/// A place in a command that is wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
     /// The consent.
     Consent,
     /// The list of seen documents as a whole.
     SeenDocuments,
+    /// The revision that was seen.
+    SeenRevision,
+    /// The values as a whole.
+    Values,
     /// The value of that index.
     Value(usize),
     /// A field for which no value came.
     Missing(FieldId),
+    /// The reason.
+    Reason,
+    /// The address of a person.
+    Email,
+    /// The deadline.
+    ExpiresAt,
+    /// The document, which lacks the page of this field.
+    Page(FieldId),
 }
 
 /// What somebody could do right now: exactly those transitions for which some command would be accepted.
 #[must_use]
-pub fn allowed(envelope: &Envelope, expired: bool) -> Vec<Transition> {
-    let anybody =
-        |test: fn(&RecipientState) -> bool| envelope.recipients.iter().any(|recipient| test(&recipient.state));
-    let mut allowed = Vec::new();
-    if envelope.status() == Status::Draft && !expired && super::decide::lacks(envelope).is_none() {
-        allowed.push(Transition::Send);
+pub fn allowed(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Transition> {
+    let allowed = |transition: &Transition| is_allowed(envelope, *transition, now);
+    Transition::ALL.iter().copied().filter(allowed).collect()
+}
+
+/// What this recipient could do right now with their own token.
+#[must_use]
+pub fn allowed_to(envelope: &Envelope, own: &Recipient, now: DateTime<Utc>) -> Vec<Transition> {
+    let theirs = [
+        Transition::Sign,
+        Transition::Approve,
+        Transition::Decline,
+        Transition::Fill,
+        Transition::View,
+        Transition::Delegate,
+    ];
+    let open = envelope.facts.is_open() && now < envelope.expires_at && own.is_released();
+    theirs.into_iter().filter(|transition| open && concerns(envelope, own, *transition, now)).collect()
+}
+
+/// Whether a transition is possible for this recipient of an open envelope, by their own token or by the sender.
+fn concerns(envelope: &Envelope, own: &Recipient, transition: Transition, now: DateTime<Utc>) -> bool {
+    match transition {
+        Transition::Sign => own.role == Role::Signer && own.is_released(),
+        Transition::Approve => own.role == Role::Approver && own.is_released(),
+        Transition::Decline => own.owes() && own.decline.unwrap_or(envelope.terms.decline).enabled,
+        Transition::View => own.role != Role::Cc && own.is_released() && own.viewed_at.is_none(),
+        Transition::Fill => may_fill(envelope, own),
+        Transition::Delegate => delegable(envelope, own),
+        Transition::Reassign => own.is_open(),
+        Transition::Resend => is_asked(envelope, own) && resend_due(own) <= now,
+        _ => false,
     }
-    if envelope.facts.is_open() && !expired {
-        if anybody(|state| matches!(state, RecipientState::Released { .. })) {
-            allowed.push(Transition::Sign);
-        }
-        if anybody(|state| matches!(state, RecipientState::Released { .. } | RecipientState::Waiting)) {
-            allowed.push(Transition::Decline);
-        }
-        allowed.push(Transition::Void);
+}
+
+fn is_allowed(envelope: &Envelope, transition: Transition, now: DateTime<Utc>) -> bool {
+    let draft = envelope.is_draft();
+    let open = envelope.facts.is_open() && now < envelope.expires_at;
+    let somebody = || envelope.recipients.iter().any(|own| concerns(envelope, own, transition, now));
+    match transition {
+        Transition::Send => draft && lacks(envelope, now).is_empty(),
+        Transition::Update | Transition::Discard => draft,
+        Transition::Reassign => (draft || open) && somebody(),
+        Transition::Sign
+        | Transition::Approve
+        | Transition::Decline
+        | Transition::View
+        | Transition::Fill
+        | Transition::Delegate
+        | Transition::Resend => open && somebody(),
+        Transition::Extend => open && envelope.expires_at < now + TimeDelta::days(EXPIRY_DAYS_MAX),
+        Transition::Void => open,
+        Transition::Replace
+        | Transition::Expire
+        | Transition::Complete
+        | Transition::Release
+        | Transition::Warn
+        | Transition::Ingest => false,
     }
-    allowed
 }

@@ -24,6 +24,8 @@ pub struct Facts {
     pub voided_at: Option<DateTime<Utc>>,
     /// Expired.
     pub expired_at: Option<DateTime<Utc>>,
+    /// Thrown away as a draft: nobody sees it any more.
+    pub discarded_at: Option<DateTime<Utc>>,
 }
 
 /// Where an envelope stands. The numbers are those of the contract and of the database.
@@ -100,6 +102,7 @@ impl Facts {
             declined_at: None,
             voided_at: None,
             expired_at: None,
+            discarded_at: None,
         }
     }
 

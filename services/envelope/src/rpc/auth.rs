@@ -19,9 +19,10 @@ use tonic::{Extensions, Status};
 use tower::Service;
 
 use super::status::database;
+use crate::config::Config;
 use crate::credential::{Keyring, Presented, SigningToken};
 use crate::domain::command::Actor;
-use crate::domain::envelope::Digest;
+use crate::domain::envelope::{Cause, Digest};
 use crate::domain::id::AccountId;
 use crate::store::{KeyRow, Scope, Store};
 
@@ -31,7 +32,7 @@ const KNOWN_FOR: Duration = Duration::from_secs(5);
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// Remembered keys.
 const REMEMBERED_MAX: usize = 10_000;
-/// Names the account for which the service token acts.
+/// Names the account for which the service token or the operator's key acts.
 const ACCOUNT_HEADER: &str = "countersign-account";
 
 /// Whose credential came with a call.
@@ -43,6 +44,8 @@ enum Caller {
     Recipient(SigningToken),
     /// The notifier, acting for an account where it names one.
     Notifier(Option<AccountId>),
+    /// Who runs the service, acting for an account where they name one.
+    Operator(Option<AccountId>),
 }
 
 /// A sender.
@@ -59,6 +62,14 @@ impl Sender {
     }
 }
 
+/// Somebody who may take an envelope back.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Owner {
+    pub scope: Scope,
+    pub actor: Actor,
+    pub cause: Cause,
+}
+
 /// Somebody who may read.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Reader {
@@ -71,14 +82,17 @@ impl Reader {
     pub fn scope(&self) -> Result<Scope, Status> {
         match self {
             Self::Sender(sender) => Ok(sender.scope),
-            Self::Notifier(Some(account)) => Ok(Scope::any_mode(*account)),
-            Self::Notifier(None) => Err(Problem::new(
-                ErrorReason::PermissionDenied,
-                "The service token needs the metadata `countersign-account` here.",
-            )
-            .into()),
+            Self::Notifier(account) => named(*account),
         }
     }
+}
+
+/// The envelopes of the account that a caller names who acts for all of them.
+fn named(account: Option<AccountId>) -> Result<Scope, Status> {
+    account.map(Scope::any_mode).ok_or_else(|| {
+        let message = "This token needs the metadata `countersign-account` here.";
+        Problem::new(ErrorReason::PermissionDenied, message).into()
+    })
 }
 
 fn caller(extensions: &Extensions) -> Result<Caller, Status> {
@@ -96,7 +110,7 @@ pub(super) fn sender(extensions: &Extensions) -> Result<Sender, Status> {
             let scope = Scope { account: presented.account, livemode: Some(key.livemode) };
             Ok(Sender { scope, livemode: key.livemode, key })
         }
-        Caller::Recipient(_) | Caller::Notifier(_) => Err(denied()),
+        Caller::Recipient(_) | Caller::Notifier(_) | Caller::Operator(_) => Err(denied()),
     }
 }
 
@@ -105,15 +119,32 @@ pub(super) fn reader(extensions: &Extensions) -> Result<Reader, Status> {
     match caller(extensions)? {
         Caller::Sender(..) => Ok(Reader::Sender(sender(extensions)?)),
         Caller::Notifier(account) => Ok(Reader::Notifier(account)),
-        Caller::Recipient(_) => Err(denied()),
+        Caller::Recipient(_) | Caller::Operator(_) => Err(denied()),
     }
+}
+
+/// Whose envelopes and histories may be looked at: by the sender, the notifier and the operator.
+pub(super) fn overview(extensions: &Extensions) -> Result<Scope, Status> {
+    match caller(extensions)? {
+        Caller::Operator(account) => named(account),
+        _ => reader(extensions)?.scope(),
+    }
+}
+
+/// The sender or the operator, or why not.
+pub(super) fn owner(extensions: &Extensions) -> Result<Owner, Status> {
+    if let Caller::Operator(account) = caller(extensions)? {
+        return Ok(Owner { scope: named(account)?, actor: Actor::Operator, cause: Cause::Operator });
+    }
+    let sender = sender(extensions)?;
+    Ok(Owner { scope: sender.scope, actor: sender.actor(), cause: Cause::Sender })
 }
 
 /// The presented signing token, or why not.
 pub(super) fn signing_token(extensions: &Extensions) -> Result<SigningToken, Status> {
     match caller(extensions)? {
         Caller::Recipient(token) => Ok(token),
-        Caller::Sender(..) | Caller::Notifier(_) => Err(denied()),
+        Caller::Sender(..) | Caller::Notifier(_) | Caller::Operator(_) => Err(denied()),
     }
 }
 
@@ -125,15 +156,17 @@ pub struct Authenticator {
     store: Store,
     keyring: Arc<Keyring>,
     service_token: Digest,
+    operator_key: Option<Digest>,
     remembered: Mutex<HashMap<(AccountId, Digest), Remembered>>,
 }
 
 impl Authenticator {
-    /// With the token by which the notifier is known.
+    /// With the tokens by which the notifier and the operator are known.
     #[must_use]
-    pub fn new(store: Store, keyring: Arc<Keyring>, service_token: &SecretString) -> Self {
-        let service_token = sha256(service_token.expose_secret().as_bytes());
-        Self { store, keyring, service_token, remembered: Mutex::default() }
+    pub fn new(store: Store, keyring: Arc<Keyring>, config: &Config) -> Self {
+        let digest = |secret: &SecretString| sha256(secret.expose_secret().as_bytes());
+        let (service_token, operator_key) = (digest(&config.service_token), config.operator_key.as_ref().map(digest));
+        Self { store, keyring, service_token, operator_key, remembered: Mutex::default() }
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
@@ -157,9 +190,14 @@ impl Authenticator {
                 .map(|key| Caller::Sender(presented, key))
                 .ok_or_else(|| unauthenticated("The API key is not known."));
         }
-        if same(&sha256(token.as_bytes()), &self.service_token) {
-            let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
-            return Ok(Caller::Notifier(account.and_then(|account| account.parse().ok())));
+        let digest = sha256(token.as_bytes());
+        let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
+        let account = account.and_then(|account| account.parse().ok());
+        if same(&digest, &self.service_token) {
+            return Ok(Caller::Notifier(account));
+        }
+        if self.operator_key.is_some_and(|key| same(&digest, &key)) {
+            return Ok(Caller::Operator(account));
         }
         Err(unauthenticated("The bearer token is not known."))
     }

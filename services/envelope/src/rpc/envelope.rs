@@ -7,39 +7,23 @@ use futures_util::StreamExt as _;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::auth::{Reader, Sender, reader, sender};
+use super::auth::{Reader, overview, reader, sender};
 use super::parse::{Faults, envelope_id, page_size};
-use super::status::{closed, database, not_your_turn, refused, unavailable};
+use super::source::source;
+use super::status::{closed, database, no_session, not_your_turn, part_over, unavailable};
 use super::{Handler, cursor, download, render, upload};
-use crate::domain::command::{Command, Decline};
-use crate::domain::decide::Verdict;
-use crate::domain::envelope::{Channel, Envelope, RecipientState, Version};
+use crate::domain::envelope::{Envelope, Version};
 use crate::domain::id::{EnvelopeId, UploadId};
-use crate::domain::record::Record;
+use crate::domain::recipient::{RecipientState, Role};
 use crate::domain::status::Status as EnvelopeStatus;
-use crate::execute::{Outcome, execute, new_id};
-use crate::store::{Filter, Scope, Stored, Upload};
+use crate::execute::new_id;
+use crate::store::{Filter, Upload};
 
 /// Envelopes on a page of a list: default and most.
 const ENVELOPES: (i64, i64) = (50, 100);
-/// Events on a page of a history: default and most.
-const EVENTS: (i64, i64) = (50, 200);
 
-impl Handler {
-    /// An envelope of the scope, or NOT_FOUND.
-    pub(super) async fn find(&self, scope: Scope, id: EnvelopeId) -> Result<Envelope, Status> {
-        let found = self.0.store.envelope(scope, id).await.map_err(|error| database(&error))?;
-        found.ok_or_else(|| Problem::not_found().into())
-    }
-
-    async fn command(&self, sender: Sender, id: EnvelopeId, command: Command) -> Result<Outcome, Status> {
-        let outcome = execute(&self.0.store, sender.scope, id, sender.actor(), command, |_| true).await;
-        let outcome = outcome.map_err(|error| database(&error))?.ok_or_else(|| Status::from(Problem::not_found()))?;
-        match &outcome.answer {
-            Verdict::Done | Verdict::AlreadyDone => Ok(outcome),
-            Verdict::Refused(refusal) => Err(refused(refusal)),
-        }
-    }
+fn rendered(envelope: &Envelope) -> Option<v1::Envelope> {
+    Some(render::envelope(envelope))
 }
 
 #[tonic::async_trait]
@@ -70,18 +54,67 @@ impl EnvelopeService for Handler {
         request: Request<v1::CreateEnvelopeRequest>,
     ) -> Result<Response<v1::CreateEnvelopeResponse>, Status> {
         let sender = sender(request.extensions())?;
-        let envelope = self.create(sender, request.into_inner()).await?;
-        Ok(Response::new(v1::CreateEnvelopeResponse { envelope: Some(render::envelope(&envelope)) }))
+        let source = source(&request, &self.0.trusted_peers);
+        let envelope = self.create(sender, source, request.into_inner()).await?;
+        Ok(Response::new(v1::CreateEnvelopeResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn update_envelope(
+        &self,
+        request: Request<v1::UpdateEnvelopeRequest>,
+    ) -> Result<Response<v1::UpdateEnvelopeResponse>, Status> {
+        let envelope = self.update(request).await?;
+        Ok(Response::new(v1::UpdateEnvelopeResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn add_fields(
+        &self,
+        request: Request<v1::AddFieldsRequest>,
+    ) -> Result<Response<v1::AddFieldsResponse>, Status> {
+        let envelope = self.add_fields_to(request).await?;
+        Ok(Response::new(v1::AddFieldsResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn remove_fields(
+        &self,
+        request: Request<v1::RemoveFieldsRequest>,
+    ) -> Result<Response<v1::RemoveFieldsResponse>, Status> {
+        let envelope = self.remove_fields_from(request).await?;
+        Ok(Response::new(v1::RemoveFieldsResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn replace_document(
+        &self,
+        request: Request<v1::ReplaceDocumentRequest>,
+    ) -> Result<Response<v1::ReplaceDocumentResponse>, Status> {
+        let envelope = self.put_document(request).await?;
+        Ok(Response::new(v1::ReplaceDocumentResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn discard_envelope(
+        &self,
+        request: Request<v1::DiscardEnvelopeRequest>,
+    ) -> Result<Response<v1::DiscardEnvelopeResponse>, Status> {
+        self.discard(request).await?;
+        Ok(Response::new(v1::DiscardEnvelopeResponse {}))
     }
 
     async fn get_envelope(
         &self,
         request: Request<v1::GetEnvelopeRequest>,
     ) -> Result<Response<v1::GetEnvelopeResponse>, Status> {
-        let scope = reader(request.extensions())?.scope()?;
-        let id = envelope_id(&request.get_ref().envelope_id)?;
-        let envelope = self.find(scope, id).await?;
-        Ok(Response::new(v1::GetEnvelopeResponse { envelope: Some(render::envelope(&envelope)) }))
+        let scope = overview(request.extensions())?;
+        let request = request.into_inner();
+        let mut faults = Faults::default();
+        let id = faults.id("envelope_id", &request.envelope_id);
+        if v1::Freshness::try_from(request.freshness).is_err() {
+            faults.add("freshness", "is not a value that the service knows");
+        }
+        faults.finish()?;
+        let cached = request.freshness == i32::from(v1::Freshness::Cached);
+        let (envelope, age) = self.fresh(scope, id, cached, request.min_revision).await?;
+        let age = prost_types::Duration::try_from(age).unwrap_or_default();
+        Ok(Response::new(v1::GetEnvelopeResponse { envelope: rendered(&envelope), age: Some(age) }))
     }
 
     async fn list_envelopes(
@@ -119,44 +152,73 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::SendEnvelopeRequest>,
     ) -> Result<Response<v1::SendEnvelopeResponse>, Status> {
-        let sender = sender(request.extensions())?;
-        let id = envelope_id(&request.get_ref().envelope_id)?;
-        let outcome = self.command(sender, id, Command::Send).await?;
-        Ok(Response::new(v1::SendEnvelopeResponse { envelope: Some(render::envelope(&outcome.envelope)) }))
+        let envelope = self.send(request).await?;
+        Ok(Response::new(v1::SendEnvelopeResponse { envelope: rendered(&envelope) }))
     }
 
     async fn void_envelope(
         &self,
         request: Request<v1::VoidEnvelopeRequest>,
     ) -> Result<Response<v1::VoidEnvelopeResponse>, Status> {
-        let sender = sender(request.extensions())?;
-        let request = request.into_inner();
-        let mut faults = Faults::default();
-        let id = faults.id("envelope_id", &request.envelope_id);
-        let reason = faults.committed("reason", &request.reason);
-        faults.finish()?;
-        let outcome = self.command(sender, id, Command::Void { reason }).await?;
-        Ok(Response::new(v1::VoidEnvelopeResponse { envelope: Some(render::envelope(&outcome.envelope)) }))
+        let envelope = self.void(request).await?;
+        Ok(Response::new(v1::VoidEnvelopeResponse { envelope: rendered(&envelope) }))
     }
 
     async fn decline_recipient(
         &self,
         request: Request<v1::DeclineRecipientRequest>,
     ) -> Result<Response<v1::DeclineRecipientResponse>, Status> {
-        let sender = sender(request.extensions())?;
-        let request = request.into_inner();
-        let mut faults = Faults::default();
-        let id = faults.id("envelope_id", &request.envelope_id);
-        let recipient = faults.id("recipient_id", &request.recipient_id);
-        let reason = faults.committed("reason", &request.reason);
-        let note = faults.committed("evidence_note", &request.evidence_note);
-        faults.finish()?;
-        let decline = Decline { recipient, channel: Channel::OnBehalf, reason, note };
-        let outcome = self.command(sender, id, Command::Decline(decline)).await?;
-        Ok(Response::new(v1::DeclineRecipientResponse {
-            envelope: Some(render::envelope(&outcome.envelope)),
-            already_declined: outcome.answer == Verdict::AlreadyDone,
-        }))
+        let (envelope, already_declined) = self.decline_for(request).await?;
+        Ok(Response::new(v1::DeclineRecipientResponse { envelope: rendered(&envelope), already_declined }))
+    }
+
+    async fn extend_envelope(
+        &self,
+        request: Request<v1::ExtendEnvelopeRequest>,
+    ) -> Result<Response<v1::ExtendEnvelopeResponse>, Status> {
+        let envelope = self.extend(request).await?;
+        Ok(Response::new(v1::ExtendEnvelopeResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn reassign_recipient(
+        &self,
+        request: Request<v1::ReassignRecipientRequest>,
+    ) -> Result<Response<v1::ReassignRecipientResponse>, Status> {
+        let envelope = self.reassign(request).await?;
+        Ok(Response::new(v1::ReassignRecipientResponse { envelope: rendered(&envelope) }))
+    }
+
+    async fn resend_envelope(
+        &self,
+        request: Request<v1::ResendEnvelopeRequest>,
+    ) -> Result<Response<v1::ResendEnvelopeResponse>, Status> {
+        let (envelope, sent) = self.resend(request).await?;
+        let recipient_ids = sent.iter().map(ToString::to_string).collect();
+        Ok(Response::new(v1::ResendEnvelopeResponse { envelope: rendered(&envelope), recipient_ids }))
+    }
+
+    async fn replace_envelope(
+        &self,
+        request: Request<v1::ReplaceEnvelopeRequest>,
+    ) -> Result<Response<v1::ReplaceEnvelopeResponse>, Status> {
+        let (envelope, already_replaced) = self.replace(request).await?;
+        Ok(Response::new(v1::ReplaceEnvelopeResponse { envelope: rendered(&envelope), already_replaced }))
+    }
+
+    async fn whose_turn(
+        &self,
+        request: Request<v1::WhoseTurnRequest>,
+    ) -> Result<Response<v1::WhoseTurnResponse>, Status> {
+        Ok(Response::new(self.turn(request.extensions(), request.get_ref()).await?))
+    }
+
+    async fn verify_history(
+        &self,
+        request: Request<v1::VerifyHistoryRequest>,
+    ) -> Result<Response<v1::VerifyHistoryResponse>, Status> {
+        let scope = overview(request.extensions())?;
+        let id = envelope_id(&request.get_ref().envelope_id)?;
+        Ok(Response::new(self.verify(scope, id).await?))
     }
 
     type DownloadDocumentStream = BoxStream<v1::DownloadDocumentResponse>;
@@ -184,30 +246,8 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::ListEventsRequest>,
     ) -> Result<Response<v1::ListEventsResponse>, Status> {
-        let scope = sender(request.extensions())?.scope;
-        let request = request.into_inner();
-        let mut faults = Faults::default();
-        let id: EnvelopeId = faults.id("envelope_id", &request.envelope_id);
-        let limit = page_size(&mut faults, request.page_size, EVENTS.0, EVENTS.1);
-        let (key, purpose) = (&self.0.keyring.cursor, format!("events/{id}"));
-        let after = page_start(&mut faults, &request.page_token, |token| {
-            let content = cursor::open(key, &purpose, Some(scope), token)?;
-            Some(u64::from_be_bytes(content.try_into().ok()?))
-        });
-        faults.finish()?;
-        let envelope = self.find(scope, id).await?;
-        let after = after.unwrap_or_default();
-        let page = self.0.store.history(scope, id, after, limit).await.map_err(|error| database(&error))?;
-        let last = after + page.len() as u64;
-        let more = last < envelope.sequence && !page.is_empty();
-        Ok(Response::new(v1::ListEventsResponse {
-            entries: page.iter().map(|stored| entry(&envelope, stored)).collect::<Result<_, _>>()?,
-            next_page_token: if more {
-                cursor::seal(key, &purpose, Some(scope), &last.to_be_bytes())
-            } else {
-                String::new()
-            },
-        }))
+        let scope = overview(request.extensions())?;
+        Ok(Response::new(self.events(scope, request.into_inner()).await?))
     }
 
     type WatchStatusChangesStream = BoxStream<v1::WatchStatusChangesResponse>;
@@ -244,8 +284,14 @@ impl EnvelopeService for Handler {
         if status.is_terminal() {
             return Err(closed(status));
         }
-        if recipient.state == RecipientState::Waiting {
-            return Err(not_your_turn(status));
+        if envelope.facts.is_open() && self.0.store.clock().now() >= envelope.expires_at {
+            return Err(closed(EnvelopeStatus::Expired));
+        }
+        match (recipient.role, &recipient.state) {
+            (Role::Cc, _) => return Err(no_session(status)),
+            (_, RecipientState::Waiting) => return Err(not_your_turn(status)),
+            (_, RecipientState::NotNeeded { .. } | RecipientState::Declined { .. }) => return Err(part_over(status)),
+            _ => {}
         }
         let token = self.0.keyring.signing_token(envelope.account, envelope.id, recipient.id, &recipient.credential);
         let url = format!("{}#{token}", self.0.signing_url);
@@ -254,7 +300,7 @@ impl EnvelopeService for Handler {
 }
 
 /// Where a page starts: nowhere without a token, and a foreign or damaged token is a fault.
-fn page_start<T>(faults: &mut Faults, token: &str, open: impl FnOnce(&str) -> Option<T>) -> Option<T> {
+pub(super) fn page_start<T>(faults: &mut Faults, token: &str, open: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     if token.is_empty() {
         return None;
     }
@@ -263,21 +309,4 @@ fn page_start<T>(faults: &mut Faults, token: &str, open: impl FnOnce(&str) -> Op
         faults.add("page_token", "is not one that the service gave for this list");
     }
     start
-}
-
-/// An event with the reason that was given with it. Reasons are kept beside the history, so that they can be erased.
-fn entry(envelope: &Envelope, stored: &Stored) -> Result<v1::HistoryEntry, Status> {
-    let unreadable = |error: serde_json::Error| {
-        tracing::error!(envelope = envelope.id.to_string(), error = error.to_string(), "unreadable record");
-        Status::from(Problem::internal())
-    };
-    let event = render::event(stored).map_err(unreadable)?;
-    let record: Record = serde_json::from_slice(&stored.record).map_err(unreadable)?;
-    let reason = match record.recipient.and_then(|id| envelope.recipient(id)).map(|recipient| &recipient.state) {
-        Some(RecipientState::Declined { reason, .. }) => reason.as_ref(),
-        _ => envelope.void_reason.as_ref(),
-    };
-    let given = record.evidence.is_some_and(|evidence| evidence.reason.is_some());
-    let reason = reason.filter(|_| given).map(|reason| reason.text.reveal().to_owned()).unwrap_or_default();
-    Ok(v1::HistoryEntry { event: Some(event), reason })
 }

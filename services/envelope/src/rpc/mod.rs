@@ -6,10 +6,16 @@ mod create;
 mod cursor;
 mod download;
 mod envelope;
+mod fields;
+mod history;
 mod parse;
+mod people;
 mod render;
 mod signer;
+mod source;
 mod status;
+mod steer;
+mod terms;
 mod upload;
 mod watch;
 
@@ -19,13 +25,16 @@ use std::time::Duration;
 use countersign::v1::account_service_server::AccountServiceServer;
 use countersign::v1::envelope_service_server::EnvelopeServiceServer;
 use countersign::v1::signer_service_server::SignerServiceServer;
+use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::auth::Authenticated;
 pub use self::auth::Authenticator;
 use crate::blobs::Blobs;
+use crate::cache::Cache;
 use crate::credential::Keyring;
+use crate::execute::Executor;
 use crate::store::Store;
 use crate::tail::Tail;
 
@@ -39,6 +48,12 @@ const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 pub struct Context {
     /// The database.
     pub store: Store,
+    /// What executes commands.
+    pub executor: Executor,
+    /// Envelopes as they were last seen.
+    pub cache: Cache,
+    /// Networks of peers that are believed about where a person is.
+    pub trusted_peers: Vec<IpNet>,
     /// The documents.
     pub blobs: Blobs,
     /// Tokens.

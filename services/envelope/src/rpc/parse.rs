@@ -1,7 +1,6 @@
 //! Reading requests. What is wrong is collected, so that the caller hears of everything at once.
 
 use countersign::v1::{ErrorReason, FieldValue, field_value};
-use countersign_chassis::keys::random;
 use countersign_chassis::problem::Problem;
 use tonic::Status;
 use type_safe_id::{StaticType, TypeSafeId};
@@ -11,7 +10,10 @@ use crate::domain::envelope::Digest;
 use crate::domain::field::Value;
 use crate::domain::id::EnvelopeId;
 use crate::domain::limits::NOTE_CHARS_MAX;
-use crate::domain::personal::{Committed, Personal};
+use crate::domain::personal::Personal;
+
+/// Faults that are kept of one request.
+const FAULTS_MAX: usize = 200;
 
 /// What is wrong with a request so far.
 #[derive(Default)]
@@ -20,7 +22,10 @@ pub(super) struct Faults(Vec<(String, String)>);
 impl Faults {
     /// Names a field and what is wrong with it.
     pub fn add(&mut self, path: impl Into<String>, why: impl Into<String>) {
-        self.0.push((path.into(), why.into()));
+        // More than anybody is told need not be kept.
+        if self.0.len() < FAULTS_MAX {
+            self.0.push((path.into(), why.into()));
+        }
     }
 
     /// Refuses the request if anything was wrong.
@@ -55,10 +60,10 @@ impl Faults {
         text.to_owned()
     }
 
-    /// A personal note under a fresh salt; none if it is empty.
-    pub fn committed(&mut self, path: &str, text: &str) -> Option<Committed> {
+    /// A personal note; none if it is empty.
+    pub fn personal(&mut self, path: &str, text: &str) -> Option<Personal> {
         let text = self.note(path, text);
-        (!text.is_empty()).then(|| Committed { text: Personal::new(text), salt: random() })
+        (!text.is_empty()).then(|| Personal::new(text))
     }
 
     /// A SHA-256 in hexadecimal digits.
@@ -96,6 +101,11 @@ pub(super) fn envelope_id(text: &str) -> Result<EnvelopeId, Status> {
     let id = faults.id("envelope_id", text);
     faults.finish()?;
     Ok(id)
+}
+
+/// The revision that a caller takes the envelope to have; 0: any.
+pub(super) fn expected(if_revision: u64) -> Option<u64> {
+    (if_revision != 0).then_some(if_revision)
 }
 
 /// A value for a field.

@@ -4,19 +4,28 @@ use chrono::{DateTime, Utc};
 use countersign::v1;
 use countersign_chassis::wire::timestamp;
 
-use crate::domain::envelope::{Artifact, Channel, Document, Envelope, Recipient, RecipientState, Routing};
-use crate::domain::field::{Field, Value};
-use crate::domain::personal::Committed;
+use crate::domain::envelope::{Artifact, Document, Envelope};
+use crate::domain::field::{Field, FieldType, Rules, Value};
+use crate::domain::particulars::Named;
+use crate::domain::personal::Personal;
+use crate::domain::recipient::{Recipient, RecipientState};
 use crate::domain::record::{CONSENT_TEXT, Record, RecordedActor, RecordedArtifact, State};
+use crate::domain::refusal::Transition;
 use crate::domain::status::Status;
-use crate::store::{Stored, Summary};
+use crate::domain::terms::DeclinePolicy;
+use crate::domain::verify::Entry;
+use crate::store::Summary;
 
 fn when(at: Option<DateTime<Utc>>) -> Option<prost_types::Timestamp> {
     at.map(timestamp)
 }
 
-fn text(committed: Option<&Committed>) -> String {
-    committed.map(|committed| committed.text.reveal().to_owned()).unwrap_or_default()
+fn text(personal: Option<&Personal>) -> String {
+    personal.map(|personal| personal.reveal().to_owned()).unwrap_or_default()
+}
+
+fn id<T: ToString>(id: Option<T>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
 }
 
 pub(super) fn status(status: Status) -> i32 {
@@ -25,7 +34,8 @@ pub(super) fn status(status: Status) -> i32 {
 
 /// The sender's view: everything.
 pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
-    let facts = &envelope.facts;
+    let (facts, terms) = (&envelope.facts, &envelope.terms);
+    let ended_by = envelope.end.and_then(|end| end.by);
     v1::Envelope {
         id: envelope.id.to_string(),
         account_id: envelope.account.to_string(),
@@ -33,13 +43,9 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         status: status(envelope.status()),
         terminal: envelope.status().is_terminal(),
         revision: envelope.revision,
-        subject: envelope.subject.clone(),
-        message: envelope.message.clone(),
-        routing: match envelope.routing {
-            Routing::Parallel => v1::Routing::Parallel,
-            Routing::Sequential => v1::Routing::Sequential,
-        }
-        .into(),
+        subject: terms.subject.clone(),
+        message: terms.message.clone(),
+        routing: terms.routing as i32,
         recipients: envelope.recipients.iter().map(recipient).collect(),
         documents: envelope.documents.iter().map(document).collect(),
         fields: envelope.fields.iter().map(field).collect(),
@@ -55,7 +61,43 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         expires_at: Some(timestamp(envelope.expires_at)),
         void_reason: text(envelope.void_reason.as_ref()),
         requires_replacement: envelope.requires_replacement,
+        replacement_reason: replacement_reason(envelope),
+        external_reference: terms.external_reference.clone(),
+        metadata: terms.metadata.clone().into_iter().collect(),
+        watchers: terms
+            .watchers
+            .iter()
+            .map(|it| v1::Watcher { id: it.id.to_string(), email: it.email.reveal().to_owned() })
+            .collect(),
+        scheduled_send_at: when(terms.scheduled_send_at),
+        quorums: terms
+            .quorums
+            .iter()
+            .map(|it| v1::Quorum { group: it.group.into(), needed: it.needed.into() })
+            .collect(),
+        decline_policy: Some(policy(&terms.decline)),
+        delegations_max: terms.delegations_max.into(),
+        expiry_warning: terms.expiry_warning.map(|it| prost_types::Duration { seconds: it.num_seconds(), nanos: 0 }),
+        expiry_warned_at: when(envelope.warned_at),
+        fields_status: envelope.ingest() as i32,
+        cause: envelope.end.map_or(0, |end| end.cause as i32),
+        ended_by_recipient_id: id(ended_by),
+        replaces_envelope_id: id(envelope.replaces),
+        replaced_by_envelope_id: id(envelope.replaced_by),
     }
+}
+
+/// Why the sender owes a replacement.
+fn replacement_reason(envelope: &Envelope) -> String {
+    let ended_by = envelope.end.and_then(|end| end.by).and_then(|id| envelope.recipient(id));
+    match ended_by.map(|recipient| &recipient.state) {
+        Some(RecipientState::Declined { reason, .. }) if envelope.requires_replacement => text(reason.as_ref()),
+        _ => String::new(),
+    }
+}
+
+fn policy(policy: &DeclinePolicy) -> v1::DeclinePolicy {
+    v1::DeclinePolicy { disabled: !policy.enabled, reason: policy.reason as i32, effect: policy.effect as i32 }
 }
 
 pub(super) fn summary(summary: Summary) -> v1::EnvelopeSummary {
@@ -67,43 +109,58 @@ pub(super) fn summary(summary: Summary) -> v1::EnvelopeSummary {
         created_at: Some(timestamp(summary.created_at)),
         expires_at: Some(timestamp(summary.expires_at)),
         requires_replacement: summary.requires_replacement,
+        external_reference: summary.external_reference,
     }
 }
 
-/// A recipient's view: their own fields, nobody else's data.
-pub(super) fn session(envelope: &Envelope, own: &Recipient) -> v1::SigningSession {
+/// A recipient's view: their own fields (an assistant's: those of their signer), nobody else's address.
+pub(super) fn session(envelope: &Envelope, own: &Recipient, allowed: &[Transition]) -> v1::SigningSession {
     let mut recipient = recipient(own);
     if let Some(decline) = &mut recipient.decline {
         // The sender's own note.
         decline.evidence_note.clear();
     }
+    let filler = own.assists.unwrap_or(own.id);
+    let shown = |given: &Field| {
+        let mut shown = field(given);
+        if own.assists.is_some() && given.kind == FieldType::Email {
+            shown.value = None;
+        }
+        shown
+    };
+    let idle = own.assists.is_some_and(|signer| !envelope.recipient(signer).is_some_and(Recipient::is_released));
+    let participant = |other: &Recipient| v1::Participant {
+        name: other.person.name.reveal().to_owned(),
+        role: other.role as i32,
+        status: other.status().into(),
+    };
     v1::SigningSession {
         envelope_id: envelope.id.to_string(),
         envelope_status: status(envelope.status()),
         revision: envelope.revision,
-        subject: envelope.subject.clone(),
-        message: envelope.message.clone(),
+        subject: envelope.terms.subject.clone(),
+        message: envelope.terms.message.clone(),
         recipient: Some(recipient),
         documents: envelope.documents.iter().map(document).collect(),
-        fields: envelope.fields.iter().filter(|field| field.recipient == own.id).map(field).collect(),
+        fields: envelope.fields.iter().filter(|field| field.recipient == filler).map(shown).collect(),
         expires_at: Some(timestamp(envelope.expires_at)),
         consent_text: CONSENT_TEXT.to_owned(),
+        your_turn: own.is_released() && envelope.facts.is_open() && !idle,
+        allowed_transitions: allowed.iter().map(|transition| *transition as i32).collect(),
+        decline_policy: Some(policy(&own.decline.unwrap_or(envelope.terms.decline))),
+        participants: envelope.recipients.iter().map(participant).collect(),
     }
 }
 
-fn recipient(recipient: &Recipient) -> v1::Recipient {
+pub(super) fn recipient(recipient: &Recipient) -> v1::Recipient {
     let (signed_at, not_effective) = match &recipient.state {
-        RecipientState::Signed { at, effective, .. } => (Some(*at), !effective),
+        RecipientState::Acted { at, effective, .. } => (Some(*at), !effective),
         _ => (None, false),
     };
     let decline = match &recipient.state {
         RecipientState::Declined { at, channel, reason, note, .. } => Some(v1::Decline {
             declined_at: Some(timestamp(*at)),
-            channel: match channel {
-                Channel::SigningToken => v1::DeclineChannel::SigningToken,
-                Channel::OnBehalf => v1::DeclineChannel::OnBehalf,
-            }
-            .into(),
+            channel: *channel as i32,
             reason: text(reason.as_ref()),
             evidence_note: text(note.as_ref()),
         }),
@@ -111,17 +168,28 @@ fn recipient(recipient: &Recipient) -> v1::Recipient {
     };
     v1::Recipient {
         id: recipient.id.to_string(),
-        name: recipient.name.reveal().to_owned(),
-        email: recipient.email.reveal().to_owned(),
+        name: recipient.person.name.reveal().to_owned(),
+        email: recipient.person.email.reveal().to_owned(),
         role: recipient.role as i32,
         label: recipient.label.clone(),
         group: recipient.group.into(),
-        status: recipient.state.code().into(),
+        status: recipient.status().into(),
         released_at: when(recipient.released_at()),
         signed_at: when(signed_at),
         not_effective,
         decline,
+        assists_recipient_id: id(recipient.assists),
+        copy_on_send: recipient.copy_on_send,
+        decline_policy: recipient.decline.as_ref().map(policy),
+        viewed_at: when(recipient.viewed_at),
+        invited_at: when(recipient.invited_at),
+        delegations: recipient.delegations.into(),
+        link_generation: recipient.credential.generation,
     }
+}
+
+pub(super) fn named(named: &Named) -> v1::Person {
+    v1::Person { name: named.name.clone(), email: named.email.clone() }
 }
 
 fn document(document: &Document) -> v1::Document {
@@ -132,6 +200,7 @@ fn document(document: &Document) -> v1::Document {
         size_bytes: document.size_bytes,
         page_count: document.page_count,
         artifacts: document.artifacts.iter().map(artifact).collect(),
+        ingest_status: document.ingest as i32,
     }
 }
 
@@ -169,18 +238,39 @@ fn field(field: &Field) -> v1::Field {
                 Value::Checked(checked) => v1::field_value::Value::Checked(*checked),
             }),
         }),
+        read_only: field.read_only,
+        validation: validation(&field.rules),
     }
 }
 
+fn validation(rules: &Rules) -> Option<v1::Validation> {
+    let number = |number: &Option<rust_decimal::Decimal>| id(number.as_ref());
+    (*rules != Rules::default()).then(|| v1::Validation {
+        pattern: rules.pattern.clone().unwrap_or_default(),
+        min_length: rules.min_length.unwrap_or_default(),
+        max_length: rules.max_length.unwrap_or_default(),
+        min: number(&rules.min),
+        max: number(&rules.max),
+        options: rules.options.clone(),
+        group: rules.group.clone(),
+    })
+}
+
 /// A stored event. Fails only if the stored record is not one of ours.
-pub(super) fn event(stored: &Stored) -> Result<v1::Event, serde_json::Error> {
-    let record: Record = serde_json::from_slice(&stored.record)?;
-    let (actor, actor_id) = match record.actor {
-        RecordedActor::Sender(id) => (v1::ActorType::Sender, id),
-        RecordedActor::Recipient(id) => (v1::ActorType::Recipient, id),
+pub(super) fn event(stored: &Entry) -> Result<v1::Event, serde_json::Error> {
+    Ok(recorded(&serde_json::from_slice(&stored.record)?, stored))
+}
+
+/// An event from its record.
+pub(super) fn recorded(record: &Record, stored: &Entry) -> v1::Event {
+    let (actor, actor_id) = match &record.actor {
+        RecordedActor::Sender(id) => (v1::ActorType::Sender, id.clone()),
+        RecordedActor::Recipient(id) => (v1::ActorType::Recipient, id.clone()),
         RecordedActor::System => (v1::ActorType::System, String::new()),
+        RecordedActor::Operator => (v1::ActorType::Operator, String::new()),
+        RecordedActor::User(id) => (v1::ActorType::User, id.clone()),
     };
-    Ok(v1::Event {
+    v1::Event {
         id: record.id.to_string(),
         r#type: record.kind as i32,
         account_id: record.account.to_string(),
@@ -194,7 +284,7 @@ pub(super) fn event(stored: &Stored) -> Result<v1::Event, serde_json::Error> {
         state: Some(state(&record.state)),
         prev_hash: hex::encode(stored.prev_hash),
         hash: hex::encode(stored.hash),
-    })
+    }
 }
 
 fn state(state: &State) -> v1::EnvelopeState {
@@ -220,7 +310,10 @@ fn state(state: &State) -> v1::EnvelopeState {
                 id: document.id.to_string(),
                 sha256: document.sha256.clone(),
                 artifacts: document.artifacts.iter().map(recorded_artifact).collect(),
+                ingest_status: document.ingest.into(),
             })
             .collect(),
+        cause: state.cause.unwrap_or_default().into(),
+        watcher_ids: state.watchers.iter().map(ToString::to_string).collect(),
     }
 }

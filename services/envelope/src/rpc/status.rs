@@ -1,48 +1,83 @@
 //! How refusals and failures look on the wire. The one place where they are mapped.
 
+use chrono::{DateTime, Utc};
 use countersign::v1::ErrorReason;
 use countersign_chassis::database::DatabaseError;
 use countersign_chassis::problem::Problem;
 use tonic::Status;
 
+use super::upload::over_limit;
+use crate::domain::limits::FIELDS_MAX;
 use crate::domain::refusal::{Place, Refusal, Transition, Why};
 use crate::domain::status::Status as EnvelopeStatus;
 
 /// A refused command.
-pub(super) fn refused(refusal: &Refusal) -> Status {
+pub(super) fn refused(refusal: &Refusal, now: DateTime<Utc>) -> Status {
     let (current, attempted) = (refusal.current.name(), refusal.attempted.name());
+    let problem = |reason, message: &str| Problem::new(reason, message);
     let problem = match &refusal.why {
         Why::State => Problem::new(
             ErrorReason::InvalidStateTransition,
             format!("The envelope is {current}: {attempted} is not possible."),
         ),
-        Why::NotYourTurn => Problem::new(ErrorReason::NotYourTurn, "The recipient's turn has not come."),
-        Why::AlreadyActed => Problem::new(ErrorReason::AlreadyActed, "The recipient has acted already."),
-        Why::Incomplete(lack) => Problem::new(ErrorReason::EnvelopeIncomplete, *lack),
+        Why::Revision => {
+            problem(ErrorReason::RevisionMismatch, "The envelope has changed: its revision is not `if_revision`.")
+        }
+        Why::NotYourTurn => problem(ErrorReason::NotYourTurn, "The recipient's turn has not come."),
+        Why::AlreadyActed => problem(ErrorReason::AlreadyActed, "The recipient has acted already."),
+        Why::NotNeeded => problem(ErrorReason::NotNeeded, "Enough others have acted: the recipient is not needed."),
+        Why::Role => problem(ErrorReason::RoleNotAllowed, "The recipient's role does not allow it."),
+        Why::DeclineNotAllowed => problem(ErrorReason::DeclineNotAllowed, "Refusing this document is not allowed."),
+        Why::DelegationNotAllowed => {
+            problem(ErrorReason::DelegationNotAllowed, "The place may not be passed on, or not any more.")
+        }
+        Why::TooSoon(at) => problem(ErrorReason::ResendTooSoon, "The last invitation is less than an hour old.")
+            .retry_after((*at - now).to_std().unwrap_or_default()),
+        Why::Incomplete(lacks) => Problem::new(ErrorReason::EnvelopeIncomplete, lacks.join(" ")),
         Why::DocumentChanged(id) => Problem::new(
             ErrorReason::DocumentChanged,
             format!("The envelope holds another document than was seen: {id}."),
         ),
+        Why::FieldsChanged => {
+            problem(ErrorReason::FieldsChanged, "A field has been filled since the session was shown.")
+        }
         Why::Invalid(places) => {
-            let problem = Problem::new(ErrorReason::InvalidField, "What was put in does not fit.");
+            let problem = problem(ErrorReason::InvalidField, "What was put in does not fit.");
             return places.iter().fold(problem, |problem, (place, why)| wrong(problem, place, why)).into();
         }
-        Why::NoSuchRecipient => return Problem::not_found().into(),
+        Why::TooManyFields(actual) => return too_many_fields(*actual),
+        Why::NoSuchRecipient | Why::NoSuchField | Why::NoSuchDocument => return Problem::not_found().into(),
     };
     let allowed: Vec<_> = refusal.allowed.iter().copied().map(Transition::name).collect();
-    problem
+    let problem = problem
         .with("current_state", current)
         .with("attempted_transition", attempted)
         .with("allowed_transitions", allowed.join(","))
-        .into()
+        .with("revision", refusal.revision.to_string());
+    match refusal.cause {
+        Some(cause) => problem.with("cause", cause.name()).into(),
+        None => problem.into(),
+    }
+}
+
+/// More fields than an envelope may have.
+pub(super) fn too_many_fields(actual: usize) -> Status {
+    let message = format!("fields: {actual} are more than the {FIELDS_MAX} that an envelope may have");
+    over_limit("fields", "fields_max", actual, FIELDS_MAX, &message)
 }
 
 fn wrong(problem: Problem, place: &Place, why: &str) -> Problem {
     match place {
         Place::Consent => problem.field("consent", why),
         Place::SeenDocuments => problem.field("seen_documents", why),
+        Place::SeenRevision => problem.field("seen_revision", why),
+        Place::Values => problem.field("values", why),
         Place::Value(index) => problem.field(format!("values[{index}]"), why),
         Place::Missing(id) => problem.field("values", format!("the field {id} {why}")),
+        Place::Reason => problem.field("reason", why),
+        Place::Email => problem.field("person.email", why),
+        Place::Page(id) => problem.field("document", format!("lacks the page of the field {id}: {why}")),
+        Place::ExpiresAt => problem.field("expires_at", why),
     }
 }
 
@@ -79,6 +114,20 @@ pub(super) fn closed(current: EnvelopeStatus) -> Status {
 /// Their turn has not come.
 pub(super) fn not_your_turn(current: EnvelopeStatus) -> Status {
     Problem::new(ErrorReason::NotYourTurn, "The recipient's turn has not come.")
+        .with("current_state", current.name())
+        .into()
+}
+
+/// Their part is over, though the envelope goes on without them.
+pub(super) fn part_over(current: EnvelopeStatus) -> Status {
+    Problem::new(ErrorReason::SigningClosed, "The recipient's part is over: the signing link has ended.")
+        .with("current_state", current.name())
+        .into()
+}
+
+/// Who only gets a copy has no session.
+pub(super) fn no_session(current: EnvelopeStatus) -> Status {
+    Problem::new(ErrorReason::RoleNotAllowed, "The recipient's role has no session.")
         .with("current_state", current.name())
         .into()
 }

@@ -7,17 +7,19 @@ use countersign_chassis::database::{DatabaseError, Flight, prepared};
 use countersign_chassis::ticker::jittered;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::create::{bind_events, column};
-use super::envelope::{assemble, lock, parts};
+use super::create::{bind_events, checked_value, column, insert, redraft, text_value};
+use super::envelope::{lock, parts};
+use super::rows::assemble;
 use super::{Scope, Store, int8, part};
-use crate::domain::envelope::{Envelope, Recipient, RecipientState, Version};
+use crate::domain::envelope::{Envelope, Version};
 use crate::domain::event::EventType;
-use crate::domain::field::{Field, Value};
+use crate::domain::field::Field;
 use crate::domain::id::EnvelopeId;
-use crate::domain::personal::Committed;
+use crate::domain::personal::Personal;
+use crate::domain::recipient::{Recipient, RecipientState};
 use crate::domain::record::Recorded;
 
 /// How often a deadlocked transaction is tried.
@@ -33,6 +35,8 @@ pub struct Change<T> {
     pub after: Envelope,
     /// What made it so. Without events nothing is written.
     pub events: Vec<Recorded>,
+    /// An envelope that comes to be in the same transaction, with its first events.
+    pub also: Option<(Envelope, Vec<Recorded>)>,
     /// What to tell.
     pub answer: T,
 }
@@ -45,43 +49,53 @@ pub struct Changed<T> {
     pub answer: T,
 }
 
-/// Every part depends on the first, so that a row that is not as it was when it was locked writes nothing at all.
+/// Every part depends on the first, so that nothing of it is written to a row that is not as it was when it was locked.
 const SAVE: &str = "
 WITH changed AS (
     UPDATE envelope SET revision = $4, sequence = $5, chain = $6, last_event_at = $7, dispatched_at = $8, sent_at = $9,
         first_signed_at = $10, all_acted_at = $11, completed_at = $12, declined_at = $13, voided_at = $14,
-        expired_at = $15, void_reason = $16, void_reason_salt = $17, requires_replacement = $18
+        expired_at = $15, discarded_at = $16, expires_at = $17, warning_at = $18, warned_at = $19, cause = $20,
+        ended_by = $21, void_reason = $22, requires_replacement = $23, replaced_by = $24
     WHERE account_id = $1 AND id = $2 AND revision = $3
     RETURNING livemode
 ), changed_recipients AS (
-    UPDATE recipient AS old SET status = new.status, released_at = new.released_at, signed_at = new.signed_at,
-        signature_salt = new.signature_salt, effective = new.effective, declined_at = new.declined_at,
-        decline_channel = new.decline_channel, decline_reason = new.decline_reason,
-        decline_reason_salt = new.decline_reason_salt, decline_note = new.decline_note,
-        decline_note_salt = new.decline_note_salt, ended_at = new.ended_at
-    FROM changed, unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31) AS new (id, status, released_at,
-        signed_at, signature_salt, effective, declined_at, decline_channel, decline_reason, decline_reason_salt,
-        decline_note, decline_note_salt, ended_at)
+    UPDATE recipient AS old SET name = new.name, email = new.email, status = new.status, released_at = new.released_at,
+        acted_at = new.acted_at, effective = new.effective, declined_at = new.declined_at,
+        decline_channel = new.decline_channel, decline_reason = new.decline_reason, decline_note = new.decline_note,
+        ended_at = new.ended_at, viewed_at = new.viewed_at, invited_at = new.invited_at, delegations = new.delegations,
+        filled_revision = new.filled_revision, token_generation = new.token_generation, token_salt = new.token_salt,
+        token_hash = new.token_hash
+    FROM changed, unnest($25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43)
+        AS new (id, name, email, status, released_at, acted_at, effective, declined_at, decline_channel, decline_reason,
+        decline_note, ended_at, viewed_at, invited_at, delegations, filled_revision, token_generation, token_salt,
+        token_hash)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
 ), changed_fields AS (
     UPDATE field AS old SET text_value = new.text_value, checked_value = new.checked_value
-    FROM changed, unnest($32, $33, $34) AS new (id, text_value, checked_value)
+    FROM changed, unnest($44, $45, $46) AS new (id, text_value, checked_value)
+    WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
+), changed_documents AS (
+    UPDATE document AS old SET ingest = new.ingest
+    FROM changed, unnest($47, $48) AS new (id, ingest)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
 ), new_artifacts AS (
     INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, created_at)
-    SELECT $1, $2, a.* FROM changed, unnest($35, $36, $37, $38, $39) AS a
+    SELECT $1, $2, a.* FROM changed, unnest($49, $50, $51, $52, $53) AS a
 ), new_events AS (
     INSERT INTO event (account_id, envelope_id, sequence, id, kind, recipient_id, occurred_at, record, prev_hash, hash,
         traceparent)
-    SELECT $1, $2, e.*, $48 FROM changed, unnest($40, $41, $42, $43, $44, $45, $46, $47) AS e
+    SELECT $1, $2, e.*, $62 FROM changed, unnest($54, $55, $56, $57, $58, $59, $60, $61) AS e
+), new_particulars AS (
+    INSERT INTO event_particulars (account_id, envelope_id, sequence, salt, content)
+    SELECT $1, $2, p.* FROM changed, unnest($63, $64, $65) AS p
 ), new_outbox AS (
     INSERT INTO outbox (part, account_id, livemode, envelope_id, sequence)
-    SELECT $49, $1, changed.livemode, $2, s FROM changed, unnest($40) AS s ORDER BY s
+    SELECT $66, $1, changed.livemode, $2, s FROM changed, unnest($54) AS s ORDER BY s
 ), new_job AS (
     INSERT INTO artifact_job (account_id, envelope_id, version, due_at)
-    SELECT $1, $2, $50, $7 FROM changed WHERE $50 IS NOT NULL
+    SELECT $1, $2, $67, $7 FROM changed WHERE $67 IS NOT NULL
 ), done_job AS (
-    DELETE FROM artifact_job USING changed WHERE account_id = $1 AND envelope_id = $2 AND version = $51
+    DELETE FROM artifact_job USING changed WHERE account_id = $1 AND envelope_id = $2 AND version = $68
 )
 SELECT count(*) AS count FROM changed";
 
@@ -146,19 +160,21 @@ impl Store {
         );
         begun?;
         let (row, now, parts) = (row?, self.clock.observe(now?), parts?);
-        let Some(row) = row else {
+        let Some(row) = row.filter(|row| row.is_visible(scope)) else {
             flight.rollback().await?;
             return Ok(None);
         };
         let before = assemble(row, parts)?;
-        if scope.livemode.is_some_and(|mode| mode != before.livemode) {
-            flight.rollback().await?;
-            return Ok(None);
-        }
-        let Change { after, events, answer } = decide(&before, now);
+        let Change { after, events, also, answer } = decide(&before, now);
         if events.is_empty() {
             flight.rollback().await?;
             return Ok(Some(Changed { envelope: before, answer }));
+        }
+        if events.iter().any(|event| event.kind == EventType::EnvelopeUpdated) {
+            redraft(conn, &after).await?;
+        }
+        if let Some((new, first)) = &also {
+            insert(conn, new, first).await?;
         }
         let (saved, committed) = futures_util::join!(save(conn, &before, &after, &events), flight.commit());
         let saved = saved?;
@@ -206,9 +222,15 @@ async fn save(
         .bind::<Nullable<Timestamptz>, _>(facts.declined_at)
         .bind::<Nullable<Timestamptz>, _>(facts.voided_at)
         .bind::<Nullable<Timestamptz>, _>(facts.expired_at)
+        .bind::<Nullable<Timestamptz>, _>(facts.discarded_at)
+        .bind::<Timestamptz, _>(after.expires_at)
+        .bind::<Nullable<Timestamptz>, _>(after.warning_at())
+        .bind::<Nullable<Timestamptz>, _>(after.warned_at)
+        .bind::<Nullable<SmallInt>, _>(after.end.map(|end| end.cause as i16))
+        .bind::<Nullable<SqlUuid>, _>(after.end.and_then(|end| end.by).map(|id| id.uuid()))
         .bind::<Nullable<Text>, _>(after.void_reason.as_ref().map(text))
-        .bind::<Nullable<Bytea>, _>(after.void_reason.as_ref().map(salt))
-        .bind::<Bool, _>(after.requires_replacement);
+        .bind::<Bool, _>(after.requires_replacement)
+        .bind::<Nullable<SqlUuid>, _>(after.replaced_by.map(|id| id.uuid()));
     let query = bind_recipients(query, before, after);
     let query = bind_fields_and_artifacts(query, before, after);
     let query = bind_events!(query, events)
@@ -237,12 +259,8 @@ fn stored_artifact(events: &[Recorded]) -> Option<i16> {
     })
 }
 
-fn text(committed: &Committed) -> String {
-    committed.text.reveal().to_owned()
-}
-
-fn salt(committed: &Committed) -> Vec<u8> {
-    committed.salt.to_vec()
+fn text(personal: &Personal) -> String {
+    personal.reveal().to_owned()
 }
 
 type Query<'a> = diesel::query_builder::BoxedSqlQuery<'a, Pg, diesel::query_builder::SqlQuery>;
@@ -250,13 +268,12 @@ type Query<'a> = diesel::query_builder::BoxedSqlQuery<'a, Pg, diesel::query_buil
 /// The columns of a recipient that follow from their state.
 #[derive(Default)]
 struct StateColumns {
-    signed_at: Option<DateTime<Utc>>,
-    signature_salt: Option<Vec<u8>>,
+    acted_at: Option<DateTime<Utc>>,
     effective: Option<bool>,
     declined_at: Option<DateTime<Utc>>,
     decline_channel: Option<i16>,
-    reason: Option<Committed>,
-    note: Option<Committed>,
+    reason: Option<String>,
+    note: Option<String>,
     ended_at: Option<DateTime<Utc>>,
 }
 
@@ -264,73 +281,66 @@ impl From<&RecipientState> for StateColumns {
     fn from(state: &RecipientState) -> Self {
         match state {
             RecipientState::Waiting | RecipientState::Released { .. } => Self::default(),
-            RecipientState::Signed { at, salt, effective, .. } => Self {
-                signed_at: Some(*at),
-                signature_salt: Some(salt.to_vec()),
-                effective: Some(*effective),
-                ..Self::default()
-            },
+            RecipientState::Acted { at, effective, .. } => {
+                Self { acted_at: Some(*at), effective: Some(*effective), ..Self::default() }
+            }
             RecipientState::Declined { at, channel, reason, note, .. } => Self {
                 declined_at: Some(*at),
                 decline_channel: Some(*channel as i16),
-                reason: reason.clone(),
-                note: note.clone(),
+                reason: reason.as_ref().map(text),
+                note: note.as_ref().map(text),
                 ..Self::default()
             },
-            RecipientState::ReleasedBy { at, .. } => Self { ended_at: Some(*at), ..Self::default() },
+            RecipientState::ReleasedBy { at, .. } | RecipientState::NotNeeded { at, .. } => {
+                Self { ended_at: Some(*at), ..Self::default() }
+            }
         }
     }
 }
 
 fn bind_recipients<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
-    let same = |new: &Recipient| before.recipient(new.id).is_some_and(|old| old.state == new.state);
-    let rows: Vec<(&Recipient, StateColumns)> = after
-        .recipients
-        .iter()
-        .filter(|recipient| !same(recipient))
-        .map(|recipient| (recipient, StateColumns::from(&recipient.state)))
-        .collect();
+    let changed = after.recipients.iter().filter(|new| before.recipient(new.id) != Some(*new));
+    let rows: Vec<(&Recipient, StateColumns)> =
+        changed.map(|recipient| (recipient, StateColumns::from(&recipient.state))).collect();
     let rows = rows.as_slice();
     query
         .bind::<Array<SqlUuid>, _>(column(rows, |(r, _)| r.id.uuid()))
-        .bind::<Array<SmallInt>, _>(column(rows, |(r, _)| i16::from(r.state.code())))
+        .bind::<Array<Text>, _>(column(rows, |(r, _)| text(&r.person.name)))
+        .bind::<Array<Text>, _>(column(rows, |(r, _)| text(&r.person.email)))
+        .bind::<Array<SmallInt>, _>(column(rows, |(r, _)| i16::from(r.status())))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(r, _)| r.released_at()))
-        .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(_, c)| c.signed_at))
-        .bind::<Array<Nullable<Bytea>>, _>(column(rows, |(_, c)| c.signature_salt.clone()))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(_, c)| c.acted_at))
         .bind::<Array<Nullable<Bool>>, _>(column(rows, |(_, c)| c.effective))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(_, c)| c.declined_at))
         .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |(_, c)| c.decline_channel))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |(_, c)| c.reason.as_ref().map(text)))
-        .bind::<Array<Nullable<Bytea>>, _>(column(rows, |(_, c)| c.reason.as_ref().map(salt)))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |(_, c)| c.note.as_ref().map(text)))
-        .bind::<Array<Nullable<Bytea>>, _>(column(rows, |(_, c)| c.note.as_ref().map(salt)))
+        .bind::<Array<Nullable<Text>>, _>(column(rows, |(_, c)| c.reason.clone()))
+        .bind::<Array<Nullable<Text>>, _>(column(rows, |(_, c)| c.note.clone()))
         .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(_, c)| c.ended_at))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(r, _)| r.viewed_at))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(rows, |(r, _)| r.invited_at))
+        .bind::<Array<SmallInt>, _>(column(rows, |(r, _)| r.delegations.cast_signed()))
+        .bind::<Array<BigInt>, _>(column(rows, |(r, _)| int8(r.filled_revision)))
+        .bind::<Array<Integer>, _>(column(rows, |(r, _)| r.credential.generation.cast_signed()))
+        .bind::<Array<Bytea>, _>(column(rows, |(r, _)| r.credential.salt.to_vec()))
+        .bind::<Array<Bytea>, _>(column(rows, |(r, _)| r.credential.hash.to_vec()))
 }
 
+/// Fields whose values have changed. New and removed ones, of a draft, are not among them: the draft is written as a whole.
 fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
-    let fields: Vec<&Field> = after
-        .fields
-        .iter()
-        .zip(&before.fields)
-        .filter(|(new, old)| new.value != old.value)
-        .map(|(new, _)| new)
-        .collect();
-    let artifacts: Vec<_> = after
-        .documents
-        .iter()
-        .zip(&before.documents)
+    let pairs = after.fields.iter().zip(&before.fields);
+    let fields: Vec<&Field> =
+        pairs.filter(|(new, old)| new.id == old.id && new.value != old.value).map(|(new, _)| new).collect();
+    let documents = || after.documents.iter().zip(&before.documents);
+    let read: Vec<_> = documents().filter(|(new, old)| new.ingest != old.ingest).map(|(new, _)| new).collect();
+    let artifacts: Vec<_> = documents()
         .flat_map(|(new, old)| new.artifacts.iter().skip(old.artifacts.len()).map(|artifact| (new.id, artifact)))
         .collect();
     query
         .bind::<Array<SqlUuid>, _>(column(&fields, |field| field.id.uuid()))
-        .bind::<Array<Nullable<Text>>, _>(column(&fields, |field| match &field.value {
-            Some(Value::Text(text)) => Some(text.reveal().to_owned()),
-            Some(Value::Checked(_)) | None => None,
-        }))
-        .bind::<Array<Nullable<Bool>>, _>(column(&fields, |field| match &field.value {
-            Some(Value::Checked(checked)) => Some(*checked),
-            Some(Value::Text(_)) | None => None,
-        }))
+        .bind::<Array<Nullable<Text>>, _>(column(&fields, |field| text_value(field)))
+        .bind::<Array<Nullable<Bool>>, _>(column(&fields, |field| checked_value(field)))
+        .bind::<Array<SqlUuid>, _>(column(&read, |document| document.id.uuid()))
+        .bind::<Array<SmallInt>, _>(column(&read, |document| document.ingest as i16))
         .bind::<Array<SqlUuid>, _>(column(&artifacts, |(document, _)| document.uuid()))
         .bind::<Array<SmallInt>, _>(column(&artifacts, |(_, artifact)| artifact.version as i16))
         .bind::<Array<Bytea>, _>(column(&artifacts, |(_, artifact)| artifact.sha256.to_vec()))

@@ -1,40 +1,47 @@
 //! A new envelope with all that belongs to it: one statement, one flight.
 
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::sql_types::{
-    Array, BigInt, Bool, Bytea, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+    Array, BigInt, Bool, Bytea, Double, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
 };
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use super::terms::{decline_policy, metadata, rules, terms};
 use super::{Store, int8, part};
 use crate::domain::envelope::Envelope;
+use crate::domain::field::{Field, Value};
 use crate::domain::record::Recorded;
 
 /// Children reference the envelope: Postgres checks that at the end of the statement, when all are there.
 pub const CREATE: &str = "
 WITH new_envelope AS (
-    INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, message, routing,
-        created_at, dispatched_at, sent_at, expires_at, requires_replacement)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, false)
+    INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, external_reference,
+        metadata, terms, scheduled_send_at, created_at, dispatched_at, sent_at, expires_at, warning_at, replaces,
+        requires_replacement)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false)
 ), new_recipients AS (
-    INSERT INTO recipient (account_id, envelope_id, id, position, name, email, role, label, group_number, status,
-        released_at, token_generation, token_salt, token_hash)
-    SELECT $1, $2, r.* FROM unnest($15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26) AS r
+    INSERT INTO recipient (account_id, envelope_id, id, position, name, email, role, assists, copy_on_send, label,
+        group_number, decline_policy, status, released_at, invited_at, token_generation, token_salt, token_hash)
+    SELECT $1, $2, r.* FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34) AS r
 ), new_documents AS (
-    INSERT INTO document (account_id, envelope_id, id, position, name, sha256, size_bytes, page_count)
-    SELECT $1, $2, d.* FROM unnest($27, $28, $29, $30, $31, $32) AS d
+    INSERT INTO document (account_id, envelope_id, id, position, name, sha256, size_bytes, page_count, ingest)
+    SELECT $1, $2, d.* FROM unnest($35, $36, $37, $38, $39, $40, $41) AS d
 ), new_fields AS (
     INSERT INTO field (account_id, envelope_id, id, position, kind, recipient_id, document_id, page, x_percent, y_percent,
-        width_percent, height_percent, required, name)
-    SELECT $1, $2, f.* FROM unnest($33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43, $44) AS f
+        width_percent, height_percent, required, read_only, name, rules, text_value, checked_value)
+    SELECT $1, $2, f.* FROM unnest($42, $43, $44, $45, $46, $47, $48, $49, $50, $51, $52, $53, $54, $55, $56, $57) AS f
 ), new_events AS (
     INSERT INTO event (account_id, envelope_id, sequence, id, kind, recipient_id, occurred_at, record, prev_hash, hash,
         traceparent)
-    SELECT $1, $2, e.*, $53 FROM unnest($45, $46, $47, $48, $49, $50, $51, $52) AS e
+    SELECT $1, $2, e.*, $66 FROM unnest($58, $59, $60, $61, $62, $63, $64, $65) AS e
+), new_particulars AS (
+    INSERT INTO event_particulars (account_id, envelope_id, sequence, salt, content)
+    SELECT $1, $2, p.* FROM unnest($67, $68, $69) AS p
 )
 INSERT INTO outbox (part, account_id, livemode, envelope_id, sequence)
-SELECT $54, $1, $3, $2, s FROM unnest($45) AS s ORDER BY s";
+SELECT $70, $1, $3, $2, s FROM unnest($58) AS s ORDER BY s";
 
 enum Create {}
 
@@ -48,9 +55,25 @@ fn positions<T>(rows: &[T]) -> Vec<i16> {
     (0..).take(rows.len()).collect()
 }
 
-/// The events' columns, in the order of the statements, from `sequence` to `hash`.
+pub(super) fn text_value(field: &Field) -> Option<String> {
+    match &field.value {
+        Some(Value::Text(text)) => Some(text.reveal().to_owned()),
+        Some(Value::Checked(_)) | None => None,
+    }
+}
+
+pub(super) fn checked_value(field: &Field) -> Option<bool> {
+    match &field.value {
+        Some(Value::Checked(checked)) => Some(*checked),
+        Some(Value::Text(_)) | None => None,
+    }
+}
+
+/// Binds the events and what is personal about them as columns, in the order of the statements.
 macro_rules! bind_events {
-    ($query:expr, $events:expr) => {
+    ($query:expr, $events:expr) => {{
+        let kept: Vec<_> =
+            $events.iter().filter_map(|event| event.kept.as_ref().map(|kept| (event.sequence, kept))).collect();
         $query
             .bind::<Array<BigInt>, _>(column($events, |event| int8(event.sequence)))
             .bind::<Array<SqlUuid>, _>(column($events, |event| event.id.uuid()))
@@ -61,48 +84,18 @@ macro_rules! bind_events {
             .bind::<Array<Bytea>, _>(column($events, |event| event.prev_hash.to_vec()))
             .bind::<Array<Bytea>, _>(column($events, |event| event.hash.to_vec()))
             .bind::<Nullable<Text>, _>(countersign_chassis::propagation::current())
-    };
+            .bind::<Array<BigInt>, _>(column(&kept, |(sequence, _)| int8(*sequence)))
+            .bind::<Array<Bytea>, _>(column(&kept, |(_, (salt, _))| salt.to_vec()))
+            .bind::<Array<Bytea>, _>(column(&kept, |(_, (_, content))| content.clone()))
+    }};
 }
 pub(super) use bind_events;
 
-impl Store {
-    /// Stores a new envelope with its first events. All or nothing.
-    pub async fn create(&self, new: &Envelope, events: &[Recorded]) -> Result<(), DatabaseError> {
-        let (recipients, documents, fields) = (&new.recipients, &new.documents, &new.fields);
-        let query = diesel::sql_query(CREATE)
-            .into_boxed::<Pg>()
-            .bind::<SqlUuid, _>(new.account.uuid())
-            .bind::<SqlUuid, _>(new.id.uuid())
-            .bind::<Bool, _>(new.livemode)
-            .bind::<BigInt, _>(int8(new.revision))
-            .bind::<BigInt, _>(int8(new.sequence))
-            .bind::<Bytea, _>(new.chain.to_vec())
-            .bind::<Timestamptz, _>(new.last_event_at)
-            .bind::<Text, _>(&new.subject)
-            .bind::<Text, _>(&new.message)
-            .bind::<SmallInt, _>(new.routing as i16)
-            .bind::<Timestamptz, _>(new.facts.created_at)
-            .bind::<Nullable<Timestamptz>, _>(new.facts.dispatched_at)
-            .bind::<Nullable<Timestamptz>, _>(new.facts.sent_at)
-            .bind::<Timestamptz, _>(new.expires_at)
-            .bind::<Array<SqlUuid>, _>(column(recipients, |r| r.id.uuid()))
-            .bind::<Array<SmallInt>, _>(positions(recipients))
-            .bind::<Array<Text>, _>(column(recipients, |r| r.name.reveal().to_owned()))
-            .bind::<Array<Text>, _>(column(recipients, |r| r.email.reveal().to_owned()))
-            .bind::<Array<SmallInt>, _>(column(recipients, |r| r.role as i16))
-            .bind::<Array<Text>, _>(column(recipients, |r| r.label.clone()))
-            .bind::<Array<SmallInt>, _>(column(recipients, |r| r.group.cast_signed()))
-            .bind::<Array<SmallInt>, _>(column(recipients, |r| i16::from(r.state.code())))
-            .bind::<Array<Nullable<Timestamptz>>, _>(column(recipients, |r| r.released_at()))
-            .bind::<Array<SmallInt>, _>(column(recipients, |r| r.credential.generation.cast_signed()))
-            .bind::<Array<Bytea>, _>(column(recipients, |r| r.credential.salt.to_vec()))
-            .bind::<Array<Bytea>, _>(column(recipients, |r| r.credential.hash.to_vec()))
-            .bind::<Array<SqlUuid>, _>(column(documents, |d| d.id.uuid()))
-            .bind::<Array<SmallInt>, _>(positions(documents))
-            .bind::<Array<Text>, _>(column(documents, |d| d.name.clone()))
-            .bind::<Array<Bytea>, _>(column(documents, |d| d.sha256.to_vec()))
-            .bind::<Array<BigInt>, _>(column(documents, |d| int8(d.size_bytes)))
-            .bind::<Array<Integer>, _>(column(documents, |d| d.page_count.cast_signed()))
+/// Binds fields as columns, in the order of the statements.
+macro_rules! bind_fields {
+    ($query:expr, $fields:expr) => {{
+        let fields = $fields;
+        $query
             .bind::<Array<SqlUuid>, _>(column(fields, |f| f.id.uuid()))
             .bind::<Array<SmallInt>, _>(positions(fields))
             .bind::<Array<SmallInt>, _>(column(fields, |f| f.kind as i16))
@@ -114,11 +107,112 @@ impl Store {
             .bind::<Array<Double>, _>(column(fields, |f| f.placement.width_percent))
             .bind::<Array<Double>, _>(column(fields, |f| f.placement.height_percent))
             .bind::<Array<Bool>, _>(column(fields, |f| f.required))
-            .bind::<Array<Text>, _>(column(fields, |f| f.name.clone()));
-        let query = bind_events!(query, events).bind::<SmallInt, _>(part(new.id));
-        let mut conn = acquire(&self.pool).await?;
-        prepared::<Create, _>(query).execute(&mut *conn).await?;
+            .bind::<Array<Bool>, _>(column(fields, |f| f.read_only))
+            .bind::<Array<Text>, _>(column(fields, |f| f.name.clone()))
+            .bind::<Array<Nullable<Jsonb>>, _>(column(fields, rules))
+            .bind::<Array<Nullable<Text>>, _>(column(fields, text_value))
+            .bind::<Array<Nullable<Bool>>, _>(column(fields, checked_value))
+    }};
+}
+
+impl Store {
+    /// Stores a new envelope with its first events. All or nothing.
+    pub async fn create(&self, new: &Envelope, events: &[Recorded]) -> Result<(), DatabaseError> {
+        let conn = acquire(&self.pool).await?;
+        insert(&conn, new, events).await?;
         self.committed.notify_one();
         Ok(())
     }
+}
+
+pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events: &[Recorded]) -> QueryResult<usize> {
+    let (recipients, documents) = (&new.recipients, &new.documents);
+    let query = diesel::sql_query(CREATE)
+        .into_boxed::<Pg>()
+        .bind::<SqlUuid, _>(new.account.uuid())
+        .bind::<SqlUuid, _>(new.id.uuid())
+        .bind::<Bool, _>(new.livemode)
+        .bind::<BigInt, _>(int8(new.revision))
+        .bind::<BigInt, _>(int8(new.sequence))
+        .bind::<Bytea, _>(new.chain.to_vec())
+        .bind::<Timestamptz, _>(new.last_event_at)
+        .bind::<Text, _>(&new.terms.subject)
+        .bind::<Text, _>(&new.terms.external_reference)
+        .bind::<Jsonb, _>(metadata(&new.terms))
+        .bind::<Jsonb, _>(terms(&new.terms))
+        .bind::<Nullable<Timestamptz>, _>(new.terms.scheduled_send_at)
+        .bind::<Timestamptz, _>(new.facts.created_at)
+        .bind::<Nullable<Timestamptz>, _>(new.facts.dispatched_at)
+        .bind::<Nullable<Timestamptz>, _>(new.facts.sent_at)
+        .bind::<Timestamptz, _>(new.expires_at)
+        .bind::<Nullable<Timestamptz>, _>(new.warning_at())
+        .bind::<Nullable<SqlUuid>, _>(new.replaces.map(|id| id.uuid()))
+        .bind::<Array<SqlUuid>, _>(column(recipients, |r| r.id.uuid()))
+        .bind::<Array<SmallInt>, _>(positions(recipients))
+        .bind::<Array<Text>, _>(column(recipients, |r| r.person.name.reveal().to_owned()))
+        .bind::<Array<Text>, _>(column(recipients, |r| r.person.email.reveal().to_owned()))
+        .bind::<Array<SmallInt>, _>(column(recipients, |r| r.role as i16))
+        .bind::<Array<Nullable<SqlUuid>>, _>(column(recipients, |r| r.assists.map(|id| id.uuid())))
+        .bind::<Array<Bool>, _>(column(recipients, |r| r.copy_on_send))
+        .bind::<Array<Text>, _>(column(recipients, |r| r.label.clone()))
+        .bind::<Array<SmallInt>, _>(column(recipients, |r| r.group.cast_signed()))
+        .bind::<Array<Nullable<Jsonb>>, _>(column(recipients, |r| decline_policy(r.decline.as_ref())))
+        .bind::<Array<SmallInt>, _>(column(recipients, |r| i16::from(r.status())))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(recipients, |r| r.released_at()))
+        .bind::<Array<Nullable<Timestamptz>>, _>(column(recipients, |r| r.invited_at))
+        .bind::<Array<Integer>, _>(column(recipients, |r| r.credential.generation.cast_signed()))
+        .bind::<Array<Bytea>, _>(column(recipients, |r| r.credential.salt.to_vec()))
+        .bind::<Array<Bytea>, _>(column(recipients, |r| r.credential.hash.to_vec()))
+        .bind::<Array<SqlUuid>, _>(column(documents, |d| d.id.uuid()))
+        .bind::<Array<SmallInt>, _>(positions(documents))
+        .bind::<Array<Text>, _>(column(documents, |d| d.name.clone()))
+        .bind::<Array<Bytea>, _>(column(documents, |d| d.sha256.to_vec()))
+        .bind::<Array<BigInt>, _>(column(documents, |d| int8(d.size_bytes)))
+        .bind::<Array<Integer>, _>(column(documents, |d| d.page_count.cast_signed()))
+        .bind::<Array<SmallInt>, _>(column(documents, |d| d.ingest as i16));
+    let query = bind_fields!(query, &new.fields);
+    let query = bind_events!(query, events).bind::<SmallInt, _>(part(new.id));
+    prepared::<Create, _>(query).execute(&mut conn).await
+}
+
+const REDRAFT: &str = "
+WITH changed AS (
+    UPDATE envelope SET subject = $3, external_reference = $4, metadata = $5, terms = $6, scheduled_send_at = $7
+    WHERE account_id = $1 AND id = $2
+), gone AS (
+    DELETE FROM field WHERE account_id = $1 AND envelope_id = $2 AND id <> ALL ($8)
+), documents AS (
+    UPDATE document AS old SET name = new.name, sha256 = new.sha256, size_bytes = new.size_bytes,
+        page_count = new.page_count, ingest = new.ingest
+    FROM unnest($24, $25, $26, $27, $28, $29) AS new (id, name, sha256, size_bytes, page_count, ingest)
+    WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
+)
+INSERT INTO field (account_id, envelope_id, id, position, kind, recipient_id, document_id, page, x_percent, y_percent,
+    width_percent, height_percent, required, read_only, name, rules, text_value, checked_value)
+SELECT $1, $2, f.* FROM unnest($8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23) AS f
+ON CONFLICT (account_id, envelope_id, id) DO UPDATE SET position = excluded.position";
+
+enum Redraft {}
+
+/// Writes what the sender sets, the fields and the documents of a draft whose row is locked.
+pub(super) async fn redraft(mut conn: &AsyncPgConnection, draft: &Envelope) -> QueryResult<usize> {
+    let query = diesel::sql_query(REDRAFT)
+        .into_boxed::<Pg>()
+        .bind::<SqlUuid, _>(draft.account.uuid())
+        .bind::<SqlUuid, _>(draft.id.uuid())
+        .bind::<Text, _>(&draft.terms.subject)
+        .bind::<Text, _>(&draft.terms.external_reference)
+        .bind::<Jsonb, _>(metadata(&draft.terms))
+        .bind::<Jsonb, _>(terms(&draft.terms))
+        .bind::<Nullable<Timestamptz>, _>(draft.terms.scheduled_send_at);
+    let query = bind_fields!(query, &draft.fields);
+    let documents = &draft.documents;
+    let query = query
+        .bind::<Array<SqlUuid>, _>(column(documents, |d| d.id.uuid()))
+        .bind::<Array<Text>, _>(column(documents, |d| d.name.clone()))
+        .bind::<Array<Bytea>, _>(column(documents, |d| d.sha256.to_vec()))
+        .bind::<Array<BigInt>, _>(column(documents, |d| int8(d.size_bytes)))
+        .bind::<Array<Integer>, _>(column(documents, |d| d.page_count.cast_signed()))
+        .bind::<Array<SmallInt>, _>(column(documents, |d| d.ingest as i16));
+    prepared::<Redraft, _>(query).execute(&mut conn).await
 }

@@ -11,8 +11,9 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Timestam
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
-use super::history::Stored;
+use super::history::entry;
 use super::{Scope, Store, corrupt};
+use crate::domain::verify::Entry;
 
 /// Partitions of the feed. All events of an envelope are in one.
 pub const PARTS: u8 = 16;
@@ -73,7 +74,7 @@ pub struct FeedEvent {
     /// Where.
     pub position: Position,
     /// What.
-    pub stored: Stored,
+    pub stored: Entry,
     /// When, for a merge of the partitions.
     pub occurred_at: DateTime<Utc>,
 }
@@ -103,7 +104,7 @@ SELECT count(*) AS count FROM placed";
 
 /// Lateral all the way down, so that every plan is a walk along the indexes.
 const PAGE: &str = "
-SELECT f.part, f.position, e.record, e.prev_hash, e.hash, e.occurred_at
+SELECT f.part, f.position, f.sequence, e.record, e.prev_hash, e.hash, e.occurred_at
 FROM unnest($1, $2, $3) AS wanted (part, after, upto)
 CROSS JOIN LATERAL (
     SELECT part, position, account_id, livemode, envelope_id, sequence FROM feed
@@ -163,6 +164,8 @@ struct PageRow {
     part: i16,
     #[diesel(sql_type = BigInt)]
     position: i64,
+    #[diesel(sql_type = BigInt)]
+    sequence: i64,
     #[diesel(sql_type = Bytea)]
     record: Vec<u8>,
     #[diesel(sql_type = Bytea)]
@@ -228,7 +231,7 @@ impl Store {
         let event = |row: PageRow| {
             Ok(FeedEvent {
                 position: Position { part: usize::from(row.part.unsigned_abs()), position: row.position },
-                stored: Stored::new(row.record, row.prev_hash, row.hash)?,
+                stored: entry((row.sequence, row.record, row.prev_hash, row.hash, None, None))?,
                 occurred_at: row.occurred_at,
             })
         };

@@ -1,30 +1,27 @@
-//! The stored events of one envelope.
+//! The stored events of one envelope, with what is personal about them.
 
 use countersign_chassis::database::{DatabaseError, acquire};
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
 
-use super::schema::event;
+use super::schema::{event, event_particulars};
 use super::{Scope, Store, corrupt, int8};
-use crate::domain::envelope::Digest;
 use crate::domain::id::EnvelopeId;
+use crate::domain::verify::Entry;
 
-/// A stored event.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// The bytes that were hashed.
-    pub record: Vec<u8>,
-    /// Hash of the event before.
-    pub prev_hash: Digest,
-    /// Its hash.
-    pub hash: Digest,
-}
+type Row = (i64, Vec<u8>, Vec<u8>, Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
-impl Stored {
-    pub(super) fn new(record: Vec<u8>, prev_hash: Vec<u8>, hash: Vec<u8>) -> QueryResult<Self> {
-        let digest = |bytes: Vec<u8>| bytes.try_into().map_err(|_| corrupt("digest"));
-        Ok(Self { record, prev_hash: digest(prev_hash)?, hash: digest(hash)? })
-    }
+/// An event as it is stored.
+pub(super) fn entry((sequence, record, prev_hash, hash, salt, content): Row) -> QueryResult<Entry> {
+    let digest = |bytes: Vec<u8>| bytes.try_into().map_err(|_| corrupt("digest"));
+    let salt = salt.map(|salt| salt.try_into().map_err(|_| corrupt("salt"))).transpose()?;
+    Ok(Entry {
+        sequence: sequence.unsigned_abs(),
+        record,
+        prev_hash: digest(prev_hash)?,
+        hash: digest(hash)?,
+        kept: salt.zip(content),
+    })
 }
 
 impl Store {
@@ -35,17 +32,29 @@ impl Store {
         id: EnvelopeId,
         after: u64,
         limit: i64,
-    ) -> Result<Vec<Stored>, DatabaseError> {
+    ) -> Result<Vec<Entry>, DatabaseError> {
         let mut conn = acquire(&self.pool).await?;
-        let rows: Vec<(Vec<u8>, Vec<u8>, Vec<u8>)> = event::table
+        let beside = event_particulars::account_id
+            .eq(event::account_id)
+            .and(event_particulars::envelope_id.eq(event::envelope_id))
+            .and(event_particulars::sequence.eq(event::sequence));
+        let rows: Vec<Row> = event::table
+            .left_join(event_particulars::table.on(beside))
             .filter(event::account_id.eq(scope.account.uuid()))
             .filter(event::envelope_id.eq(id.uuid()))
             .filter(event::sequence.gt(int8(after)))
             .order(event::sequence)
             .limit(limit)
-            .select((event::record, event::prev_hash, event::hash))
+            .select((
+                event::sequence,
+                event::record,
+                event::prev_hash,
+                event::hash,
+                event_particulars::salt.nullable(),
+                event_particulars::content.nullable(),
+            ))
             .load(&mut *conn)
             .await?;
-        Ok(rows.into_iter().map(|(record, prev, hash)| Stored::new(record, prev, hash)).collect::<QueryResult<_>>()?)
+        Ok(rows.into_iter().map(entry).collect::<QueryResult<_>>()?)
     }
 }

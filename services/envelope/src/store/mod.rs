@@ -6,11 +6,14 @@
 mod account;
 mod change;
 mod create;
+mod due;
 mod envelope;
 mod feed;
 mod history;
 mod job;
+mod rows;
 pub mod schema;
+mod terms;
 mod upload;
 
 use std::sync::Arc;
@@ -22,12 +25,12 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use tokio::sync::Notify;
 use uuid::Uuid;
 
-pub use self::account::KeyRow;
+pub use self::account::{KeyRow, UserRow};
 pub use self::change::{Change, Changed};
 pub use self::create::CREATE;
+pub use self::due::{Due, Duty};
 pub use self::envelope::{Filter, Summary};
 pub use self::feed::{FeedEvent, Heads, PARTS, Position, Positions, Wanted};
-pub use self::history::Stored;
 pub use self::job::Job;
 pub use self::upload::Upload;
 use crate::domain::id::{AccountId, EnvelopeId};

@@ -17,6 +17,18 @@ diesel::table! {
 }
 
 diesel::table! {
+    account_user (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        livemode -> Bool,
+        email -> Text,
+        token_hash -> Bytea,
+        created_at -> Timestamptz,
+        revoked_at -> Nullable<Timestamptz>,
+    }
+}
+
+diesel::table! {
     upload (account_id, id) {
         account_id -> Uuid,
         id -> Uuid,
@@ -39,8 +51,10 @@ diesel::table! {
         chain -> Bytea,
         last_event_at -> Timestamptz,
         subject -> Text,
-        message -> Text,
-        routing -> Int2,
+        external_reference -> Text,
+        metadata -> Jsonb,
+        terms -> Jsonb,
+        scheduled_send_at -> Nullable<Timestamptz>,
         created_at -> Timestamptz,
         dispatched_at -> Nullable<Timestamptz>,
         sent_at -> Nullable<Timestamptz>,
@@ -50,10 +64,16 @@ diesel::table! {
         declined_at -> Nullable<Timestamptz>,
         voided_at -> Nullable<Timestamptz>,
         expired_at -> Nullable<Timestamptz>,
+        discarded_at -> Nullable<Timestamptz>,
         expires_at -> Timestamptz,
+        warning_at -> Nullable<Timestamptz>,
+        warned_at -> Nullable<Timestamptz>,
+        cause -> Nullable<Int2>,
+        ended_by -> Nullable<Uuid>,
         void_reason -> Nullable<Text>,
-        void_reason_salt -> Nullable<Bytea>,
         requires_replacement -> Bool,
+        replaces -> Nullable<Uuid>,
+        replaced_by -> Nullable<Uuid>,
         status -> Int2,
     }
 }
@@ -67,21 +87,25 @@ diesel::table! {
         name -> Text,
         email -> Text,
         role -> Int2,
+        assists -> Nullable<Uuid>,
+        copy_on_send -> Bool,
         label -> Text,
         group_number -> Int2,
+        decline_policy -> Nullable<Jsonb>,
         status -> Int2,
         released_at -> Nullable<Timestamptz>,
-        signed_at -> Nullable<Timestamptz>,
-        signature_salt -> Nullable<Bytea>,
+        acted_at -> Nullable<Timestamptz>,
         effective -> Nullable<Bool>,
         declined_at -> Nullable<Timestamptz>,
         decline_channel -> Nullable<Int2>,
         decline_reason -> Nullable<Text>,
-        decline_reason_salt -> Nullable<Bytea>,
         decline_note -> Nullable<Text>,
-        decline_note_salt -> Nullable<Bytea>,
         ended_at -> Nullable<Timestamptz>,
-        token_generation -> Int2,
+        viewed_at -> Nullable<Timestamptz>,
+        invited_at -> Nullable<Timestamptz>,
+        delegations -> Int2,
+        filled_revision -> Int8,
+        token_generation -> Int4,
         token_salt -> Bytea,
         token_hash -> Bytea,
     }
@@ -97,6 +121,7 @@ diesel::table! {
         sha256 -> Bytea,
         size_bytes -> Int8,
         page_count -> Int4,
+        ingest -> Int2,
     }
 }
 
@@ -127,7 +152,9 @@ diesel::table! {
         width_percent -> Float8,
         height_percent -> Float8,
         required -> Bool,
+        read_only -> Bool,
         name -> Text,
+        rules -> Nullable<Jsonb>,
         text_value -> Nullable<Text>,
         checked_value -> Nullable<Bool>,
     }
@@ -150,6 +177,16 @@ diesel::table! {
 }
 
 diesel::table! {
+    event_particulars (account_id, envelope_id, sequence) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        sequence -> Int8,
+        salt -> Bytea,
+        content -> Bytea,
+    }
+}
+
+diesel::table! {
     feed_head (part) { part -> Int2, last_position -> Int8, floor_position -> Int8, }
 }
 
@@ -166,3 +203,5 @@ diesel::table! {
         attempts -> Int4,
     }
 }
+
+diesel::allow_tables_to_appear_in_same_query!(event, event_particulars);

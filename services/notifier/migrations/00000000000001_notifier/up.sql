@@ -60,11 +60,15 @@ CREATE TABLE attempt (
 CREATE TABLE mail (
     account_id uuid NOT NULL,
     event_id uuid NOT NULL,
-    recipient_id uuid NOT NULL,
-    -- 1 invitation, 2 fell through, 3 completed
-    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 3),
+    -- 1 a recipient, 2 a watcher
+    addressee_kind smallint NOT NULL CHECK (addressee_kind BETWEEN 1 AND 2),
+    addressee_id uuid NOT NULL,
+    -- 1 invitation, 2 fell through, 3 completed, 4 copy, 5 expiry warning
+    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 5),
     envelope_id uuid NOT NULL,
     livemode boolean NOT NULL,
+    -- When the event happened: an invitation is not sent once there is a newer one.
+    occurred_at timestamptz NOT NULL,
     -- 1 pending, 2 sent, 3 suppressed (no reason to send it any more), 4 dead
     state smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
     attempts integer NOT NULL,
@@ -72,6 +76,6 @@ CREATE TABLE mail (
     lease_until timestamptz,
     lease_epoch integer NOT NULL,
     created_at timestamptz NOT NULL,
-    PRIMARY KEY (account_id, event_id, recipient_id, kind)
+    PRIMARY KEY (account_id, event_id, addressee_kind, addressee_id, kind)
 ) WITH (fillfactor = 85);
 CREATE INDEX mail_due ON mail (next_at) WHERE state = 1;

@@ -7,14 +7,16 @@ mod send;
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign::v1::{Envelope, Recipient, RecipientStatus};
+use countersign::v1::{DocumentVersion, Envelope, Recipient, RecipientRole, RecipientStatus};
 use countersign_chassis::ticker::Progress;
+use countersign_chassis::wire::datetime;
+use secrecy::SecretString;
 use tonic::{Code, Status};
 
-use self::compose::{Attachment, Letter, compose};
+use self::compose::{Attachment, Documents, Letter, Reader, compose};
 pub use self::send::Outbox;
 use crate::envelopes::Envelopes;
-use crate::plan::{Mail, MailKind};
+use crate::plan::{Addressee, Mail, MailKind};
 use crate::schedule::pause;
 use crate::store::{ClaimedMail, MailState, Store};
 
@@ -22,7 +24,7 @@ use crate::store::{ClaimedMail, MailState, Store};
 const BATCH_MAX: i64 = 16;
 /// How long a claim holds.
 const LEASE_SECONDS: i64 = 120;
-/// Signed documents are attached up to this size together; above it the mail says where to get them.
+/// Documents are attached up to this size together; above it the mail says where to get them.
 const ATTACHED_BYTES_MAX: u64 = 10 * 1024 * 1024;
 
 /// How long to wait where the envelope service cannot be asked.
@@ -84,47 +86,78 @@ impl Mailer {
     /// Sends a mail if there still is a reason to.
     async fn send(&self, mail: &Mail, now: DateTime<Utc>) -> anyhow::Result<Sent> {
         let suppressed = Ok(Sent::As(MailState::Suppressed));
+        // The link comes before the address: between the two questions the place may be given to somebody else. Then the
+        // old link goes to the new person, to whom it is of no use; never the new link to the old person.
+        let link = match self.link(mail).await {
+            Ok(link) => link,
+            // The envelope has ended, or it is not their turn.
+            Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => return suppressed,
+            Err(status) => return cannot_ask(&status),
+        };
         let envelope = match self.envelopes.get(mail.account, mail.envelope).await {
             Ok(envelope) => envelope,
             Err(status) if status.code() == Code::NotFound => return suppressed,
             Err(status) => return cannot_ask(&status),
         };
-        let id = mail.recipient.to_string();
-        let Some(recipient) = envelope.recipients.iter().find(|recipient| recipient.id == id) else {
-            return suppressed;
+        let Some((reader, role)) = reader(mail, &envelope) else { return suppressed };
+        let letter = match (mail.kind, link) {
+            (MailKind::Invitation, Some(link)) => Letter::Invitation { role, link },
+            (MailKind::ExpiryWarning, Some(link)) => Letter::ExpiryWarning { role, link },
+            (MailKind::Invitation | MailKind::ExpiryWarning, None) => return suppressed,
+            (MailKind::Copy, _) => Letter::Copy { documents: self.originals(mail, &envelope).await? },
+            (MailKind::FellThrough, _) => Letter::FellThrough,
+            (MailKind::Completed, _) => Letter::Completed { documents: self.signed(mail, &envelope).await? },
         };
-        if !due(mail.kind, recipient) {
-            return suppressed;
-        }
-        let letter = match mail.kind {
-            MailKind::Invitation => {
-                match self.envelopes.signing_link(mail.account, mail.envelope, mail.recipient).await {
-                    Ok(link) => Letter::Invitation { link },
-                    // The envelope ended between the two questions.
-                    Err(status) if status.code() == Code::FailedPrecondition => return suppressed,
-                    Err(status) => return cannot_ask(&status),
-                }
-            }
-            MailKind::FellThrough => Letter::FellThrough,
-            MailKind::Completed => Letter::Completed { attachments: self.attachments(mail, &envelope).await? },
-        };
-        let message = compose(mail, &envelope, recipient, &letter, self.outbox.from(), now)?;
+        let message = compose(mail, &envelope, &reader, &letter, self.outbox.from(), now)?;
         self.outbox.send(mail, message).await.map(Sent::As)
     }
 
-    async fn attachments(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Vec<Attachment>> {
-        let artifacts =
-            || envelope.documents.iter().filter_map(|document| Some((document, document.artifacts.first()?)));
-        if artifacts().map(|(_, artifact)| artifact.size_bytes).sum::<u64>() > ATTACHED_BYTES_MAX {
-            return Ok(Vec::new());
+    /// The link of a mail that holds one.
+    async fn link(&self, mail: &Mail) -> Result<Option<SecretString>, Status> {
+        match (mail.kind, mail.addressee) {
+            (MailKind::Invitation | MailKind::ExpiryWarning, Addressee::Recipient(recipient)) => {
+                self.envelopes.signing_link(mail.account, mail.envelope, recipient).await.map(Some)
+            }
+            _ => Ok(None),
         }
+    }
+
+    async fn signed(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Documents> {
+        if matches!(mail.addressee, Addressee::Watcher(_)) {
+            return Ok(Documents::Withheld);
+        }
+        let artifacts = envelope.documents.iter().filter_map(|document| {
+            let artifact = document.artifacts.first()?;
+            Some((document.id.as_str(), document.name.as_str(), artifact.size_bytes))
+        });
+        self.documents(mail, DocumentVersion::Signed, artifacts.collect()).await
+    }
+
+    async fn originals(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Documents> {
+        let documents = envelope.documents.iter();
+        let documents = documents.map(|document| (document.id.as_str(), document.name.as_str(), document.size_bytes));
+        self.documents(mail, DocumentVersion::Original, documents.collect()).await
+    }
+
+    /// Fetches documents, given by id, name and size, unless they are too large for a mail.
+    async fn documents(
+        &self,
+        mail: &Mail,
+        version: DocumentVersion,
+        documents: Vec<(&str, &str, u64)>,
+    ) -> anyhow::Result<Documents> {
+        let sizes = documents.iter().map(|(_, _, size)| *size);
+        if documents.is_empty() || sizes.fold(0, u64::saturating_add) > ATTACHED_BYTES_MAX {
+            return Ok(Documents::TooLarge);
+        }
+        let envelope = mail.envelope.to_string();
         let mut attachments = Vec::new();
-        for (document, _) in artifacts() {
-            let bytes = self.envelopes.signed(mail.account, &envelope.id, &document.id).await;
-            let bytes = bytes.ok().context("a signed document could not be fetched")?;
-            attachments.push(Attachment { name: document.name.clone(), bytes });
+        for (id, name, _) in documents {
+            let bytes = self.envelopes.download(mail.account, &envelope, id, version).await;
+            let bytes = bytes.ok().context("a document could not be fetched")?;
+            attachments.push(Attachment { name: name.to_owned(), bytes });
         }
-        Ok(attachments)
+        Ok(Documents::Attached(attachments))
     }
 }
 
@@ -136,11 +169,43 @@ fn cannot_ask(status: &Status) -> anyhow::Result<Sent> {
     }
 }
 
-/// Whether there still is a reason for a mail. Who had never been invited hears nothing of the end.
-fn due(kind: MailKind, recipient: &Recipient) -> bool {
-    match kind {
-        MailKind::Invitation => recipient.status() == RecipientStatus::Released,
-        MailKind::FellThrough => recipient.released_at.is_some(),
-        MailKind::Completed => true,
+/// Who gets the mail as the envelope has them now, or nobody if there is no reason for it any more.
+fn reader(mail: &Mail, envelope: &Envelope) -> Option<(Reader, RecipientRole)> {
+    match mail.addressee {
+        Addressee::Recipient(id) => {
+            let id = id.to_string();
+            let recipient = envelope.recipients.iter().find(|recipient| recipient.id == id)?;
+            let reader = || Reader { name: recipient.name.clone(), email: recipient.email.clone() };
+            due(mail, envelope, recipient).then(|| (reader(), recipient.role()))
+        }
+        Addressee::Watcher(id) => {
+            let id = id.to_string();
+            let watcher = envelope.watchers.iter().find(|watcher| watcher.id == id)?;
+            // Of a watcher no name is known.
+            Some((Reader { name: String::new(), email: watcher.email.clone() }, RecipientRole::Unspecified))
+        }
     }
+}
+
+/// Whether there still is a reason for a mail. Who had never been invited hears nothing of the end.
+fn due(mail: &Mail, envelope: &Envelope, recipient: &Recipient) -> bool {
+    let is_released = recipient.status() == RecipientStatus::Released;
+    match mail.kind {
+        // If there is a newer invitation, perhaps to somebody else in their place, then that one is on its way.
+        MailKind::Invitation | MailKind::Copy => {
+            is_released && !is_before(mail, recipient.invited_at.as_ref().and_then(datetime))
+        }
+        // A deadline that was moved is warned of anew.
+        MailKind::ExpiryWarning => {
+            let warned_at = envelope.expiry_warned_at.as_ref().and_then(datetime);
+            is_released && warned_at.is_some() && !is_before(mail, warned_at)
+        }
+        MailKind::FellThrough => recipient.released_at.is_some(),
+        MailKind::Completed => recipient.role() != RecipientRole::Viewer || recipient.released_at.is_some(),
+    }
+}
+
+/// True if the mail is about something earlier than that. In microseconds: the database keeps no more.
+fn is_before(mail: &Mail, at: Option<DateTime<Utc>>) -> bool {
+    at.is_some_and(|at| mail.occurred_at.timestamp_micros() < at.timestamp_micros())
 }

@@ -74,7 +74,7 @@ impl Outbox {
             };
         }
         let Some(folder) = &self.folder else { return Ok(MailState::Suppressed) };
-        let name = format!("{}.{}.{}.eml", mail.event, mail.recipient, mail.kind.name());
+        let name = format!("{}.{}.{}.eml", mail.event, mail.addressee, mail.kind.name());
         let (path, half) = (folder.join(&name), folder.join(format!(".{name}.half")));
         tokio::fs::write(&half, message.formatted()).await.context("mail folder")?;
         tokio::fs::rename(&half, &path).await.context("mail folder")?;

@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, SmallInt, Text, Timestamptz,
 use diesel_async::RunQueryDsl;
 
 use super::Store;
+use super::mail::addressee_columns;
 use crate::plan::Plan;
 
 /// The only consumer so far.
@@ -23,9 +24,9 @@ WITH moved AS (
     SELECT d.*, 1, 0, $4, 0, $4 FROM moved, unnest($5, $6, $7, $8, $9, $10) AS d
     ON CONFLICT DO NOTHING
 ), new_mails AS (
-    INSERT INTO mail (account_id, event_id, recipient_id, kind, envelope_id, livemode, state, attempts, next_at, lease_epoch,
-        created_at)
-    SELECT m.*, 1, 0, $4, 0, $4 FROM moved, unnest($11, $12, $13, $14, $15, $16) AS m
+    INSERT INTO mail (account_id, event_id, addressee_kind, addressee_id, kind, envelope_id, livemode, occurred_at, state,
+        attempts, next_at, lease_epoch, created_at)
+    SELECT m.*, 1, 0, $4, 0, $4 FROM moved, unnest($11, $12, $13, $14, $15, $16, $17, $18) AS m
     ON CONFLICT DO NOTHING
 )
 SELECT count(*) AS count FROM moved";
@@ -81,10 +82,12 @@ impl Store {
             .bind::<Array<Bytea>, _>(column(deliveries, |d| d.body.clone()))
             .bind::<Array<SqlUuid>, _>(column(mails, |m| m.account.uuid()))
             .bind::<Array<SqlUuid>, _>(column(mails, |m| m.event.uuid()))
-            .bind::<Array<SqlUuid>, _>(column(mails, |m| m.recipient.uuid()))
+            .bind::<Array<SmallInt>, _>(column(mails, |m| addressee_columns(m.addressee).0))
+            .bind::<Array<SqlUuid>, _>(column(mails, |m| addressee_columns(m.addressee).1))
             .bind::<Array<SmallInt>, _>(column(mails, |m| m.kind as i16))
             .bind::<Array<SqlUuid>, _>(column(mails, |m| m.envelope.uuid()))
-            .bind::<Array<Bool>, _>(column(mails, |m| m.livemode));
+            .bind::<Array<Bool>, _>(column(mails, |m| m.livemode))
+            .bind::<Array<Timestamptz>, _>(column(mails, |m| m.occurred_at));
         let mut conn = acquire(&self.pool).await?;
         let moved: Count = prepared::<Advance, _>(query).get_result(&mut *conn).await?;
         Ok(moved.count == 1)

@@ -8,8 +8,8 @@ use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::{MailState, Store};
-use crate::id::{AccountId, EnvelopeId, EventId, RecipientId};
-use crate::plan::{Mail, MailKind};
+use crate::id::{AccountId, EnvelopeId, EventId, RecipientId, WatcherId};
+use crate::plan::{Addressee, Mail, MailKind};
 
 /// A claimed mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,14 +28,18 @@ struct MailRow {
     account_id: Uuid,
     #[diesel(sql_type = SqlUuid)]
     event_id: Uuid,
+    #[diesel(sql_type = SmallInt)]
+    addressee_kind: i16,
     #[diesel(sql_type = SqlUuid)]
-    recipient_id: Uuid,
+    addressee_id: Uuid,
     #[diesel(sql_type = SmallInt)]
     kind: i16,
     #[diesel(sql_type = SqlUuid)]
     envelope_id: Uuid,
     #[diesel(sql_type = Bool)]
     livemode: bool,
+    #[diesel(sql_type = Timestamptz)]
+    occurred_at: DateTime<Utc>,
     #[diesel(sql_type = Integer)]
     attempts: i32,
     #[diesel(sql_type = Integer)]
@@ -44,17 +48,28 @@ struct MailRow {
 
 const CLAIM: &str = "
 WITH due AS (
-    SELECT account_id, event_id, recipient_id, kind FROM mail
+    SELECT account_id, event_id, addressee_kind, addressee_id, kind FROM mail
     WHERE state = 1 AND next_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
     ORDER BY next_at LIMIT $3 FOR UPDATE SKIP LOCKED
 )
 UPDATE mail AS m SET lease_until = $2, lease_epoch = m.lease_epoch + 1 FROM due
-WHERE (m.account_id, m.event_id, m.recipient_id, m.kind) = (due.account_id, due.event_id, due.recipient_id, due.kind)
-RETURNING m.account_id, m.event_id, m.recipient_id, m.kind, m.envelope_id, m.livemode, m.attempts, m.lease_epoch";
+WHERE (m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind)
+    = (due.account_id, due.event_id, due.addressee_kind, due.addressee_id, due.kind)
+RETURNING m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind, m.envelope_id, m.livemode, m.occurred_at,
+    m.attempts, m.lease_epoch";
 
 const SETTLE: &str = "
-UPDATE mail SET state = $6, attempts = attempts + $8, next_at = $7, lease_until = NULL
-WHERE account_id = $1 AND event_id = $2 AND recipient_id = $3 AND kind = $4 AND lease_epoch = $5 AND state = 1";
+UPDATE mail SET state = $7, attempts = attempts + $9, next_at = $8, lease_until = NULL
+WHERE account_id = $1 AND event_id = $2 AND addressee_kind = $3 AND addressee_id = $4 AND kind = $5 AND lease_epoch = $6
+    AND state = 1";
+
+/// An addressee as the table has it: which kind, and which one.
+pub(super) fn addressee_columns(addressee: Addressee) -> (i16, Uuid) {
+    match addressee {
+        Addressee::Recipient(id) => (1, id.uuid()),
+        Addressee::Watcher(id) => (2, id.uuid()),
+    }
+}
 
 impl Store {
     /// Claims due mails until `until`.
@@ -74,13 +89,19 @@ impl Store {
                 account: AccountId::from_uuid(row.account_id),
                 event: EventId::from_uuid(row.event_id),
                 envelope: EnvelopeId::from_uuid(row.envelope_id),
-                recipient: RecipientId::from_uuid(row.recipient_id),
+                addressee: match row.addressee_kind {
+                    1 => Addressee::Recipient(RecipientId::from_uuid(row.addressee_id)),
+                    _ => Addressee::Watcher(WatcherId::from_uuid(row.addressee_id)),
+                },
                 kind: match row.kind {
                     1 => MailKind::Invitation,
                     2 => MailKind::FellThrough,
-                    _ => MailKind::Completed,
+                    3 => MailKind::Completed,
+                    4 => MailKind::Copy,
+                    _ => MailKind::ExpiryWarning,
                 },
                 livemode: row.livemode,
+                occurred_at: row.occurred_at,
             },
             attempts: row.attempts.unsigned_abs(),
             lease_epoch: row.lease_epoch,
@@ -97,10 +118,12 @@ impl Store {
         attempted: bool,
     ) -> Result<bool, DatabaseError> {
         enum Settle {}
+        let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
         let query = diesel::sql_query(SETTLE)
             .bind::<SqlUuid, _>(claimed.mail.account.uuid())
             .bind::<SqlUuid, _>(claimed.mail.event.uuid())
-            .bind::<SqlUuid, _>(claimed.mail.recipient.uuid())
+            .bind::<SmallInt, _>(addressee_kind)
+            .bind::<SqlUuid, _>(addressee_id)
             .bind::<SmallInt, _>(claimed.mail.kind as i16)
             .bind::<Integer, _>(claimed.lease_epoch)
             .bind::<SmallInt, _>(state as i16)

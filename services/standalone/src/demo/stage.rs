@@ -82,7 +82,7 @@ impl Stage<'_> {
 
     /// Reads an envelope.
     pub async fn envelope(&mut self, envelope_id: &str) -> Result<v1::Envelope> {
-        let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned() };
+        let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned(), ..Default::default() };
         self.sender
             .get_envelope(request)
             .await
@@ -203,7 +203,8 @@ impl Signer {
             value: Some(v1::FieldValue { value: value.clone() }),
         };
         let fields = session.fields.iter().filter(is_signature).filter(|_| value.is_some());
-        let request = v1::SignRequest { values: fields.map(entry).collect(), consent: true, seen_documents };
+        let (values, seen_revision) = (fields.map(entry).collect(), session.revision);
+        let request = v1::SignRequest { values, consent: true, seen_documents, seen_revision };
         let signed = self
             .client
             .sign(request)

@@ -134,7 +134,8 @@ pub(super) async fn sender_voids(stage: &mut Stage<'_>) -> Result<Story> {
     let envelope = stage.send(request(&scan, &CONSENT, Routing::Parallel, inline(&scan))).await?;
     stage.done(&format!("{} sent", scan.file_name));
     let mut signer = stage.invited(&envelope, 0).await?;
-    let void = v1::VoidEnvelopeRequest { envelope_id: envelope.id.clone(), reason: WHY_VOIDED.to_owned() };
+    let (envelope_id, reason) = (envelope.id.clone(), WHY_VOIDED.to_owned());
+    let void = v1::VoidEnvelopeRequest { envelope_id, reason, if_revision: envelope.revision };
     let voided = stage
         .sender
         .void_envelope(void)

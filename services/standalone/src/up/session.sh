@@ -20,7 +20,8 @@ echo '== The recipient reads and signs'
 call $TOKEN $AT countersign.v1.SignerService/GetSigningSession | tee session.json
 DOCUMENT=$(grep -o 'doc_[0-9a-z]*' session.json | head -n 1)
 SHA256=$(grep -o '"sha256": *"[0-9a-f]*' session.json | head -n 1 | cut -d '"' -f 4)
-call $TOKEN -d "{\"consent\":true,\"seen_documents\":[{\"document_id\":\"$DOCUMENT\",\"sha256\":\"$SHA256\"}]}" $AT countersign.v1.SignerService/Sign
+REVISION=$(grep -o '"revision": *"[0-9]*' session.json | head -n 1 | cut -d '"' -f 4)
+call $TOKEN -d "{\"consent\":true,\"seen_revision\":$REVISION,\"seen_documents\":[{\"document_id\":\"$DOCUMENT\",\"sha256\":\"$SHA256\"}]}" $AT countersign.v1.SignerService/Sign
 sleep 2
 
 echo '== COMPLETED: the sender looks, and gets the signed PDF'

@@ -42,7 +42,7 @@ fn draft(clock: &Clock) -> v1::CreateEnvelopeRequest {
 }
 
 async fn status(client: &mut Envelopes, envelope_id: &str) -> v1::EnvelopeStatus {
-    let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned() };
+    let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned(), ..Default::default() };
     client.get_envelope(request).await.unwrap().into_inner().envelope.unwrap().status()
 }
 

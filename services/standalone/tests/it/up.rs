@@ -27,7 +27,7 @@ fn shown(program: &Program) -> (String, String) {
 /// The only envelope with its only recipient's link.
 async fn look(url: &str, key: &str, envelope_id: &str) -> (v1::Envelope, String) {
     let mut client = client::envelopes(&client::connect(url).await.unwrap(), key).unwrap();
-    let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned() };
+    let request = v1::GetEnvelopeRequest { envelope_id: envelope_id.to_owned(), ..Default::default() };
     let envelope = client.get_envelope(request).await.unwrap().into_inner().envelope.unwrap();
     let recipient_id = envelope.recipients[0].id.clone();
     let request = v1::GetSigningLinkRequest { envelope_id: envelope_id.to_owned(), recipient_id };

@@ -1,0 +1,70 @@
+//! What the service does by itself.
+
+use chrono::{DateTime, Utc};
+
+use super::after;
+use crate::domain::command::NewArtifact;
+use crate::domain::envelope::{Cause, Envelope, Ingest};
+use crate::domain::event::Event;
+use crate::domain::id::DocumentId;
+use crate::domain::refusal::Why;
+use crate::domain::routing::to_release;
+use crate::domain::status::Status;
+
+/// True when all is there to release the first recipients and the time has come.
+pub(super) fn is_due(envelope: &Envelope, now: DateTime<Utc>) -> bool {
+    envelope.ingest() == Ingest::Ready && envelope.terms.scheduled_send_at.is_none_or(|at| at <= now)
+}
+
+/// The envelope is on its way, and the first recipients are asked.
+pub(super) fn start(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Event> {
+    let mut events = vec![Event::Sent];
+    let sent = after(envelope, &events, now);
+    events.extend(to_release(&sent).into_iter().map(|recipient| Event::Released { recipient }));
+    events
+}
+
+pub(super) fn release(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Event> {
+    let waits = envelope.status() == Status::Pending;
+    if waits && is_due(envelope, now) { start(envelope, now) } else { Vec::new() }
+}
+
+pub(super) fn ingest(
+    envelope: &Envelope,
+    id: DocumentId,
+    ingest: Ingest,
+    now: DateTime<Utc>,
+) -> Result<Vec<Event>, Why> {
+    let document = envelope.document(id).ok_or(Why::NoSuchDocument)?;
+    let over = envelope.status().is_terminal() || envelope.facts.discarded_at.is_some();
+    if over || ingest == Ingest::Processing || document.ingest != Ingest::Processing {
+        return Ok(Vec::new());
+    }
+    let mut events = vec![Event::Ingested { document: id, ingest }];
+    let read = after(envelope, &events, now);
+    if envelope.status() == Status::Pending && ingest == Ingest::Failed {
+        events.push(Event::Voided { cause: Cause::IngestFailed, reason: None });
+    }
+    events.extend(release(&read, now));
+    Ok(events)
+}
+
+pub(super) fn warn(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Event> {
+    if envelope.warning_at().is_some_and(|at| at <= now) { vec![Event::Expiring] } else { Vec::new() }
+}
+
+pub(super) fn store(envelope: &Envelope, artifacts: &[NewArtifact]) -> Result<Vec<Event>, Why> {
+    let artifacts = artifacts.to_vec();
+    let made = envelope.documents.iter().any(|document| !document.artifacts.is_empty());
+    match envelope.status() {
+        Status::Completed => Ok(Vec::new()),
+        Status::Declined if made => Ok(Vec::new()),
+        Status::Declined => Ok(vec![Event::ArtifactReady { artifacts }]),
+        Status::Sent | Status::PartiallySigned if envelope.facts.all_acted_at.is_some() => {
+            Ok(vec![Event::Completed { artifacts }])
+        }
+        Status::Draft | Status::Pending | Status::Sent | Status::PartiallySigned | Status::Voided | Status::Expired => {
+            Err(Why::State)
+        }
+    }
+}

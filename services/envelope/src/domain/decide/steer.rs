@@ -1,0 +1,234 @@
+//! What the sender and the operator do.
+
+use std::collections::BTreeSet;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::duty;
+use crate::domain::command::{Assign, Edit};
+use crate::domain::envelope::{Cause, Envelope, Ingest};
+use crate::domain::event::Event;
+use crate::domain::field::{Field, FieldType, Value};
+use crate::domain::id::{EnvelopeId, RecipientId};
+use crate::domain::limits::{EXPIRY_DAYS_MAX, FIELDS_MAX, RESEND_PAUSE_MINUTES};
+use crate::domain::personal::Personal;
+use crate::domain::recipient::{Recipient, RecipientState, Role};
+use crate::domain::refusal::{Place, Why};
+use crate::domain::routing::{assisted, is_asked, needed};
+use crate::domain::status::Status;
+
+/// What a draft lacks to be sent.
+pub(in crate::domain) fn lacks(envelope: &Envelope, now: DateTime<Utc>) -> Vec<&'static str> {
+    let mut lacks = Vec::new();
+    let mut need = |holds: bool, lack: &'static str| {
+        if !holds {
+            lacks.push(lack);
+        }
+    };
+    let recipients = &envelope.recipients;
+    need(now < envelope.expires_at, "The deadline has passed.");
+    need(
+        envelope.terms.scheduled_send_at.is_none_or(|at| at < envelope.expires_at),
+        "The envelope is to be sent after its deadline.",
+    );
+    need(!envelope.documents.is_empty(), "The envelope has no document.");
+    need(envelope.ingest() != Ingest::Failed, "A document cannot be read.");
+    need(recipients.iter().any(|other| other.role.gates()), "The envelope has neither a signer nor an approver.");
+    let has_place = |signer: &Recipient| {
+        envelope.fields.iter().any(|field| field.recipient == signer.id && field.kind == FieldType::Signature)
+    };
+    let mut signers = recipients.iter().filter(|other| other.role == Role::Signer);
+    need(signers.all(has_place), "Every signer needs a SIGNATURE field.");
+    let fits = |field: &Field| {
+        envelope.recipient(field.recipient).is_some_and(|recipient| recipient.role.may_have(field.kind))
+    };
+    need(envelope.fields.iter().all(fits), "A field is bound to a recipient whose role cannot fill it.");
+    need(can_be_filled(envelope), "A required field is read-only and empty, or two buttons of one set are chosen.");
+    let last = recipients.iter().filter(|other| other.role.gates()).map(|other| other.group).max();
+    let mut viewers = recipients.iter().filter(|other| other.role == Role::Viewer);
+    need(viewers.all(|other| Some(other.group) <= last), "A viewer's group comes after all who act.");
+    let mut assistants = recipients.iter().filter(|other| other.role == Role::Assistant);
+    need(
+        assistants.all(|other| assisted(envelope, other).is_some_and(|signer| signer.role == Role::Signer)),
+        "Every assistant needs a signer to assist.",
+    );
+    need(
+        envelope.terms.quorums.iter().all(|quorum| {
+            let members = recipients.iter().filter(|other| other.role.gates() && other.group == quorum.group).count();
+            (1..=members).contains(&needed(envelope, quorum.group))
+        }),
+        "A quorum must be 1 to as many as its group has signers and approvers.",
+    );
+    lacks
+}
+
+/// True if nobody will be kept from acting by what they cannot change.
+fn can_be_filled(envelope: &Envelope) -> bool {
+    let value = |field: &Field| field.value.as_ref().and_then(|value| field.fits(value).ok().flatten());
+    let chosen = |field: &Field| field.value == Some(Value::Checked(true));
+    let alone = |field: &Field| match (field.kind, value(field)) {
+        (FieldType::Radio, _) => {
+            let set = || {
+                envelope.fields.iter().filter(|other| {
+                    other.kind == FieldType::Radio
+                        && other.recipient == field.recipient
+                        && other.rules.group == field.rules.group
+                })
+            };
+            let fixed = set().filter(|other| other.read_only && chosen(other)).count();
+            let open = set().any(|other| !other.read_only);
+            set().filter(|other| chosen(other)).count() <= 1 && (!field.required || fixed == 1 || open)
+        }
+        (_, value) => {
+            let empty = matches!(value, None | Some(Value::Checked(false)));
+            !(field.read_only && field.required && empty)
+        }
+    };
+    envelope.fields.iter().all(alone)
+}
+
+pub(super) fn send(envelope: &Envelope, now: DateTime<Utc>) -> Result<Vec<Event>, Why> {
+    if !envelope.is_draft() {
+        return Err(Why::State);
+    }
+    let lacks = lacks(envelope, now);
+    if !lacks.is_empty() {
+        return Err(Why::Incomplete(lacks));
+    }
+    Ok(if duty::is_due(envelope, now) { duty::start(envelope, now) } else { vec![Event::Dispatched] })
+}
+
+pub(super) fn update(envelope: &Envelope, edit: &Edit) -> Result<Vec<Event>, Why> {
+    if !envelope.is_draft() {
+        return Err(Why::State);
+    }
+    match edit {
+        Edit::Terms(_) => {}
+        Edit::AddFields(fields) => {
+            if fields.iter().any(|field| envelope.recipient(field.recipient).is_none()) {
+                return Err(Why::NoSuchRecipient);
+            }
+            if fields.iter().any(|field| envelope.document(field.document).is_none()) {
+                return Err(Why::NoSuchDocument);
+            }
+            let count = envelope.fields.len() + fields.len();
+            if count > FIELDS_MAX {
+                return Err(Why::TooManyFields(count));
+            }
+        }
+        Edit::ReplaceDocument(new) => {
+            if envelope.document(new.id).is_none() {
+                return Err(Why::NoSuchDocument);
+            }
+            let off = envelope.fields.iter();
+            let off = off.filter(|field| field.document == new.id && field.placement.page > new.page_count);
+            let wrong: Vec<_> = off.map(|field| (Place::Page(field.id), "remove it first".into())).collect();
+            if !wrong.is_empty() {
+                return Err(Why::Invalid(wrong));
+            }
+        }
+        Edit::RemoveFields(ids) => {
+            if ids.iter().any(|id| !envelope.fields.iter().any(|field| field.id == *id)) {
+                return Err(Why::NoSuchField);
+            }
+        }
+    }
+    Ok(vec![Event::Updated(edit.clone())])
+}
+
+pub(super) fn discard(envelope: &Envelope) -> Result<Vec<Event>, Why> {
+    if envelope.is_draft() { Ok(vec![Event::Discarded]) } else { Err(Why::State) }
+}
+
+pub(super) fn void(envelope: &Envelope, cause: Cause, reason: Option<&Personal>) -> Result<Vec<Event>, Why> {
+    if envelope.facts.is_open() { Ok(vec![Event::Voided { cause, reason: reason.cloned() }]) } else { Err(Why::State) }
+}
+
+pub(super) fn reassign(envelope: &Envelope, assign: &Assign) -> Result<Vec<Event>, Why> {
+    let recipient = envelope.recipient(assign.recipient).ok_or(Why::NoSuchRecipient)?;
+    if !envelope.is_draft() && !envelope.facts.is_open() {
+        return Err(Why::State);
+    }
+    match recipient.state {
+        RecipientState::Waiting | RecipientState::Released { .. } => {}
+        RecipientState::NotNeeded { .. } => return Err(Why::NotNeeded),
+        RecipientState::Acted { .. } | RecipientState::Declined { .. } | RecipientState::ReleasedBy { .. } => {
+            return Err(Why::AlreadyActed);
+        }
+    }
+    if recipient.person == assign.person {
+        return Ok(Vec::new());
+    }
+    Ok(vec![Event::Reassigned {
+        recipient: recipient.id,
+        before: recipient.person.clone(),
+        after: assign.person.clone(),
+        reason: assign.reason.clone(),
+    }])
+}
+
+/// When a recipient may be invited again.
+pub(in crate::domain) fn resend_due(recipient: &Recipient) -> DateTime<Utc> {
+    let last = recipient.invited_at.or(recipient.released_at());
+    last.map_or(DateTime::<Utc>::MIN_UTC, |last| last + TimeDelta::minutes(RESEND_PAUSE_MINUTES))
+}
+
+pub(super) fn resend(
+    envelope: &Envelope,
+    to: &[RecipientId],
+    rotate: bool,
+    now: DateTime<Utc>,
+) -> Result<Vec<Event>, Why> {
+    let to: BTreeSet<_> = to.iter().copied().collect();
+    if to.iter().any(|id| envelope.recipient(*id).is_none()) {
+        return Err(Why::NoSuchRecipient);
+    }
+    if !envelope.facts.is_open() {
+        return Err(Why::State);
+    }
+    let mut named = envelope.recipients.iter().filter(|recipient| to.contains(&recipient.id));
+    if let Some(recipient) = named.find(|recipient| !is_asked(envelope, recipient)) {
+        return Err(match recipient.state {
+            _ if recipient.role == Role::Cc => Why::Role,
+            RecipientState::Waiting => Why::NotYourTurn,
+            RecipientState::NotNeeded { .. } => Why::NotNeeded,
+            _ => Why::AlreadyActed,
+        });
+    }
+    let invited = envelope.recipients.iter().filter(|recipient| is_asked(envelope, recipient));
+    let asked: Vec<_> = invited.filter(|recipient| to.is_empty() || to.contains(&recipient.id)).collect();
+    let fresh = asked.iter().map(|recipient| resend_due(recipient)).filter(|due| *due > now);
+    let due: Vec<_> = asked.iter().filter(|recipient| resend_due(recipient) <= now).collect();
+    let too_soon = if to.is_empty() { fresh.min().filter(|_| due.is_empty()) } else { fresh.max() };
+    match too_soon {
+        Some(at) => Err(Why::TooSoon(at)),
+        // Nobody has been invited at all.
+        None if due.is_empty() => Err(Why::State),
+        None => Ok(due.iter().map(|other| Event::Resent { recipient: other.id, rotated: rotate }).collect()),
+    }
+}
+
+pub(super) fn extend(envelope: &Envelope, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Result<Vec<Event>, Why> {
+    if !envelope.facts.is_open() {
+        return Err(Why::State);
+    }
+    if expires_at == envelope.expires_at {
+        return Ok(Vec::new());
+    }
+    if expires_at < envelope.expires_at || expires_at > now + TimeDelta::days(EXPIRY_DAYS_MAX) {
+        let why = format!("must be after the present deadline and at most {EXPIRY_DAYS_MAX} days ahead");
+        return Err(Why::Invalid(vec![(Place::ExpiresAt, why.into())]));
+    }
+    Ok(vec![Event::DeadlineChanged { expires_at }])
+}
+
+pub(super) fn replace(envelope: &Envelope, by: EnvelopeId, lost: Option<EnvelopeId>) -> Result<Vec<Event>, Why> {
+    match envelope.status() {
+        Status::Declined | Status::Voided | Status::Expired => {}
+        Status::Draft | Status::Pending | Status::Sent | Status::PartiallySigned | Status::Completed => {
+            return Err(Why::State);
+        }
+    }
+    let owed = envelope.replaced_by.is_none() || envelope.replaced_by == lost;
+    Ok(if owed { vec![Event::Replaced { by }] } else { Vec::new() })
+}
