@@ -38,8 +38,8 @@ link = envelopes.GetSigningLink(api.GetSigningLinkRequest(
     envelope_id=created.id, recipient_id=created.recipients[0].id), metadata=bearer(key))
 session = signers.GetSigningSession(sign.GetSigningSessionRequest(), metadata=bearer(link.token)).session
 assert session.documents[0].sha256 == hashlib.sha256(pdf).hexdigest()
-signers.Sign(sign.SignRequest(consent=True, seen_documents=[
-    sign.SeenDocument(document_id=d.id, sha256=d.sha256) for d in session.documents]), metadata=bearer(link.token))
+signers.Sign(sign.SignRequest(consent=True, seen_revision=session.revision, seen_documents=[
+    document_pb2.SeenDocument(document_id=d.id, sha256=d.sha256) for d in session.documents]), metadata=bearer(link.token))
 stream = envelopes.WatchStatusChanges(
     api.WatchStatusChangesRequest(start=api.WATCH_START_OLDEST), metadata=bearer(key), timeout=30)
 for message in stream:
@@ -123,7 +123,8 @@ async fn s1_6_grpcurl_plays_the_main_job_by_reflection() {
     let session = call(&signer, "SignerService/GetSigningSession", serde_json::json!({})).await;
     let document = &session["session"]["documents"][0];
     let seen = serde_json::json!([{ "documentId": document["id"], "sha256": document["sha256"] }]);
-    let sign = serde_json::json!({ "consent": true, "seenDocuments": seen });
+    let sign =
+        serde_json::json!({ "consent": true, "seenDocuments": seen, "seenRevision": session["session"]["revision"] });
     call(&signer, "SignerService/Sign", sign).await;
     let get = call(&sender, "EnvelopeService/GetEnvelope", serde_json::json!({ "envelopeId": id })).await;
     assert_eq!(get["envelope"]["recipients"][0]["status"], "RECIPIENT_STATUS_SIGNED");

@@ -28,10 +28,12 @@ async fn s1_15_the_status_column_equals_the_rule() {
     for facts in 0..256_u32 {
         let is = |index: usize| (facts >> index & 1 == 1).then_some(at);
         let values: Vec<_> = (0..8).map(|index| if is(index).is_some() { "now()" } else { "NULL" }).collect();
+        let cause = if (5..8).any(|index| is(index).is_some()) { "1" } else { "NULL" };
         let insert = format!(
-            "INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, message, \
-             routing, created_at, expires_at, requires_replacement, {}) VALUES ('{account}', gen_random_uuid(), true, 1, 1, \
-             sha256(''), now(), '', '', 1, now(), now(), false, {}) RETURNING status",
+            "INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, \
+             external_reference, metadata, terms, created_at, expires_at, requires_replacement, cause, {}) VALUES \
+             ('{account}', gen_random_uuid(), true, 1, 1, sha256(''), now(), '', '', '{{}}', '{{}}', now(), now(), false, \
+             {cause}, {}) RETURNING status",
             columns.join(", "),
             values.join(", ")
         );
@@ -47,6 +49,7 @@ async fn s1_15_the_status_column_equals_the_rule() {
             declined_at: is(5),
             voided_at: is(6),
             expired_at: is(7),
+            discarded_at: None,
         };
         assert_eq!(status, rule.status() as i16, "{rule:?}");
         *met.entry(rule.status()).or_default() += 1;
@@ -70,7 +73,16 @@ async fn t8_raw_sql_cannot_change_what_has_ended() {
         "UPDATE envelope SET completed_at = now()",
         "UPDATE envelope SET expires_at = now()",
         "UPDATE envelope SET status = 5",
+        "UPDATE envelope SET cause = 3",
         "UPDATE recipient SET status = 3",
+        "UPDATE recipient SET decline_reason = 'another'",
+        "UPDATE recipient SET status = 5, ended_at = now(), declined_at = NULL, decline_channel = NULL WHERE status = 4",
+        "DELETE FROM recipient",
+        "UPDATE field SET text_value = 'forged'",
+        "DELETE FROM field",
+        "UPDATE document SET sha256 = sha256('')",
+        "UPDATE envelope SET livemode = NOT livemode",
+        "UPDATE envelope SET terms = '{}'",
         "UPDATE event SET record = ''",
         "DELETE FROM event",
         "TRUNCATE event CASCADE",
@@ -78,6 +90,8 @@ async fn t8_raw_sql_cannot_change_what_has_ended() {
         client.execute(sql, &[]).await.expect_err(sql);
     }
     client.execute("UPDATE envelope SET requires_replacement = false", &[]).await.expect("not a fact");
+    // What is personal can be erased for ever, under the hood of the same facts.
+    client.execute("UPDATE recipient SET name = '', email = ''", &[]).await.expect("not a fact");
 }
 
 /// S1.22: one terminal fact only.
@@ -87,7 +101,8 @@ async fn d1_two_terminal_facts_are_refused() {
     let sender = service.account(false).await;
     sender.story(1, Routing::Parallel).await;
     let client = service.database.connect().await;
-    let both = client.execute("UPDATE envelope SET declined_at = now(), voided_at = now()", &[]).await.unwrap_err();
+    let both =
+        client.execute("UPDATE envelope SET declined_at = now(), voided_at = now(), cause = 1", &[]).await.unwrap_err();
     assert_eq!(both.as_db_error().unwrap().constraint(), Some("one_terminal_fact"));
 }
 

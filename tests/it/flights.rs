@@ -8,13 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use countersign::v1::Routing;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::database::pool;
-use countersign_envelope::domain::command::{Actor, Command};
+use countersign_chassis::keys::Key;
+use countersign_envelope::credential::Keyring;
+use countersign_envelope::domain::command::{By, Command};
 use countersign_envelope::domain::decide::Verdict;
-use countersign_envelope::domain::envelope::Envelope;
+use countersign_envelope::domain::envelope::{Cause, Envelope};
 use countersign_envelope::domain::event::Event;
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::domain::record::{Recorded, seal};
-use countersign_envelope::execute::{execute, new_id};
+use countersign_envelope::execute::{Ask, Executor, Fresh, new_id};
 use countersign_envelope::store::{Scope, Store};
 use countersign_test_support::Service;
 use countersign_test_support::client::request;
@@ -100,7 +102,7 @@ fn copy(envelope: &Envelope) -> (Envelope, Vec<Recorded>) {
     let now = copy.last_event_at;
     copy.id = EnvelopeId::from_uuid(new_id(now));
     (copy.sequence, copy.revision, copy.chain) = (0, 0, [0; 32]);
-    let recorded = seal(&mut copy, &[Event::Created], Actor::System, now, || new_id(now));
+    let recorded = seal(&mut copy, &[Event::Created], &By::system(), now, &mut Fresh(now));
     (copy, recorded)
 }
 
@@ -114,6 +116,8 @@ async fn hot_paths_keep_their_round_trips() {
     let scope = Scope::any_mode(sender.account.parse().unwrap());
     let id = sent.id.parse().unwrap();
     let envelope = store.envelope(scope, id).await.unwrap().unwrap();
+    let keyring = Keyring::new(&Key::master(&service.config.keys.master_key).unwrap());
+    let executor = Executor::new(store.clone(), Arc::new(keyring));
 
     let read = || async { drop(store.envelope(scope, id).await.unwrap()) };
     assert_eq!(counter.fewest(read).await, 1, "a read is one flight");
@@ -125,8 +129,9 @@ async fn hot_paths_keep_their_round_trips() {
     let act = || async {
         let (copy, recorded) = copy(&envelope);
         store.create(&copy, &recorded).await.unwrap();
-        let void = Command::Void { reason: None };
-        let outcome = execute(&store, scope, copy.id, Actor::System, void, |_| true).await.unwrap().unwrap();
+        let command = Command::Void { cause: Cause::Sender, reason: None };
+        let ask = Ask { scope, id: copy.id, by: By::system(), command, expected: None };
+        let outcome = executor.execute(ask, |_| true).await.unwrap().unwrap();
         assert_eq!(outcome.answer, Verdict::Done);
     };
     assert_eq!(counter.fewest(act).await, 1 + 2, "an act is two flights");

@@ -230,11 +230,11 @@ async fn by_id(caller: &Caller, envelope: &str, recipient: &str) -> Vec<(&'stati
     let (envelope_id, recipient_id) = (envelope.to_owned(), recipient.to_owned());
     let mut client = caller.envelopes();
     let mut answers = Vec::new();
-    let request = GetEnvelopeRequest { envelope_id: envelope_id.clone() };
+    let request = GetEnvelopeRequest { envelope_id: envelope_id.clone(), ..Default::default() };
     answers.push(("get", client.get_envelope(request).await.map(drop)));
-    let request = SendEnvelopeRequest { envelope_id: envelope_id.clone() };
+    let request = SendEnvelopeRequest { envelope_id: envelope_id.clone(), ..Default::default() };
     answers.push(("send", client.send_envelope(request).await.map(drop)));
-    let request = VoidEnvelopeRequest { envelope_id: envelope_id.clone(), reason: String::new() };
+    let request = VoidEnvelopeRequest { envelope_id: envelope_id.clone(), ..Default::default() };
     answers.push(("void", client.void_envelope(request).await.map(drop)));
     let request = DeclineRecipientRequest {
         envelope_id: envelope_id.clone(),

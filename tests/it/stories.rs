@@ -58,6 +58,7 @@ async fn s3_56_two_signers_in_order_complete_an_envelope() {
         }),
         required: true,
         name: "title".into(),
+        ..NewField::default()
     });
     let envelope = sender.create(new).await.unwrap();
     assert_eq!(envelope.status(), EnvelopeStatus::Sent);
@@ -195,6 +196,7 @@ async fn s2_4_a_sender_records_a_refusal_on_behalf() {
         recipient_id: envelope.recipients[1].id.clone(),
         reason: "Not at this price".into(),
         evidence_note: "Phone call".into(),
+        if_revision: 0,
     };
     let answer = sender.envelopes().decline_recipient(decline.clone()).await.unwrap().into_inner();
     let now = answer.envelope.unwrap();
@@ -251,12 +253,15 @@ async fn s3_44_an_upload_becomes_a_draft_and_is_sent() {
     assert_eq!(draft.documents[0].sha256, kept.sha256);
     // T-14: a draft can neither be voided nor declined.
     let void = sender.void(&draft.id, "").await.unwrap_err();
-    assert_eq!((void.fact("current_state"), void.fact("allowed_transitions")), ("DRAFT".into(), "SEND".into()));
-    let send = SendEnvelopeRequest { envelope_id: draft.id.clone() };
+    assert_eq!(
+        (void.fact("current_state"), void.fact("allowed_transitions")),
+        ("DRAFT".into(), "SEND,DISCARD,UPDATE,REASSIGN".into())
+    );
+    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: draft.revision };
     let sent = sender.envelopes().send_envelope(send.clone()).await.unwrap().into_inner().envelope.unwrap();
     assert_eq!((sent.status(), sent.revision), (EnvelopeStatus::Sent, draft.revision + 1));
     let twice = sender.envelopes().send_envelope(send).await.unwrap_err();
-    assert_eq!(twice.fact("allowed_transitions"), "SIGN,DECLINE,VOID");
+    assert_eq!(twice.fact("allowed_transitions"), "SIGN,DECLINE,VOID,VIEW,REASSIGN,EXTEND");
     // S1.29: the same upload serves another envelope, but no other account.
     sender.create(new.clone()).await.unwrap();
     let stranger = service.account(true).await;

@@ -1,8 +1,18 @@
 //! The rules of an envelope, tested without database and wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod check;
+mod commands;
+mod decline;
 mod field;
+mod fill;
+mod play;
 mod record;
+mod replace;
+mod send;
 mod shape;
+mod small;
+mod steer;
 mod turn;
+mod verify;
 mod walk;

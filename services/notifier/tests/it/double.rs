@@ -17,6 +17,9 @@ use tonic::metadata::MetadataMap;
 use tonic::transport::Server;
 use tonic::{Request, Response, Status, Streaming};
 
+/// Something that happens to what the double knows.
+pub type Change = Box<dyn FnOnce(&mut Script) + Send>;
+
 /// What the double knows.
 #[derive(Default)]
 pub struct Script {
@@ -24,12 +27,15 @@ pub struct Script {
     pub feed: Vec<v1::Event>,
     pub envelopes: HashMap<String, v1::Envelope>,
     pub links: HashMap<String, String>,
-    pub documents: HashMap<String, Vec<u8>>,
+    /// By id and version.
+    pub documents: HashMap<(String, v1::DocumentVersion), Vec<u8>>,
     pub keys: HashMap<String, v1::GetCallerIdentityResponse>,
     /// Tokens that are not resumed from any more, and why.
     pub lost: BTreeMap<String, ErrorReason>,
     /// Streams stay open behind the last event.
     pub hold: bool,
+    /// What happens right after the next question about an envelope or a link.
+    pub meanwhile: Option<Change>,
     /// Every unary call fails.
     pub away: bool,
     /// The token and start of every stream.
@@ -84,6 +90,13 @@ impl Served {
         self.0.lock().unwrap()
     }
 
+    fn time_passes(&self) {
+        let mut script = self.script();
+        if let Some(meanwhile) = script.meanwhile.take() {
+            meanwhile(&mut script);
+        }
+    }
+
     /// As the real one does it: the service token and the account are both needed.
     fn envelope(&self, metadata: &MetadataMap, id: &str) -> Result<v1::Envelope, Status> {
         let mut script = self.script();
@@ -112,6 +125,18 @@ impl AccountService for Served {
         let unknown = || Problem::new(ErrorReason::AuthenticationRequired, "The API key is not known.").into();
         known.map(Response::new).ok_or_else(unknown)
     }
+    async fn create_user_token(
+        &self,
+        _: Request<v1::CreateUserTokenRequest>,
+    ) -> Result<Response<v1::CreateUserTokenResponse>, Status> {
+        unused()
+    }
+    async fn revoke_user_token(
+        &self,
+        _: Request<v1::RevokeUserTokenRequest>,
+    ) -> Result<Response<v1::RevokeUserTokenResponse>, Status> {
+        unused()
+    }
 }
 
 #[tonic::async_trait]
@@ -121,7 +146,8 @@ impl EnvelopeService for Served {
         request: Request<v1::GetEnvelopeRequest>,
     ) -> Result<Response<v1::GetEnvelopeResponse>, Status> {
         let envelope = self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
-        Ok(Response::new(v1::GetEnvelopeResponse { envelope: Some(envelope) }))
+        self.time_passes();
+        Ok(Response::new(v1::GetEnvelopeResponse { envelope: Some(envelope), age: None }))
     }
 
     async fn get_signing_link(
@@ -130,6 +156,7 @@ impl EnvelopeService for Served {
     ) -> Result<Response<v1::GetSigningLinkResponse>, Status> {
         self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
         let url = self.script().links.get(&request.get_ref().recipient_id).cloned();
+        self.time_passes();
         let closed = || Status::from(Problem::new(ErrorReason::SigningClosed, "The signing link has ended."));
         let url = url.ok_or_else(closed)?;
         let token = url.split_once('#').map(|(_, token)| token.to_owned()).unwrap_or_default();
@@ -143,7 +170,8 @@ impl EnvelopeService for Served {
         request: Request<v1::DownloadDocumentRequest>,
     ) -> Result<Response<Self::DownloadDocumentStream>, Status> {
         self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
-        let bytes = self.script().documents.get(&request.get_ref().document_id).cloned();
+        let wanted = (request.get_ref().document_id.clone(), request.get_ref().version());
+        let bytes = self.script().documents.get(&wanted).cloned();
         let bytes = bytes.ok_or_else(|| Status::from(Problem::not_found()))?;
         let info = Part::Info(v1::DocumentInfo { size_bytes: bytes.len() as u64, ..Default::default() });
         let chunks = bytes.chunks(65_536).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
@@ -216,6 +244,66 @@ impl EnvelopeService for Served {
         &self,
         _: Request<v1::DeclineRecipientRequest>,
     ) -> Result<Response<v1::DeclineRecipientResponse>, Status> {
+        unused()
+    }
+    async fn update_envelope(
+        &self,
+        _: Request<v1::UpdateEnvelopeRequest>,
+    ) -> Result<Response<v1::UpdateEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn add_fields(&self, _: Request<v1::AddFieldsRequest>) -> Result<Response<v1::AddFieldsResponse>, Status> {
+        unused()
+    }
+    async fn remove_fields(
+        &self,
+        _: Request<v1::RemoveFieldsRequest>,
+    ) -> Result<Response<v1::RemoveFieldsResponse>, Status> {
+        unused()
+    }
+    async fn replace_document(
+        &self,
+        _: Request<v1::ReplaceDocumentRequest>,
+    ) -> Result<Response<v1::ReplaceDocumentResponse>, Status> {
+        unused()
+    }
+    async fn discard_envelope(
+        &self,
+        _: Request<v1::DiscardEnvelopeRequest>,
+    ) -> Result<Response<v1::DiscardEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn extend_envelope(
+        &self,
+        _: Request<v1::ExtendEnvelopeRequest>,
+    ) -> Result<Response<v1::ExtendEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn reassign_recipient(
+        &self,
+        _: Request<v1::ReassignRecipientRequest>,
+    ) -> Result<Response<v1::ReassignRecipientResponse>, Status> {
+        unused()
+    }
+    async fn resend_envelope(
+        &self,
+        _: Request<v1::ResendEnvelopeRequest>,
+    ) -> Result<Response<v1::ResendEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn replace_envelope(
+        &self,
+        _: Request<v1::ReplaceEnvelopeRequest>,
+    ) -> Result<Response<v1::ReplaceEnvelopeResponse>, Status> {
+        unused()
+    }
+    async fn whose_turn(&self, _: Request<v1::WhoseTurnRequest>) -> Result<Response<v1::WhoseTurnResponse>, Status> {
+        unused()
+    }
+    async fn verify_history(
+        &self,
+        _: Request<v1::VerifyHistoryRequest>,
+    ) -> Result<Response<v1::VerifyHistoryResponse>, Status> {
         unused()
     }
     async fn list_events(&self, _: Request<v1::ListEventsRequest>) -> Result<Response<v1::ListEventsResponse>, Status> {

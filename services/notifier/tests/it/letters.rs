@@ -68,20 +68,48 @@ impl Stand {
         people: &[v1::Recipient],
         concerned: Option<&v1::Recipient>,
     ) -> String {
-        let id = |recipient: &v1::Recipient| recipient.id.parse::<RecipientId>().unwrap();
-        let states: Vec<_> = people.iter().map(|recipient| (id(recipient), recipient.status())).collect();
-        let sequence = self.double.script().feed.len() as u64 + 1;
-        self.happens_to(kind, sequence, &states, concerned.map(id)).id
+        let state = |recipient: &v1::Recipient| v1::RecipientState {
+            id: recipient.id.clone(),
+            role: recipient.role,
+            group: recipient.group,
+            status: recipient.status,
+            not_effective: recipient.not_effective,
+        };
+        let (sequence, watcher_ids) = {
+            let script = self.double.script();
+            let watchers = script.envelopes.get(&self.envelope.to_string()).map(|envelope| &envelope.watchers);
+            let ids = watchers.into_iter().flatten().map(|watcher| watcher.id.clone()).collect();
+            (script.feed.len() as u64 + 1, ids)
+        };
+        let recipients = people.iter().map(state).collect();
+        let state = v1::EnvelopeState { recipients, watcher_ids, ..Default::default() };
+        let concerned = concerned.map(|recipient| recipient.id.parse::<RecipientId>().unwrap());
+        self.happens_with(kind, sequence, state, concerned).id
     }
 
     /// The mail to that recipient, if there is one.
     pub fn mail(&self, event: &str, recipient: &v1::Recipient, kind: &str) -> Option<Vec<u8>> {
-        std::fs::read(self.mail_folder().join(format!("{event}.{}.{kind}.eml", recipient.id))).ok()
+        self.mail_to(event, &recipient.id, kind)
+    }
+
+    /// The mail to the recipient or watcher with that id, if there is one.
+    pub fn mail_to(&self, event: &str, id: &str, kind: &str) -> Option<Vec<u8>> {
+        std::fs::read(self.mail_folder().join(format!("{event}.{id}.{kind}.eml"))).ok()
     }
 
     pub fn is_mailed(&self, event: &str, recipient: &v1::Recipient, kind: &str) -> bool {
         self.mail(event, recipient, kind).is_some()
     }
+}
+
+/// The same in another role than that of a signer.
+pub fn with_role(recipient: v1::Recipient, role: v1::RecipientRole) -> v1::Recipient {
+    v1::Recipient { role: role.into(), ..recipient }
+}
+
+/// Both bodies of a mail.
+pub fn words(mail: &Message<'_>) -> String {
+    format!("{}{}", mail.body_text(0).unwrap(), mail.body_html(0).unwrap())
 }
 
 /// Reads a mail.

@@ -126,7 +126,11 @@ async fn completed(stand: &Stand, size_bytes: u64) -> (v1::Recipient, String) {
         artifacts: vec![v1::Artifact { version, size_bytes, ..Default::default() }],
         ..Default::default()
     };
-    stand.double.script().documents.insert(document.id.clone(), b"%PDF-1.7 signed".repeat(9_000));
+    stand
+        .double
+        .script()
+        .documents
+        .insert((document.id.clone(), v1::DocumentVersion::Signed), b"%PDF-1.7 signed".repeat(9_000));
     stand.envelope_changes(|envelope| envelope.documents.push(document));
     let event = stand.happens_among(EventType::EnvelopeCompleted, &people, None);
     stand.follow().await;

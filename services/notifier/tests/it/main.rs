@@ -11,4 +11,5 @@ mod letters;
 mod mails;
 mod mailserver;
 mod receiver;
+mod roles;
 mod stand;

@@ -103,6 +103,18 @@ impl Stand {
             status: (*status).into(),
             not_effective: false,
         };
+        let state = v1::EnvelopeState { recipients: recipients.iter().map(state).collect(), ..Default::default() };
+        self.happens_with(kind, sequence, state, concerned)
+    }
+
+    /// The same with the whole envelope as it then stands.
+    pub fn happens_with(
+        &self,
+        kind: EventType,
+        sequence: u64,
+        state: v1::EnvelopeState,
+        concerned: Option<RecipientId>,
+    ) -> v1::Event {
         let event = v1::Event {
             id: EventId::new().to_string(),
             r#type: kind.into(),
@@ -113,7 +125,7 @@ impl Stand {
             revision: sequence,
             occurred_at: Some(timestamp(self.clock.now())),
             recipient_id: concerned.map(|id| id.to_string()).unwrap_or_default(),
-            state: Some(v1::EnvelopeState { recipients: recipients.iter().map(state).collect(), ..Default::default() }),
+            state: Some(state),
             ..Default::default()
         };
         self.double.script().feed.push(event.clone());

@@ -1,0 +1,296 @@
+//! Every reason for which a call is refused, provoked over the wire.
+
+use std::collections::BTreeMap;
+
+use countersign::v1::document_source::Source;
+use countersign::v1::{
+    AddFieldsRequest, ApproveRequest, CreateEnvelopeRequest, CreateUserTokenRequest, DeclineByUserRequest,
+    DeclinePolicy, DelegateSigningRequest, DownloadDocumentRequest, Envelope, ErrorReason, FieldEntry, FieldType,
+    FieldValue, FillFieldsRequest, Freshness, GetEnvelopeRequest, NewField, NewRecipient, Person, Quorum,
+    ReassignRecipientRequest, RecipientRole, ResendEnvelopeRequest, Routing, SendEnvelopeRequest, VoidEnvelopeRequest,
+    WatchStart, WatchStatusChangesRequest, field_value,
+};
+use countersign_test_support::client::{request, signature};
+use countersign_test_support::{Caller, Errors as _, Service, Story};
+use tokio_stream::StreamExt as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+/// What comes with a refusal besides its reason.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum With {
+    /// Nothing else.
+    Nothing,
+    /// These facts.
+    Facts(&'static [&'static str]),
+    /// The paths of fields.
+    Fields,
+    /// The state, what was tried, what would be possible, and the revision.
+    State,
+}
+
+/// The contract, as `error_reason.proto` words it.
+const TABLE: [(&str, Code, u16, With); 27] = {
+    use Code::*;
+    [
+        ("INVALID_FIELD", InvalidArgument, 400, With::Fields),
+        ("OUT_OF_SCOPE_V1", InvalidArgument, 400, With::Facts(&["limit", "actual", "allowed"])),
+        ("UNREADABLE_DOCUMENT", InvalidArgument, 400, With::Fields),
+        ("AUTHENTICATION_REQUIRED", Unauthenticated, 401, With::Nothing),
+        ("PERMISSION_DENIED", PermissionDenied, 403, With::Nothing),
+        ("NOT_FOUND", NotFound, 404, With::Nothing),
+        ("INVALID_STATE_TRANSITION", FailedPrecondition, 409, With::State),
+        ("NOT_YOUR_TURN", FailedPrecondition, 409, With::State),
+        ("ALREADY_ACTED", FailedPrecondition, 409, With::State),
+        ("ENVELOPE_INCOMPLETE", FailedPrecondition, 409, With::State),
+        ("DOCUMENT_CHANGED", Aborted, 409, With::State),
+        ("VERSION_NOT_AVAILABLE", FailedPrecondition, 409, With::Facts(&["current_state"])),
+        ("SIGNING_CLOSED", FailedPrecondition, 409, With::Facts(&["current_state"])),
+        ("RESUME_TOKEN_TOO_OLD", OutOfRange, 400, With::Nothing),
+        ("FEED_INCARNATION", FailedPrecondition, 409, With::Nothing),
+        ("UNAVAILABLE", Unavailable, 503, With::Nothing),
+        ("INTERNAL", Internal, 500, With::Nothing),
+        ("DECLINE_NOT_ALLOWED", PermissionDenied, 403, With::State),
+        ("ACTOR_SUBJECT_MISMATCH", InvalidArgument, 400, With::Nothing),
+        ("REVISION_MISMATCH", Aborted, 409, With::State),
+        ("REVISION_NOT_REACHED", FailedPrecondition, 409, With::Facts(&["revision"])),
+        ("AMBIGUOUS_RECIPIENT", InvalidArgument, 400, With::Fields),
+        ("ROLE_NOT_ALLOWED", PermissionDenied, 403, With::Facts(&["current_state"])),
+        ("RESEND_TOO_SOON", ResourceExhausted, 429, With::State),
+        ("DELEGATION_NOT_ALLOWED", PermissionDenied, 403, With::State),
+        ("NOT_NEEDED", FailedPrecondition, 409, With::State),
+        ("FIELDS_CHANGED", Aborted, 409, With::State),
+    ]
+};
+
+/// What the contract says of a refusal is so.
+fn hold(status: &Status) {
+    let reason = status.reason();
+    let (_, code, http_status, with) = *TABLE.iter().find(|row| row.0 == reason).expect(&reason);
+    assert_eq!((status.code(), status.fact("http_status")), (code, http_status.to_string()), "{reason}");
+    let info = status.get_details_error_info().unwrap();
+    assert_eq!(info.domain, "countersign", "{reason}");
+    let request = status.get_details_request_info().expect(&reason);
+    assert!(request.request_id.starts_with("req_"), "{reason}");
+    assert!(!status.message().is_empty(), "{reason}");
+    let facts: &[&str] = match with {
+        With::State => &["current_state", "attempted_transition", "allowed_transitions", "revision"],
+        With::Facts(facts) => facts,
+        With::Fields | With::Nothing => &[],
+    };
+    for fact in facts {
+        assert!(info.metadata.contains_key(*fact), "{reason} comes without {fact}: {:?}", info.metadata);
+    }
+    if with == With::Fields {
+        assert!(!status.fields().is_empty(), "{reason}");
+    }
+    if ["UNAVAILABLE", "RESEND_TOO_SOON"].contains(&reason.as_str()) {
+        let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
+        assert!(delay.is_some_and(|delay| !delay.is_zero()), "{reason} says when to try again");
+    }
+}
+
+fn person(email: &str, role: RecipientRole) -> NewRecipient {
+    NewRecipient { name: "P".into(), email: email.into(), role: role.into(), ..NewRecipient::default() }
+}
+
+fn text(text: &str) -> Option<FieldValue> {
+    Some(FieldValue { value: Some(field_value::Value::Text(text.into())) })
+}
+
+fn send(envelope: &Envelope) -> SendEnvelopeRequest {
+    SendEnvelopeRequest { envelope_id: envelope.id.clone(), if_revision: 0 }
+}
+
+async fn resend(story: &Story) -> Status {
+    let envelope_id = story.envelope.id.clone();
+    let request = ResendEnvelopeRequest { envelope_id, ..ResendEnvelopeRequest::default() };
+    story.sender.envelopes().resend_envelope(request).await.unwrap_err()
+}
+
+/// What is wrong with a request or a credential.
+async fn requests(service: &Service, sender: &Caller) -> Vec<Status> {
+    let mut told = Vec::new();
+    let good = || request(2, Routing::Parallel, true);
+    let fault = sender.create(CreateEnvelopeRequest { subject: String::new(), ..good() }).await.unwrap_err();
+    let over = sender.create(request(11, Routing::Parallel, true)).await.unwrap_err();
+    let mut unreadable = good();
+    unreadable.documents[0].source = Some(Source::Content(b"hello".to_vec().into()));
+    let unreadable = sender.create(unreadable).await.unwrap_err();
+    told.extend([fault, over, unreadable]);
+    told.push(sender.with_token("nonsense").get("env_01h455vb4pex5vsknk084sn02q").await.unwrap_err());
+    told.push(sender.get("env_01h455vb4pex5vsknk084sn02q").await.unwrap_err());
+    told.push(service.notifier(&sender.account).create(good()).await.unwrap_err());
+    let incomplete = sender.create(CreateEnvelopeRequest { fields: Vec::new(), ..good() }).await.unwrap_err();
+    told.push(incomplete);
+    let mut twins = CreateEnvelopeRequest { send: false, ..good() };
+    twins.recipients[1].email = twins.recipients[0].email.clone();
+    let draft = sender.create(twins).await.unwrap();
+    let field = NewField { recipient: draft.recipients[0].email.clone(), ..good().fields[0].clone() };
+    let add = AddFieldsRequest { envelope_id: draft.id.clone(), fields: vec![field], if_revision: 0 };
+    told.push(sender.envelopes().add_fields(add).await.unwrap_err());
+    let again = GetEnvelopeRequest {
+        envelope_id: draft.id.clone(),
+        freshness: Freshness::Live.into(),
+        min_revision: draft.revision + 1,
+    };
+    told.push(sender.envelopes().get_envelope(again).await.unwrap_err());
+    let original = DownloadDocumentRequest { envelope_id: draft.id, ..DownloadDocumentRequest::default() };
+    told.push(sender.envelopes().download_document(original).await.unwrap_err());
+    told
+}
+
+/// Who may not do what they try, or not now.
+async fn acts(sender: &Caller) -> Vec<Status> {
+    let mut new = request(2, Routing::Parallel, true);
+    new.quorums = vec![Quorum { group: 1, needed: 1 }];
+    new.recipients.push(person("approver@example.com", RecipientRole::Approver));
+    new.recipients.push(NewRecipient { assists_index: Some(0), ..person("a@example.com", RecipientRole::Assistant) });
+    let first = new.fields[0].clone();
+    new.fields.push(NewField { r#type: FieldType::Text.into(), name: "text".into(), required: false, ..first.clone() });
+    new.recipients.push(person("second@example.com", RecipientRole::Signer));
+    new.fields.push(NewField { recipient_index: 4, ..first });
+    (new.routing, new.quorums[0].group) = (Routing::Groups.into(), 1);
+    (new.recipients[0].group, new.recipients[1].group, new.recipients[4].group) = (1, 1, 2);
+    let story = sender.story_of(new).await;
+    let (id, envelope) = (&story.envelope.id, &story.envelope);
+    let link = |index: usize| sender.signer_of(id, &envelope.recipients[index].id);
+    let approver = story.signer(2);
+    let role = approver.sign(envelope).await.unwrap_err();
+    let early = link(0).await.unwrap_err();
+    assert_eq!((early.reason(), early.fact("current_state")), ("NOT_YOUR_TURN".into(), "SENT".into()));
+    let given = signature(envelope);
+    let (seen_documents, seen_revision) = (given.seen_documents, given.seen_revision);
+    let approve = ApproveRequest { values: Vec::new(), seen_documents, seen_revision };
+    approver.signer().approve(approve.clone()).await.unwrap();
+    let acted = approver.signer().approve(approve).await.unwrap_err();
+    let signer = link(0).await.unwrap();
+    let seen = sender.get(id).await.unwrap();
+    let field = envelope.fields.iter().find(|field| field.name == "text").unwrap();
+    let fill = FillFieldsRequest { values: vec![FieldEntry { field_id: field.id.clone(), value: text("x") }] };
+    link(3).await.unwrap().signer().fill_fields(fill).await.unwrap();
+    let filled = signer.sign(&seen).await.unwrap_err();
+    let person = Some(Person { name: "D".into(), email: "d@example.com".into() });
+    let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new() };
+    let delegated = signer.signer().delegate_signing(delegate).await.unwrap_err();
+    let soon = resend(&story).await;
+    let mut changed = signature(&sender.get(id).await.unwrap());
+    changed.seen_documents[0].sha256 = "ab".repeat(32);
+    let changed = signer.signer().sign(changed).await.unwrap_err();
+    let other = link(1).await.unwrap();
+    signer.sign(&sender.get(id).await.unwrap()).await.unwrap();
+    let spared = other.sign(&seen).await.unwrap_err();
+    let (envelope_id, recipient_id) = (id.clone(), envelope.recipients[1].id.clone());
+    let reassign = ReassignRecipientRequest { envelope_id, recipient_id, person, ..Default::default() };
+    let replaced = sender.envelopes().reassign_recipient(reassign).await.unwrap_err();
+    assert_eq!(replaced.reason(), "NOT_NEEDED");
+    vec![role, acted, filled, delegated, soon, changed, spared, replaced]
+}
+
+/// Ends, drafts, revisions and policies.
+async fn states(sender: &Caller) -> Vec<Status> {
+    let story = sender.story(2, Routing::Sequential).await;
+    let (id, envelope) = (&story.envelope.id, &story.envelope);
+    let resend = ResendEnvelopeRequest {
+        envelope_id: id.clone(),
+        recipient_ids: vec![envelope.recipients[1].id.clone()],
+        ..ResendEnvelopeRequest::default()
+    };
+    let early = sender.envelopes().resend_envelope(resend).await.unwrap_err();
+    let stale = VoidEnvelopeRequest { envelope_id: id.clone(), reason: String::new(), if_revision: 77 };
+    let stale = sender.envelopes().void_envelope(stale).await.unwrap_err();
+    let twice = sender.envelopes().send_envelope(send(envelope)).await.unwrap_err();
+    sender.void(id, "").await.unwrap();
+    let closed = story.signer(0).session().await.unwrap_err();
+    let ended = story.signer(0).sign(envelope).await.unwrap_err();
+    assert_eq!((ended.fact("current_state"), ended.fact("cause")), ("VOIDED".into(), "SENDER".into()));
+    assert_eq!(ended.fact("allowed_transitions"), "");
+    let policy = DeclinePolicy { disabled: true, ..DeclinePolicy::default() };
+    let strict = CreateEnvelopeRequest { decline_policy: Some(policy), ..request(1, Routing::Parallel, true) };
+    let strict = sender.story_of(strict).await;
+    let forbidden = strict.signer(0).decline("no").await.unwrap_err();
+    let user = CreateUserTokenRequest { email: "somebody@example.com".into() };
+    let user_token = sender.accounts().create_user_token(user).await.unwrap().into_inner().user_token;
+    let signing_token = strict.signer(0).token.clone();
+    let by_user = DeclineByUserRequest { user_token, signing_token, reason: String::new() };
+    let mismatch = sender.signer().decline_by_user(by_user).await.unwrap_err();
+    vec![early, stale, twice, closed, ended, forbidden, mismatch]
+}
+
+async fn watch(caller: &Caller, resume_token: &str, start: WatchStart) -> Result<String, Status> {
+    let request = WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: start.into() };
+    let mut stream = caller.envelopes().watch_status_changes(request).await?.into_inner();
+    stream.next().await.expect("a first message").map(|message| message.resume_token)
+}
+
+/// The service looks at the feed every few milliseconds.
+async fn until_refused(caller: &Caller, token: &str) -> Status {
+    for _ in 0..250 {
+        match watch(caller, token, WatchStart::Now).await {
+            Err(status) => return status,
+            Ok(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+        }
+    }
+    panic!("never refused");
+}
+
+/// What only a restore, a purge, a broken disk or a damaged database brings about.
+async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
+    let client = service.database.connect().await;
+    let start = watch(sender, "", WatchStart::Oldest).await.unwrap();
+    let story = sender.story(1, Routing::Parallel).await;
+    for _ in 0..250 {
+        if service.database.number("SELECT count(*) FROM outbox").await == 0 {
+            break;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    client.execute("UPDATE feed_head SET floor_position = last_position", &[]).await.unwrap();
+    let old = until_refused(sender, &start).await;
+    let now = watch(sender, "", WatchStart::Now).await.unwrap();
+    client.execute("UPDATE feed_incarnation SET id = gen_random_uuid()", &[]).await.unwrap();
+    let restored = until_refused(sender, &now).await;
+    std::fs::remove_dir_all(service.documents.path()).unwrap();
+    let original =
+        DownloadDocumentRequest { envelope_id: story.envelope.id.clone(), document_id: String::new(), version: 1 };
+    let away = sender.envelopes().download_document(original).await.unwrap_err();
+    let damage = "ALTER TABLE event DISABLE TRIGGER ALL; UPDATE event SET record = 'no record'";
+    client.batch_execute(damage).await.unwrap();
+    let broken = sender.history(&story.envelope.id).await.unwrap_err();
+    assert!(!broken.message().contains("record") && !broken.message().contains("JSON"), "{broken:?}");
+    vec![old, restored, away, broken]
+}
+
+/// S2.51 to S2.57: each reason of the contract can be met, and comes as the contract says. None is left out but UNSPECIFIED.
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_54_every_reason_comes_as_the_contract_says() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let mut met: BTreeMap<String, usize> = BTreeMap::new();
+    let mut all = requests(&service, &sender).await;
+    all.extend(acts(&sender).await);
+    all.extend(states(&sender).await);
+    all.extend(accidents(&service, &sender).await);
+    for status in &all {
+        hold(status);
+        *met.entry(status.reason()).or_default() += 1;
+    }
+    let reasons = (1..).map_while(|number| ErrorReason::try_from(number).ok());
+    let mut names: Vec<_> = reasons.map(|it| it.as_str_name().trim_start_matches("ERROR_REASON_").to_owned()).collect();
+    assert_eq!(names.len(), TABLE.len(), "the table has every reason");
+    names.sort();
+    assert_eq!(met.into_keys().collect::<Vec<_>>(), names);
+}
+
+/// S2.55 to S2.57: who gets a copy has no link, and is told so as the contract says.
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_55_a_role_without_a_session_is_refused_with_its_state() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let mut new = request(1, Routing::Parallel, true);
+    new.recipients.push(NewRecipient { copy_on_send: true, ..person("cc@example.com", RecipientRole::Cc) });
+    let story = sender.story_of(new).await;
+    let status = sender.signer_of(&story.envelope.id, &story.envelope.recipients[1].id).await.unwrap_err();
+    assert_eq!(status.reason(), "ROLE_NOT_ALLOWED");
+    hold(&status);
+}
