@@ -4,6 +4,7 @@
 mod check;
 mod commands;
 mod decline;
+mod edit;
 mod field;
 mod fill;
 mod play;
