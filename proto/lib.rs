@@ -2,7 +2,8 @@
 //!
 //! ```
 //! use countersign::v1::{EventType, GetEnvelopeRequest};
-//! let request = GetEnvelopeRequest { envelope_id: "env_01h455vb4pex5vsknk084sn02q".into() };
+//! let envelope_id = "env_01h455vb4pex5vsknk084sn02q".into();
+//! let request = GetEnvelopeRequest { envelope_id, ..GetEnvelopeRequest::default() };
 //! assert_eq!(EventType::EnvelopeDeclined.dotted(), "envelope.declined");
 //! # let _ = request;
 //! ```
