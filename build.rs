@@ -18,6 +18,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let mut config = tonic_prost_build::Config::new();
     config.bytes([".countersign.v1"]);
+    // In order, so that the same message is always the same bytes.
+    config.btree_map([".countersign.v1"]);
     tonic_prost_build::configure().compile_fds_with_config(compiler.file_descriptor_set(), config)?;
     Ok(())
 }

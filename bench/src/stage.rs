@@ -221,7 +221,12 @@ fn database(postgres: &Postgres, name: &str, pool: u32) -> DatabaseConfig {
 /// The defaults of a deployment.
 fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
     Config {
-        listen: ListenConfig { listen: ([127, 0, 0, 1], 0).into(), drain_ms: 5_000, reflection: true },
+        listen: ListenConfig {
+            listen: ([127, 0, 0, 1], 0).into(),
+            drain_ms: 5_000,
+            reflection: true,
+            help_url: String::new(),
+        },
         database: database(postgres, SERVICE, pool),
         keys: KeyConfig { master_key: "5c".repeat(32).into() },
         telemetry: TelemetryConfig { log: crate::LOG.into(), log_json: false, otlp_endpoint: None },

@@ -31,18 +31,25 @@ async fn reassign(sender: &Caller, envelope: &Envelope, index: usize, to: Person
         person: Some(to),
         reason: "Left the company".into(),
         if_revision: 0,
+        ..Default::default()
     };
     Ok(sender.envelopes().reassign_recipient(request).await?.into_inner().envelope.unwrap())
 }
 
 async fn delegate(signer: &Caller, to: Person) -> Result<(), Status> {
-    let request = DelegateSigningRequest { person: Some(to), reason: "On leave".into() };
+    let request = DelegateSigningRequest { person: Some(to), reason: "On leave".into(), ..Default::default() };
     signer.signer().delegate_signing(request).await.map(drop)
 }
 
 async fn resend(sender: &Caller, id: &str, to: &[&str], rotate: bool) -> Result<ResendEnvelopeResponse, Status> {
     let recipient_ids = to.iter().map(|id| (*id).to_owned()).collect();
-    let request = ResendEnvelopeRequest { envelope_id: id.to_owned(), recipient_ids, rotate, if_revision: 0 };
+    let request = ResendEnvelopeRequest {
+        envelope_id: id.to_owned(),
+        recipient_ids,
+        rotate,
+        if_revision: 0,
+        ..Default::default()
+    };
     Ok(sender.envelopes().resend_envelope(request).await?.into_inner())
 }
 
@@ -367,19 +374,29 @@ async fn an_open_envelope_changes_only_at_the_revision_that_is_asked_for() {
         person: Some(person("Other", "other@example.com")),
         reason: String::new(),
         if_revision,
+        ..Default::default()
     };
-    let resend =
-        ResendEnvelopeRequest { envelope_id: envelope_id(), recipient_ids: vec![], rotate: false, if_revision };
+    let resend = ResendEnvelopeRequest {
+        envelope_id: envelope_id(),
+        recipient_ids: vec![],
+        rotate: false,
+        if_revision,
+        ..Default::default()
+    };
     let decline = DeclineRecipientRequest {
         envelope_id: envelope_id(),
         recipient_id: recipient_id(),
         if_revision,
         ..DeclineRecipientRequest::default()
     };
-    let void = VoidEnvelopeRequest { envelope_id: envelope_id(), reason: String::new(), if_revision };
-    let extend = ExtendEnvelopeRequest { envelope_id: envelope_id(), expires_at, if_revision };
+    let void =
+        VoidEnvelopeRequest { envelope_id: envelope_id(), reason: String::new(), if_revision, ..Default::default() };
+    let extend = ExtendEnvelopeRequest { envelope_id: envelope_id(), expires_at, if_revision, ..Default::default() };
     let answers = [
-        client.send_envelope(SendEnvelopeRequest { envelope_id: envelope_id(), if_revision }).await.map(drop),
+        client
+            .send_envelope(SendEnvelopeRequest { envelope_id: envelope_id(), if_revision, ..Default::default() })
+            .await
+            .map(drop),
         client.reassign_recipient(reassign).await.map(drop),
         client.resend_envelope(resend).await.map(drop),
         client.decline_recipient(decline).await.map(drop),

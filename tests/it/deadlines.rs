@@ -15,7 +15,12 @@ use tonic::Status;
 use crate::steps::{ahead, count, epoch, executor, kinds, session, until, until_status};
 
 async fn extend(sender: &Caller, id: &str, to: DateTime<Utc>) -> Result<Envelope, Status> {
-    let request = ExtendEnvelopeRequest { envelope_id: id.to_owned(), expires_at: Some(timestamp(to)), if_revision: 0 };
+    let request = ExtendEnvelopeRequest {
+        envelope_id: id.to_owned(),
+        expires_at: Some(timestamp(to)),
+        if_revision: 0,
+        ..Default::default()
+    };
     Ok(sender.envelopes().extend_envelope(request).await?.into_inner().envelope.unwrap())
 }
 
@@ -41,7 +46,8 @@ async fn t46_a_deadline_is_moved_to_later_only() {
         let refused = extend(&sender, id, bad).await.unwrap_err();
         assert_eq!((refused.reason().as_str(), refused.fields()), ("INVALID_FIELD", vec!["expires_at".to_owned()]));
     }
-    let absent = ExtendEnvelopeRequest { envelope_id: id.to_owned(), expires_at: None, if_revision: 0 };
+    let absent =
+        ExtendEnvelopeRequest { envelope_id: id.to_owned(), expires_at: None, if_revision: 0, ..Default::default() };
     assert_eq!(sender.envelopes().extend_envelope(absent).await.unwrap_err().fields(), ["expires_at"]);
     assert_eq!(sender.get(id).await.unwrap(), envelope);
     let signer = sender.signer_of(id, &envelope.recipients[0].id).await.unwrap();

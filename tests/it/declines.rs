@@ -214,7 +214,7 @@ async fn c4_a_refusal_returns_the_envelope_for_correction() {
     assert_eq!(replaced.expect("envelope.replaced").replaced_by_envelope_id, draft.id);
     assert_eq!(kinds(&sender.history(&draft.id).await.unwrap()), [EventType::EnvelopeCreated]);
 
-    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: 0 };
+    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: 0, ..Default::default() };
     let sent = sender.envelopes().send_envelope(send).await.unwrap().into_inner().envelope.unwrap();
     for recipient in &sent.recipients {
         sender.signer_of(&sent.id, &recipient.id).await.unwrap().sign(&sent).await.unwrap();
@@ -277,13 +277,14 @@ async fn s4_10_the_policy_is_frozen_when_the_envelope_is_sent() {
         changes: Some(EnvelopeChanges { decline_policy: Some(policy), ..EnvelopeChanges::default() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["decline_policy".into()] }),
         if_revision: 0,
+        ..Default::default()
     };
     let draft = sender.create(CreateEnvelopeRequest { send: false, ..under(disabled(), 1) }).await.unwrap();
     let open = policy(ReasonRule::Required, DeclineEffect::Continue);
     let changed = sender.envelopes().update_envelope(update(&draft, open)).await.unwrap().into_inner();
     assert_eq!(changed.envelope.unwrap().decline_policy.unwrap(), open, "a draft's can be changed");
     sender.envelopes().update_envelope(update(&draft, disabled())).await.unwrap();
-    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: 0 };
+    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: 0, ..Default::default() };
     let sent = sender.envelopes().send_envelope(send).await.unwrap().into_inner().envelope.unwrap();
     let late = sender.envelopes().update_envelope(update(&sent, open)).await.unwrap_err();
     assert_eq!(late.reason(), "INVALID_STATE_TRANSITION");

@@ -24,6 +24,7 @@ async fn put(
         document_id: envelope.documents[document].id.clone(),
         document: Some(DocumentSource { name: "corrected.pdf".into(), source: Some(Source::Content(content.into())) }),
         if_revision: envelope.revision,
+        ..Default::default()
     };
     Ok(sender.envelopes().replace_document(request).await?.into_inner().envelope.unwrap())
 }
@@ -35,7 +36,8 @@ async fn s2_18_a_replacement_gets_the_corrected_document() {
     let sender = service.account(false).await;
     let story = sender.story(1, Routing::Parallel).await;
     story.signer(0).decline("Not these terms").await.unwrap();
-    let replace = ReplaceEnvelopeRequest { envelope_id: story.envelope.id.clone(), if_revision: 0 };
+    let replace =
+        ReplaceEnvelopeRequest { envelope_id: story.envelope.id.clone(), if_revision: 0, ..Default::default() };
     let draft = sender.envelopes().replace_envelope(replace).await.unwrap().into_inner().envelope.unwrap();
     let corrected = samples::services_agreement().unwrap().bytes.clone();
     let changed = put(&sender, &draft, 0, corrected.clone()).await.unwrap();
@@ -46,7 +48,11 @@ async fn s2_18_a_replacement_gets_the_corrected_document() {
     let history = sender.history(&draft.id).await.unwrap();
     assert_eq!(history[1].event.as_ref().unwrap().r#type(), EventType::EnvelopeUpdated);
     assert_eq!(history[1].changed, ["documents"]);
-    let send = countersign::v1::SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: changed.revision };
+    let send = countersign::v1::SendEnvelopeRequest {
+        envelope_id: draft.id.clone(),
+        if_revision: changed.revision,
+        ..Default::default()
+    };
     let sent = sender.envelopes().send_envelope(send).await.unwrap().into_inner().envelope.unwrap();
     let signer = sender.signer_of(&sent.id, &sent.recipients[0].id).await.unwrap();
     // What was seen before the correction is not what is signed.
@@ -90,9 +96,9 @@ async fn a_document_that_does_not_fit_is_refused() {
 async fn c29_user_tokens_belong_to_a_mode() {
     let service = Service::start().await;
     let live = service.account(true).await;
-    let request = CreateUserTokenRequest { email: "ada@example.com".into() };
+    let request = CreateUserTokenRequest { email: "ada@example.com".into(), ..Default::default() };
     let user = live.accounts().create_user_token(request).await.unwrap().into_inner();
-    let revoke = RevokeUserTokenRequest { user_id: user.user_id };
+    let revoke = RevokeUserTokenRequest { user_id: user.user_id, ..Default::default() };
     let test = service.key_of(&live, false).await;
     assert_eq!(test.accounts().revoke_user_token(revoke.clone()).await.unwrap_err().code(), Code::NotFound);
     live.accounts().revoke_user_token(revoke).await.unwrap();

@@ -22,13 +22,14 @@ pub async fn on_behalf(
         reason: reason.into(),
         evidence_note: note.into(),
         if_revision: 0,
+        ..Default::default()
     };
     Ok(story.sender.envelopes().decline_recipient(request).await?.into_inner())
 }
 
 /// A user of the account: id and token.
 pub async fn user(sender: &Caller, email: &str) -> (String, String) {
-    let request = CreateUserTokenRequest { email: email.into() };
+    let request = CreateUserTokenRequest { email: email.into(), ..Default::default() };
     let made = sender.accounts().create_user_token(request).await.unwrap().into_inner();
     assert!(made.user_id.starts_with("usr_") && made.user_token.starts_with("csu_"));
     (made.user_id, made.user_token)
@@ -41,7 +42,7 @@ pub async fn by_user(
     reason: &str,
 ) -> Result<DeclineByUserResponse, Status> {
     let (user_token, signing_token) = (user.to_owned(), signing.to_owned());
-    let request = DeclineByUserRequest { user_token, signing_token, reason: reason.into() };
+    let request = DeclineByUserRequest { user_token, signing_token, reason: reason.into(), ..Default::default() };
     Ok(sender.signer().decline_by_user(request).await?.into_inner())
 }
 
@@ -119,10 +120,10 @@ async fn s4_8_a_user_refuses_with_good_tokens_only() {
     let signing = story.signer(0).token.clone();
     let (user_id, good) = user(&sender, "signer0@example.com").await;
     let (revoked_id, revoked) = user(&sender, "signer0@example.com").await;
-    let revoke = RevokeUserTokenRequest { user_id: revoked_id };
+    let revoke = RevokeUserTokenRequest { user_id: revoked_id, ..Default::default() };
     sender.accounts().revoke_user_token(revoke.clone()).await.unwrap();
     sender.accounts().revoke_user_token(revoke).await.expect("ending it twice is a success");
-    let foreign_revoke = RevokeUserTokenRequest { user_id };
+    let foreign_revoke = RevokeUserTokenRequest { user_id, ..Default::default() };
     assert_eq!(other.accounts().revoke_user_token(foreign_revoke).await.unwrap_err().reason(), "NOT_FOUND");
     let (_, of_other) = user(&other, "signer0@example.com").await;
     let foreign = other.story(1, Routing::Parallel).await.signer(0).token.clone();
@@ -145,7 +146,7 @@ async fn s4_8_a_user_refuses_with_good_tokens_only() {
     }
     // A link that was passed on is dead at this door too.
     let person = Person { name: "Dora".into(), email: "dora@example.com".into() };
-    let delegate = DelegateSigningRequest { person: Some(person), reason: String::new() };
+    let delegate = DelegateSigningRequest { person: Some(person), reason: String::new(), ..Default::default() };
     story.signer(0).signer().delegate_signing(delegate).await.unwrap();
     assert_eq!(by_user(&sender, &good, &signing, "no").await.unwrap_err().reason(), "NOT_FOUND");
     let signer = story.signer(0).clone();

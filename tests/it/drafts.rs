@@ -1,6 +1,6 @@
 //! Drafts: made, changed, thrown away, and frozen by sending.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use countersign::v1::{
     AddFieldsRequest, DeclineEffect, DeclinePolicy, DeclineRecipientRequest, DiscardEnvelopeRequest,
@@ -18,18 +18,18 @@ use tonic::{Code, Status};
 use crate::steps::{ahead, count, field, kinds, later, send, statuses};
 
 async fn add(sender: &Caller, id: &str, fields: Vec<NewField>) -> Result<Envelope, Status> {
-    let request = AddFieldsRequest { envelope_id: id.to_owned(), fields, if_revision: 0 };
+    let request = AddFieldsRequest { envelope_id: id.to_owned(), fields, if_revision: 0, ..Default::default() };
     Ok(sender.envelopes().add_fields(request).await?.into_inner().envelope.unwrap())
 }
 
 async fn remove(sender: &Caller, id: &str, field_ids: &[&str]) -> Result<Envelope, Status> {
     let field_ids = field_ids.iter().map(|id| (*id).to_owned()).collect();
-    let request = RemoveFieldsRequest { envelope_id: id.to_owned(), field_ids, if_revision: 0 };
+    let request = RemoveFieldsRequest { envelope_id: id.to_owned(), field_ids, if_revision: 0, ..Default::default() };
     Ok(sender.envelopes().remove_fields(request).await?.into_inner().envelope.unwrap())
 }
 
 async fn discard(sender: &Caller, id: &str) -> Result<(), Status> {
-    let request = DiscardEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 0 };
+    let request = DiscardEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 0, ..Default::default() };
     sender.envelopes().discard_envelope(request).await.map(drop)
 }
 
@@ -40,6 +40,7 @@ async fn update(sender: &Caller, id: &str, changes: EnvelopeChanges, paths: &[&s
         changes: Some(changes),
         update_mask: Some(FieldMask { paths }),
         if_revision: 0,
+        ..Default::default()
     };
     Ok(sender.envelopes().update_envelope(request).await?.into_inner().envelope.unwrap())
 }
@@ -213,7 +214,7 @@ async fn an_update_takes_what_its_mask_names() {
         message: "New\nmessage".into(),
         expires_at: Some(ahead(&service, chrono::TimeDelta::days(20))),
         external_reference: "PO-7".into(),
-        metadata: HashMap::from([("order".into(), "7".into())]),
+        metadata: BTreeMap::from([("order".into(), "7".into())]),
         watchers: vec!["w@example.com".into()],
         scheduled_send_at: Some(ahead(&service, chrono::TimeDelta::days(2))),
         decline_policy: Some(DeclinePolicy {
@@ -266,7 +267,7 @@ async fn a_bad_update_is_refused_by_field_and_changes_nothing() {
         message: "x".repeat(2001),
         expires_at: Some(ahead(&service, chrono::TimeDelta::days(367))),
         external_reference: "x".repeat(201),
-        metadata: HashMap::from([("k".repeat(41), "v".into())]),
+        metadata: BTreeMap::from([("k".repeat(41), "v".into())]),
         watchers: vec!["w@example.com".into(), "nobody".into()],
         scheduled_send_at: Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 }),
         decline_policy: Some(DeclinePolicy { effect: 9, ..DeclinePolicy::default() }),
@@ -331,9 +332,9 @@ async fn terms_round_trip_up_to_their_limits() {
         ("external_reference", |r| r.external_reference.push('x')),
         ("external_reference", |r| r.external_reference = "a\u{0}b".into()),
         ("metadata", |r| drop(r.metadata.insert("one more".into(), String::new()))),
-        ("metadata.key", |r| r.metadata = HashMap::from([(String::new(), "x".into())])),
-        ("metadata.key", |r| r.metadata = HashMap::from([("k".repeat(41), "x".into())])),
-        ("metadata.value", |r| r.metadata = HashMap::from([("k".into(), "v".repeat(501))])),
+        ("metadata.key", |r| r.metadata = BTreeMap::from([(String::new(), "x".into())])),
+        ("metadata.key", |r| r.metadata = BTreeMap::from([("k".repeat(41), "x".into())])),
+        ("metadata.value", |r| r.metadata = BTreeMap::from([("k".into(), "v".repeat(501))])),
         ("watchers", |r| r.watchers.push("eleventh@example.com".into())),
         ("watchers[0]", |r| r.watchers[0] = "Ada <ada@example.com>".into()),
         ("delegations_max", |r| r.delegations_max = 6),
@@ -354,7 +355,7 @@ async fn metadata_is_not_lost_where_keys_fall_together() {
     let service = Service::start().await;
     let sender = service.account(false).await;
     let mut new = request(1, Routing::Parallel, false);
-    new.metadata = HashMap::from([("order".into(), "7".into()), (" order".into(), "8".into())]);
+    new.metadata = BTreeMap::from([("order".into(), "7".into()), (" order".into(), "8".into())]);
     match sender.create(new.clone()).await {
         Ok(draft) => assert_eq!(draft.metadata, new.metadata),
         Err(status) => assert_eq!(status.reason(), "INVALID_FIELD"),
@@ -381,6 +382,7 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
                     changes: Some(changes.clone()),
                     update_mask,
                     if_revision,
+                    ..Default::default()
                 })
                 .await
                 .map(drop),
@@ -389,6 +391,7 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
                     envelope_id: envelope_id(),
                     fields: vec![field(FieldType::Text, 0, 3)],
                     if_revision,
+                    ..Default::default()
                 })
                 .await
                 .map(drop),
@@ -397,11 +400,22 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
                     envelope_id: envelope_id(),
                     field_ids: vec![draft.fields[0].id.clone()],
                     if_revision,
+                    ..Default::default()
                 })
                 .await
                 .map(drop),
-            client.send_envelope(SendEnvelopeRequest { envelope_id: envelope_id(), if_revision }).await.map(drop),
-            client.discard_envelope(DiscardEnvelopeRequest { envelope_id: envelope_id(), if_revision }).await.map(drop),
+            client
+                .send_envelope(SendEnvelopeRequest { envelope_id: envelope_id(), if_revision, ..Default::default() })
+                .await
+                .map(drop),
+            client
+                .discard_envelope(DiscardEnvelopeRequest {
+                    envelope_id: envelope_id(),
+                    if_revision,
+                    ..Default::default()
+                })
+                .await
+                .map(drop),
         ];
         for answer in answers {
             let status = answer.unwrap_err();
@@ -411,7 +425,11 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
     }
     assert_eq!(sender.get(&draft.id).await.unwrap(), draft);
     assert_eq!(kinds(&sender, &draft.id).await.len(), 2);
-    let sent = client.send_envelope(SendEnvelopeRequest { envelope_id, if_revision: 2 }).await.unwrap().into_inner();
+    let sent = client
+        .send_envelope(SendEnvelopeRequest { envelope_id, if_revision: 2, ..Default::default() })
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(sent.envelope.unwrap().revision, 3);
 }
 

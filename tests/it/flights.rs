@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use countersign::v1::Routing;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::database::pool;
 use countersign_chassis::keys::Key;
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::domain::command::{By, Command};
@@ -17,7 +16,7 @@ use countersign_envelope::domain::event::Event;
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::domain::record::{Recorded, seal};
 use countersign_envelope::execute::{Ask, Executor, Fresh, new_id};
-use countersign_envelope::store::{Scope, Store};
+use countersign_envelope::store::{NewEnvelope, Scope, Store};
 use countersign_test_support::Service;
 use countersign_test_support::client::request;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -93,7 +92,7 @@ async fn counted(service: &Service) -> (Store, Counter) {
     let mut config = service.config.database.clone();
     config.database_url = service.database.url.replace(&format!("127.0.0.1:{}", postgres.port()), &near).into();
     config.database_pool_max = 1;
-    (Store::new(pool(&config).await.unwrap(), Clock::database()), counter)
+    (Store::open(&config, Clock::database()).await.unwrap(), counter)
 }
 
 /// A copy of an envelope under a new id, with its first event.
@@ -123,14 +122,20 @@ async fn hot_paths_keep_their_round_trips() {
     assert_eq!(counter.fewest(read).await, 1, "a read is one flight");
     let create = || async {
         let (copy, recorded) = copy(&envelope);
-        store.create(&copy, &recorded).await.unwrap();
+        store
+            .create(NewEnvelope { envelope: copy.clone(), events: recorded, movement: None, kept: None })
+            .await
+            .unwrap();
     };
     assert_eq!(counter.fewest(create).await, 1, "a create is one flight");
     let act = || async {
         let (copy, recorded) = copy(&envelope);
-        store.create(&copy, &recorded).await.unwrap();
+        store
+            .create(NewEnvelope { envelope: copy.clone(), events: recorded, movement: None, kept: None })
+            .await
+            .unwrap();
         let command = Command::Void { cause: Cause::Sender, reason: None };
-        let ask = Ask { scope, id: copy.id, by: By::system(), command, expected: None };
+        let ask = Ask { scope, id: copy.id, by: By::system(), command, expected: None, billing: None };
         let outcome = executor.execute(ask, |_| true).await.unwrap().unwrap();
         assert_eq!(outcome.answer, Verdict::Done);
     };

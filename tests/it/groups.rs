@@ -173,7 +173,7 @@ async fn t21_who_is_not_needed_owes_nothing_any_more() {
     let link = sender.signer_of(&envelope_id, &recipient_id).await.unwrap_err();
     assert_eq!(link.reason(), "SIGNING_CLOSED");
     let person = Some(Person { name: "Other".into(), email: "other@example.com".into() });
-    let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new() };
+    let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new(), ..Default::default() };
     let on_behalf = DeclineRecipientRequest {
         envelope_id: envelope_id.clone(),
         recipient_id: recipient_id.clone(),

@@ -131,9 +131,10 @@ impl Long {
             changes: Some(EnvelopeChanges { external_reference: "Secret reference".into(), ..Default::default() }),
             update_mask: Some(prost_types::FieldMask { paths: vec!["external_reference".into()] }),
             if_revision: 0,
+            ..Default::default()
         };
         long.sender.envelopes().update_envelope(update).await.unwrap();
-        let send = SendEnvelopeRequest { envelope_id: long.id.clone(), if_revision: 0 };
+        let send = SendEnvelopeRequest { envelope_id: long.id.clone(), if_revision: 0, ..Default::default() };
         let sent = long.sender.envelopes().send_envelope(send).await.unwrap().into_inner().envelope.unwrap();
         assert_eq!(sent.status(), EnvelopeStatus::Pending);
         long.service.clock.advance(chrono::TimeDelta::hours(1));
@@ -144,13 +145,16 @@ impl Long {
     /// The approver looks and approves; places change hands.
     async fn prepare(&self) {
         let approver = self.signer(APPROVER).await;
-        approver.signer().mark_viewed(from(MarkViewedRequest {}, "203.0.113.1")).await.unwrap();
+        approver.signer().mark_viewed(from(MarkViewedRequest { ..Default::default() }, "203.0.113.1")).await.unwrap();
         let given = signature(&self.now().await);
         let (seen_documents, seen_revision) = (given.seen_documents, given.seen_revision);
-        let approve = ApproveRequest { values: Vec::new(), seen_documents, seen_revision };
+        let approve = ApproveRequest { values: Vec::new(), seen_documents, seen_revision, ..Default::default() };
         approver.signer().approve(from(approve, "203.0.113.2")).await.unwrap();
         let field = self.now().await.fields[5].id.clone();
-        let fill = FillFieldsRequest { values: vec![FieldEntry { field_id: field, value: text("Entered by Asta") }] };
+        let fill = FillFieldsRequest {
+            values: vec![FieldEntry { field_id: field, value: text("Entered by Asta") }],
+            ..Default::default()
+        };
         self.signer(ASSISTANT).await.signer().fill_fields(fill).await.unwrap();
         let reassign = ReassignRecipientRequest {
             envelope_id: self.id.clone(),
@@ -158,11 +162,13 @@ impl Long {
             person: Some(Person { name: "Rolf Replacement".into(), email: "rolf@elsewhere.example".into() }),
             reason: "Rita has left".into(),
             if_revision: 0,
+            ..Default::default()
         };
         self.sender.envelopes().reassign_recipient(reassign).await.unwrap();
         let delegate = DelegateSigningRequest {
             person: Some(Person { name: "Dora Delegate".into(), email: "dora@elsewhere.example".into() }),
             reason: "Dora knows more".into(),
+            ..Default::default()
         };
         self.signer(SIGNER).await.signer().delegate_signing(from(delegate, "203.0.113.3")).await.unwrap();
         self.service.clock.advance(chrono::TimeDelta::hours(2));
@@ -171,10 +177,12 @@ impl Long {
             recipient_ids: vec![self.people[SIGNER].clone()],
             rotate: true,
             if_revision: 0,
+            ..Default::default()
         };
         self.sender.envelopes().resend_envelope(resend).await.unwrap();
         let expires_at = Some(timestamp(self.service.clock.now() + chrono::TimeDelta::days(100)));
-        let extend = ExtendEnvelopeRequest { envelope_id: self.id.clone(), expires_at, if_revision: 0 };
+        let extend =
+            ExtendEnvelopeRequest { envelope_id: self.id.clone(), expires_at, if_revision: 0, ..Default::default() };
         self.sender.envelopes().extend_envelope(extend).await.unwrap();
         self.service.clock.advance(chrono::TimeDelta::days(98));
         self.until(EventType::EnvelopeExpiring).await;
@@ -195,10 +203,11 @@ impl Long {
             reason: "Not like this".into(),
             evidence_note: "Phone call of Monday".into(),
             if_revision: 0,
+            ..Default::default()
         };
         self.sender.envelopes().decline_recipient(decline).await.unwrap();
         self.until(EventType::EnvelopeArtifactReady).await;
-        let replace = ReplaceEnvelopeRequest { envelope_id: self.id.clone(), if_revision: 0 };
+        let replace = ReplaceEnvelopeRequest { envelope_id: self.id.clone(), if_revision: 0, ..Default::default() };
         let replacement = self.sender.envelopes().replace_envelope(replace).await.unwrap().into_inner();
         self.replacement = replacement.envelope.unwrap().id;
     }

@@ -129,12 +129,12 @@ async fn stand(service: &Service, sender: &Caller) -> Stand {
     let channel = Endpoint::from_shared(format!("http://{}", service.address)).unwrap().connect_lazy();
     let sender = Caller { channel: channel.clone(), ..sender.clone() };
     let operator = Caller { channel, ..service.operator(&sender.account) };
-    let info = UploadInfo { name: "nda.pdf".into(), sha256: String::new() };
+    let info = UploadInfo { name: "nda.pdf".into(), sha256: String::new(), ..Default::default() };
     let parts = [Part::Info(info), Part::Chunk(pdf().into())].map(|part| UploadDocumentRequest { part: Some(part) });
     let upload = sender.envelopes().upload_document(tokio_stream::iter(parts)).await.unwrap().into_inner();
     let mut users = Vec::new();
     for index in 0..RECIPIENTS_MAX {
-        let request = CreateUserTokenRequest { email: format!("r{index}@example.com") };
+        let request = CreateUserTokenRequest { email: format!("r{index}@example.com"), ..Default::default() };
         users.push(sender.accounts().create_user_token(request).await.unwrap().into_inner().user_token);
     }
     let keyring = Keyring::new(&Key::master(&keys().master_key).unwrap());

@@ -316,7 +316,7 @@ async fn d1_five_at_once_have_one_winner() {
 }
 
 async fn upload(sender: &Caller) -> String {
-    let info = UploadInfo { name: "nda.pdf".into(), sha256: String::new() };
+    let info = UploadInfo { name: "nda.pdf".into(), sha256: String::new(), ..Default::default() };
     let parts = [Part::Info(info), Part::Chunk(pdf().into())].map(|part| UploadDocumentRequest { part: Some(part) });
     sender.envelopes().upload_document(tokio_stream::iter(parts)).await.unwrap().into_inner().upload_id
 }

@@ -99,7 +99,7 @@ fn text(text: &str) -> Option<FieldValue> {
 }
 
 fn send(envelope: &Envelope) -> SendEnvelopeRequest {
-    SendEnvelopeRequest { envelope_id: envelope.id.clone(), if_revision: 0 }
+    SendEnvelopeRequest { envelope_id: envelope.id.clone(), if_revision: 0, ..Default::default() }
 }
 
 async fn resend(story: &Story) -> Status {
@@ -127,7 +127,8 @@ async fn requests(service: &Service, sender: &Caller) -> Vec<Status> {
     twins.recipients[1].email = twins.recipients[0].email.clone();
     let draft = sender.create(twins).await.unwrap();
     let field = NewField { recipient: draft.recipients[0].email.clone(), ..good().fields[0].clone() };
-    let add = AddFieldsRequest { envelope_id: draft.id.clone(), fields: vec![field], if_revision: 0 };
+    let add =
+        AddFieldsRequest { envelope_id: draft.id.clone(), fields: vec![field], if_revision: 0, ..Default::default() };
     told.push(sender.envelopes().add_fields(add).await.unwrap_err());
     let again = GetEnvelopeRequest {
         envelope_id: draft.id.clone(),
@@ -161,17 +162,20 @@ async fn acts(sender: &Caller) -> Vec<Status> {
     assert_eq!((early.reason(), early.fact("current_state")), ("NOT_YOUR_TURN".into(), "SENT".into()));
     let given = signature(envelope);
     let (seen_documents, seen_revision) = (given.seen_documents, given.seen_revision);
-    let approve = ApproveRequest { values: Vec::new(), seen_documents, seen_revision };
+    let approve = ApproveRequest { values: Vec::new(), seen_documents, seen_revision, ..Default::default() };
     approver.signer().approve(approve.clone()).await.unwrap();
     let acted = approver.signer().approve(approve).await.unwrap_err();
     let signer = link(0).await.unwrap();
     let seen = sender.get(id).await.unwrap();
     let field = envelope.fields.iter().find(|field| field.name == "text").unwrap();
-    let fill = FillFieldsRequest { values: vec![FieldEntry { field_id: field.id.clone(), value: text("x") }] };
+    let fill = FillFieldsRequest {
+        values: vec![FieldEntry { field_id: field.id.clone(), value: text("x") }],
+        ..Default::default()
+    };
     link(3).await.unwrap().signer().fill_fields(fill).await.unwrap();
     let filled = signer.sign(&seen).await.unwrap_err();
     let person = Some(Person { name: "D".into(), email: "d@example.com".into() });
-    let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new() };
+    let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new(), ..Default::default() };
     let delegated = signer.signer().delegate_signing(delegate).await.unwrap_err();
     let soon = resend(&story).await;
     let mut changed = signature(&sender.get(id).await.unwrap());
@@ -197,7 +201,8 @@ async fn states(sender: &Caller) -> Vec<Status> {
         ..ResendEnvelopeRequest::default()
     };
     let early = sender.envelopes().resend_envelope(resend).await.unwrap_err();
-    let stale = VoidEnvelopeRequest { envelope_id: id.clone(), reason: String::new(), if_revision: 77 };
+    let stale =
+        VoidEnvelopeRequest { envelope_id: id.clone(), reason: String::new(), if_revision: 77, ..Default::default() };
     let stale = sender.envelopes().void_envelope(stale).await.unwrap_err();
     let twice = sender.envelopes().send_envelope(send(envelope)).await.unwrap_err();
     sender.void(id, "").await.unwrap();
@@ -209,10 +214,10 @@ async fn states(sender: &Caller) -> Vec<Status> {
     let strict = CreateEnvelopeRequest { decline_policy: Some(policy), ..request(1, Routing::Parallel, true) };
     let strict = sender.story_of(strict).await;
     let forbidden = strict.signer(0).decline("no").await.unwrap_err();
-    let user = CreateUserTokenRequest { email: "somebody@example.com".into() };
+    let user = CreateUserTokenRequest { email: "somebody@example.com".into(), ..Default::default() };
     let user_token = sender.accounts().create_user_token(user).await.unwrap().into_inner().user_token;
     let signing_token = strict.signer(0).token.clone();
-    let by_user = DeclineByUserRequest { user_token, signing_token, reason: String::new() };
+    let by_user = DeclineByUserRequest { user_token, signing_token, reason: String::new(), ..Default::default() };
     let mismatch = sender.signer().decline_by_user(by_user).await.unwrap_err();
     vec![early, stale, twice, closed, ended, forbidden, mismatch]
 }

@@ -199,7 +199,7 @@ async fn s1_35_a_bad_upload_is_refused_by_field() {
     let service = Service::start().await;
     let sender = service.account(true).await;
     let info = |name: &str, sha256: &str| UploadDocumentRequest {
-        part: Some(Part::Info(UploadInfo { name: name.into(), sha256: sha256.into() })),
+        part: Some(Part::Info(UploadInfo { name: name.into(), sha256: sha256.into(), ..Default::default() })),
     };
     let chunk = |bytes: Vec<u8>| UploadDocumentRequest { part: Some(Part::Chunk(bytes.into())) };
     let wrong = "00".repeat(32);
@@ -349,7 +349,7 @@ async fn t70_a_signature_names_what_was_seen() {
         let status = story.signer(0).signer().sign(request).await.unwrap_err();
         assert_eq!((status.code(), status.fields()), (code, fields.into_iter().map(str::to_owned).collect()));
     }
-    let long = DeclineRequest { reason: "x".repeat(2001) };
+    let long = DeclineRequest { reason: "x".repeat(2001), ..Default::default() };
     let status = story.signer(0).signer().decline(long).await.unwrap_err();
     assert_eq!(status.fields(), ["reason"]);
     assert_eq!(story.now().await.revision, story.envelope.revision, "nothing happened");

@@ -16,7 +16,7 @@ use crate::steps::{
 };
 
 async fn replace(sender: &Caller, id: &str) -> Result<(Envelope, bool), Status> {
-    let request = ReplaceEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 0 };
+    let request = ReplaceEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 0, ..Default::default() };
     let answer = sender.envelopes().replace_envelope(request).await?.into_inner();
     Ok((answer.envelope.unwrap(), answer.already_replaced))
 }
@@ -202,7 +202,7 @@ async fn t15_only_what_fell_through_is_replaced() {
     }
     sender.void(id, "").await.unwrap();
     assert_eq!(replace(&stranger, id).await.unwrap_err().reason(), "NOT_FOUND");
-    let stale = ReplaceEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 1 };
+    let stale = ReplaceEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 1, ..Default::default() };
     let stale = sender.envelopes().replace_envelope(stale).await.unwrap_err();
     assert_eq!((stale.code(), stale.reason().as_str()), (Code::Aborted, "REVISION_MISMATCH"));
     // Eight at once make one.
@@ -213,7 +213,7 @@ async fn t15_only_what_fell_through_is_replaced() {
     assert_eq!(service.database.number("SELECT count(*) FROM envelope WHERE replaces IS NOT NULL").await, 1);
     // Thrown away, it is owed again.
     let lost = answers[0].0.id.clone();
-    let discard = DiscardEnvelopeRequest { envelope_id: lost.clone(), if_revision: 0 };
+    let discard = DiscardEnvelopeRequest { envelope_id: lost.clone(), if_revision: 0, ..Default::default() };
     sender.envelopes().discard_envelope(discard).await.unwrap();
     let (another, already) = replace(&sender, id).await.unwrap();
     assert!(another.id != lost && !already);

@@ -18,7 +18,7 @@ use RecipientRole::{Approver, Assistant, Cc, Signer, Viewer};
 
 async fn delegate(signer: &Caller) -> Result<(), Status> {
     let person = Some(Person { name: "Other".into(), email: "other@example.com".into() });
-    let request = DelegateSigningRequest { person, reason: String::new() };
+    let request = DelegateSigningRequest { person, reason: String::new(), ..Default::default() };
     signer.signer().delegate_signing(request).await.map(drop)
 }
 

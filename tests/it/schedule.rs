@@ -14,7 +14,7 @@ use countersign_envelope::domain::event::Event;
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::domain::record::seal;
 use countersign_envelope::execute::{Ask, Executor, Fresh, new_id};
-use countersign_envelope::store::Scope;
+use countersign_envelope::store::{NewEnvelope, Scope};
 use countersign_test_support::client::{pdf, request};
 use countersign_test_support::{Caller, Errors as _, Service};
 use prost_types::FieldMask;
@@ -24,7 +24,7 @@ use crate::steps::{ahead, early_token, epoch, executor, kinds, send, statuses, t
 /// A command of the service's own.
 async fn execute(executor: &Executor, sender: &Caller, id: &str, command: Command) -> Verdict {
     let scope = Scope::any_mode(sender.account.parse().unwrap());
-    let ask = Ask { scope, id: id.parse().unwrap(), by: By::system(), command, expected: None };
+    let ask = Ask { scope, id: id.parse().unwrap(), by: By::system(), command, expected: None, billing: None };
     executor.execute(ask, |_| true).await.unwrap().unwrap().answer
 }
 
@@ -62,6 +62,7 @@ async fn s3_30_a_scheduled_envelope_waits_for_its_time() {
         changes: Some(EnvelopeChanges::default()),
         update_mask: Some(FieldMask { paths: vec!["scheduled_send_at".into()] }),
         if_revision: 0,
+        ..Default::default()
     };
     let frozen = sender.envelopes().update_envelope(update).await.unwrap_err();
     assert_eq!(frozen.reason(), "INVALID_STATE_TRANSITION");
@@ -181,7 +182,8 @@ async fn unread(service: &Service, sender: &Caller, executor: &Executor, schedul
     (copy.sequence, copy.revision, copy.chain) = (0, 0, [0; 32]);
     copy.documents.iter_mut().for_each(|document| document.ingest = Ingest::Processing);
     let recorded = seal(&mut copy, &[Event::Created], &By::system(), now, &mut Fresh(now));
-    store.create(&copy, &recorded).await.unwrap();
+    let new = NewEnvelope { envelope: copy.clone(), events: recorded, movement: None, kept: None };
+    store.create(new).await.unwrap();
     let draft = sender.get(&copy.id.to_string()).await.unwrap();
     assert_eq!((draft.status(), draft.fields_status()), (EnvelopeStatus::Draft, IngestStatus::Processing));
     draft
@@ -280,7 +282,8 @@ async fn t10_time_and_documents_are_both_waited_for() {
     assert_eq!(sender.get(&second.id).await.unwrap().status(), EnvelopeStatus::Sent, "at once: its time has come");
     // A pending envelope can be extended, and expires all the same.
     let expires_at = Some(ahead(&service, TimeDelta::days(100)));
-    let extend = ExtendEnvelopeRequest { envelope_id: third.id.clone(), expires_at, if_revision: 0 };
+    let extend =
+        ExtendEnvelopeRequest { envelope_id: third.id.clone(), expires_at, if_revision: 0, ..Default::default() };
     sender.envelopes().extend_envelope(extend).await.unwrap();
     service.clock.advance(TimeDelta::days(100));
     let expired = until_status(&sender, &third.id, EnvelopeStatus::Expired).await;

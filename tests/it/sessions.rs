@@ -31,7 +31,7 @@ fn cast(roles: &[RecipientRole]) -> CreateEnvelopeRequest {
 }
 
 async fn view(signer: &Caller) -> Result<SigningSession, Status> {
-    Ok(signer.signer().mark_viewed(MarkViewedRequest {}).await?.into_inner().session.unwrap())
+    Ok(signer.signer().mark_viewed(MarkViewedRequest { ..Default::default() }).await?.into_inner().session.unwrap())
 }
 
 /// No address stands in what was shown but the recipient's own.
@@ -111,19 +111,25 @@ async fn attempt(caller: &Caller, envelope: &Envelope, transition: Transition) -
         Transition::Sign => client.sign(given).await.map(drop),
         Transition::Approve => {
             let (seen_documents, seen_revision) = (given.seen_documents, given.seen_revision);
-            client.approve(ApproveRequest { values: Vec::new(), seen_documents, seen_revision }).await.map(drop)
+            client
+                .approve(ApproveRequest { values: Vec::new(), seen_documents, seen_revision, ..Default::default() })
+                .await
+                .map(drop)
         }
         Transition::Decline => caller.decline("no").await.map(drop),
         Transition::Fill => {
             let field = envelope.fields.iter().find(|field| field.name == "text").unwrap();
             let value = Some(FieldValue { value: Some(field_value::Value::Text("x".into())) });
             let values = vec![FieldEntry { field_id: field.id.clone(), value }];
-            client.fill_fields(FillFieldsRequest { values }).await.map(drop)
+            client.fill_fields(FillFieldsRequest { values, ..Default::default() }).await.map(drop)
         }
         Transition::View => view(caller).await.map(drop),
         Transition::Delegate => {
             let person = Some(Person { name: "Dora".into(), email: "dora@example.com".into() });
-            client.delegate_signing(DelegateSigningRequest { person, reason: String::new() }).await.map(drop)
+            client
+                .delegate_signing(DelegateSigningRequest { person, reason: String::new(), ..Default::default() })
+                .await
+                .map(drop)
         }
         _ => panic!("{transition:?} is no recipient's"),
     }
@@ -253,7 +259,7 @@ async fn s2_13_an_ended_link_shows_nothing_to_who_has_viewed() {
 /// Says that one looks, through proxies, and what the history then knows of it: address and program.
 async fn viewed_through(sender: &Caller, forwarded: &[&str], agent: Option<&str>) -> (String, String) {
     let story = sender.story(1, Routing::Parallel).await;
-    let mut request = Request::new(MarkViewedRequest {});
+    let mut request = Request::new(MarkViewedRequest { ..Default::default() });
     for line in forwarded {
         request.metadata_mut().append("x-forwarded-for", line.parse().unwrap());
     }

@@ -9,7 +9,6 @@ use countersign::v1::{
     FillFieldsRequest, GetSigningSessionRequest, MarkViewedRequest, NewField, NewRecipient, Placement, RecipientRole,
     RecipientStatus, Routing, SendEnvelopeRequest, SigningSession, WhoseTurnRequest, WhoseTurnResponse, field_value,
 };
-use countersign_chassis::database::pool;
 use countersign_chassis::keys::Key;
 use countersign_chassis::wire::{datetime, timestamp};
 use countersign_envelope::credential::Keyring;
@@ -89,7 +88,7 @@ pub async fn count(sender: &Caller, id: &str, kind: EventType) -> usize {
 }
 
 pub async fn send(sender: &Caller, id: &str) -> Result<Envelope, Status> {
-    let request = SendEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 0 };
+    let request = SendEnvelopeRequest { envelope_id: id.to_owned(), if_revision: 0, ..Default::default() };
     Ok(sender.envelopes().send_envelope(request).await?.into_inner().envelope.unwrap())
 }
 
@@ -109,17 +108,22 @@ pub async fn session(signer: &Caller) -> Result<SigningSession, Status> {
 }
 
 pub async fn view(signer: &Caller) -> Result<SigningSession, Status> {
-    Ok(signer.signer().mark_viewed(MarkViewedRequest {}).await?.into_inner().session.unwrap())
+    Ok(signer.signer().mark_viewed(MarkViewedRequest { ..Default::default() }).await?.into_inner().session.unwrap())
 }
 
 pub async fn approve(signer: &Caller, envelope: &Envelope, values: Vec<FieldEntry>) -> Result<SigningSession, Status> {
     let shown = signature(envelope);
-    let request = ApproveRequest { values, seen_documents: shown.seen_documents, seen_revision: shown.seen_revision };
+    let request = ApproveRequest {
+        values,
+        seen_documents: shown.seen_documents,
+        seen_revision: shown.seen_revision,
+        ..Default::default()
+    };
     Ok(signer.signer().approve(request).await?.into_inner().session.unwrap())
 }
 
 pub async fn fill(assistant: &Caller, values: Vec<FieldEntry>) -> Result<SigningSession, Status> {
-    let request = FillFieldsRequest { values };
+    let request = FillFieldsRequest { values, ..Default::default() };
     Ok(assistant.signer().fill_fields(request).await?.into_inner().session.unwrap())
 }
 
@@ -146,7 +150,7 @@ pub fn keyring(service: &Service) -> Keyring {
 
 /// Commands that no call of the contract gives, on the service's database and by its clock.
 pub async fn executor(service: &Service) -> Executor {
-    let store = Store::new(pool(&service.config.database).await.unwrap(), service.clock.clone());
+    let store = Store::open(&service.config.database, service.clock.clone()).await.unwrap();
     Executor::new(store, Arc::new(keyring(service)))
 }
 

@@ -197,6 +197,7 @@ async fn s2_4_a_sender_records_a_refusal_on_behalf() {
         reason: "Not at this price".into(),
         evidence_note: "Phone call".into(),
         if_revision: 0,
+        ..Default::default()
     };
     let answer = sender.envelopes().decline_recipient(decline.clone()).await.unwrap().into_inner();
     let now = answer.envelope.unwrap();
@@ -237,7 +238,11 @@ async fn s1_21_a_sender_voids_an_open_envelope() {
 async fn s3_44_an_upload_becomes_a_draft_and_is_sent() {
     let service = Service::start().await;
     let sender = service.account(true).await;
-    let info = UploadInfo { name: "offer.pdf".into(), sha256: hex::encode(Sha256::digest(pdf())).to_uppercase() };
+    let info = UploadInfo {
+        name: "offer.pdf".into(),
+        sha256: hex::encode(Sha256::digest(pdf())).to_uppercase(),
+        ..Default::default()
+    };
     let mut parts = vec![UploadDocumentRequest { part: Some(UploadPart::Info(info)) }];
     let chunk = |bytes: &[u8]| UploadDocumentRequest { part: Some(UploadPart::Chunk(bytes.to_vec().into())) };
     parts.extend(pdf().chunks(1000).map(chunk));
@@ -257,7 +262,7 @@ async fn s3_44_an_upload_becomes_a_draft_and_is_sent() {
         (void.fact("current_state"), void.fact("allowed_transitions")),
         ("DRAFT".into(), "SEND,DISCARD,UPDATE,REASSIGN".into())
     );
-    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: draft.revision };
+    let send = SendEnvelopeRequest { envelope_id: draft.id.clone(), if_revision: draft.revision, ..Default::default() };
     let sent = sender.envelopes().send_envelope(send.clone()).await.unwrap().into_inner().envelope.unwrap();
     assert_eq!((sent.status(), sent.revision), (EnvelopeStatus::Sent, draft.revision + 1));
     let twice = sender.envelopes().send_envelope(send).await.unwrap_err();

@@ -198,7 +198,8 @@ async fn t32_endpoints_belong_to_their_account_and_mode() {
     };
     assert_eq!((list(&owner).await, list(&stranger).await), (1, 0));
     let delete = |caller: &_, id: &str| {
-        let request = authorised(caller, DeleteWebhookEndpointRequest { endpoint_id: id.to_owned() });
+        let request =
+            authorised(caller, DeleteWebhookEndpointRequest { endpoint_id: id.to_owned(), ..Default::default() });
         let mut client = WebhookServiceClient::new(notifier.channel.clone());
         async move { client.delete_webhook_endpoint(request).await.map(drop) }
     };

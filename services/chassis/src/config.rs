@@ -9,6 +9,9 @@ use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::keys::Key;
 
+/// Where errors are explained, if nothing else is set.
+pub const HELP_URL: &str = "https://docs.example.com/countersign/errors";
+
 /// Where the database is and how it is used.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseConfig {
@@ -35,6 +38,9 @@ pub struct ListenConfig {
     /// Answer gRPC server reflection, for grpcurl and its like.
     #[arg(long, env = "COUNTERSIGN_REFLECTION", default_value_t = true, action = clap::ArgAction::Set)]
     pub reflection: bool,
+    /// Where callers read what an error means (`docs/errors.md` as a page); the reason is added as the fragment.
+    #[arg(long, env = "COUNTERSIGN_HELP_URL", default_value = HELP_URL)]
+    pub help_url: String,
 }
 
 impl ListenConfig {

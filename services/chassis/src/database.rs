@@ -20,6 +20,7 @@ use diesel_async::{SimpleAsyncConnection as _, TransactionManager as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 use secrecy::ExposeSecret as _;
+use uuid::Uuid;
 
 use crate::config::DatabaseConfig;
 
@@ -51,6 +52,12 @@ pub enum DatabaseError {
     /// The connection broke; a change may have been committed or not.
     #[error("the database connection broke: {0}")]
     Broken(#[source] DieselError),
+    /// A reply is kept for the request's idempotency key.
+    #[error("the idempotency key has been used")]
+    KeyUsed,
+    /// Another transaction holds the request's idempotency key.
+    #[error("the idempotency key is in use")]
+    KeyInUse,
     /// The database refused a statement.
     #[error("the database refused: {0}")]
     Refused(#[source] DieselError),
@@ -71,10 +78,25 @@ impl From<DieselError> for DatabaseError {
             {
                 Self::Broken(error)
             }
+            // As `claim_idempotency_key` words them.
+            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) if info.message() == KEY_USED => Self::KeyUsed,
+            DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) if info.message() == KEY_IN_USE => {
+                Self::KeyInUse
+            }
+            DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info)
+                if info.constraint_name() == Some("idempotency_pkey") =>
+            {
+                Self::KeyUsed
+            }
             _ => Self::Refused(error),
         }
     }
 }
+
+/// What `claim_idempotency_key` says when a reply is kept for the key.
+const KEY_USED: &str = "idempotency key used";
+/// What it says when another transaction holds it.
+const KEY_IN_USE: &str = "idempotency key in use";
 
 impl DatabaseError {
     /// True if the same transaction may be tried again: nothing of it was kept.
@@ -94,15 +116,24 @@ impl DatabaseError {
                     || info.message().contains("lock timeout")
                     || info.message().contains("statement timeout")
             }
-            Self::Refused(_) => false,
+            Self::Refused(_) | Self::KeyUsed | Self::KeyInUse => false,
         }
     }
 }
 
 /// Opens a pool. Connections are made when they are needed.
 pub async fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {
+    pool_with(config, SESSION_OPTIONS.to_owned()).await
+}
+
+/// Opens a pool for the service's own work, whose transactions see the rows of all accounts.
+pub async fn pool_across_accounts(config: &DatabaseConfig) -> anyhow::Result<Pool> {
+    pool_with(config, format!("{SESSION_OPTIONS} -c countersign.across_accounts=on")).await
+}
+
+async fn pool_with(config: &DatabaseConfig, options: String) -> anyhow::Result<Pool> {
     let mut manager = ManagerConfig::default();
-    manager.custom_setup = Box::new(|url| connect(url.to_owned(), SESSION_OPTIONS).boxed());
+    manager.custom_setup = Box::new(move |url| connect(url.to_owned(), options.clone()).boxed());
     let manager =
         AsyncDieselConnectionManager::new_with_config(config.database_url.expose_secret().to_owned(), manager);
     bb8::Pool::builder()
@@ -126,7 +157,7 @@ pub async fn acquire(pool: &Pool) -> Result<Connection, DatabaseError> {
     })
 }
 
-async fn connect(url: String, options: &'static str) -> ConnectionResult<AsyncPgConnection> {
+async fn connect(url: String, options: String) -> ConnectionResult<AsyncPgConnection> {
     let mut config: tokio_postgres::Config =
         url.parse().map_err(|_| ConnectionError::InvalidConnectionUrl("not a Postgres URL".into()))?;
     config.options(options).connect_timeout(SILENCE_MAX / 2).tcp_user_timeout(SILENCE_MAX);
@@ -148,7 +179,7 @@ pub async fn migrate(config: &DatabaseConfig, migrations: EmbeddedMigrations) ->
 }
 
 async fn run_migrations(url: String, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
-    let mut connection = connect(url, MIGRATION_OPTIONS).await.context("no connection to the database")?;
+    let mut connection = connect(url, MIGRATION_OPTIONS.to_owned()).await.context("no connection to the database")?;
     // `lock_timeout` bounds lock waits of statements and of this lock alike: wait for another's migrations as long as
     // they take.
     loop {
@@ -228,6 +259,19 @@ impl Flight {
     /// BEGIN. Poll it first.
     pub fn begin(&self) -> impl Future<Output = QueryResult<usize>> + '_ {
         prepared::<Begin, _>(diesel::sql_query("BEGIN")).execute(&mut self.connection())
+    }
+
+    /// BEGIN, for rows of that account alone: row-level security hides all others. Poll it first.
+    ///
+    /// In text, because SET takes no parameters; SET LOCAL because anything longer would leak into the next transaction.
+    pub async fn begin_for(&self, account: Uuid) -> QueryResult<()> {
+        self.connection().batch_execute(&format!("BEGIN; SET LOCAL countersign.account = '{account}'")).await
+    }
+
+    /// The same under one snapshot, for reading only.
+    pub async fn begin_reading(&self, account: Uuid) -> QueryResult<()> {
+        let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
+        self.connection().batch_execute(&format!("{begin}; SET LOCAL countersign.account = '{account}'")).await
     }
 
     /// COMMIT. Poll it last, together with the writes: it waits its turn even while they are being prepared, and after a

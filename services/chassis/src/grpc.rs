@@ -6,6 +6,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::config::ListenConfig;
-use crate::problem::{Problem, REQUEST_ID};
+use crate::problem::{CALL, CallFacts, Problem};
 use crate::propagation;
 
 /// Calls at a time on one connection.
@@ -67,7 +68,7 @@ pub async fn serve(
         .http2_keepalive_timeout(Some(KEEPALIVE.1))
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
-        .layer(CallLayer)
+        .layer(CallLayer { help_url: config.help_url.as_str().into() })
         .add_routes(routes);
     // The builder's own setting counts only where it opens the listener. Without it small answers wait for 40 ms.
     let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
@@ -115,13 +116,15 @@ pub async fn termination() {
 }
 
 /// Surrounds every call, see the module.
-#[derive(Clone, Copy, Debug)]
-pub struct CallLayer;
+#[derive(Clone, Debug)]
+pub struct CallLayer {
+    help_url: Arc<str>,
+}
 
 impl<S> Layer<S> for CallLayer {
     type Service = Call<S>;
     fn layer(&self, inner: S) -> Call<S> {
-        Call { inner }
+        Call { inner, help_url: Arc::clone(&self.help_url) }
     }
 }
 
@@ -129,6 +132,7 @@ impl<S> Layer<S> for CallLayer {
 #[derive(Clone, Debug)]
 pub struct Call<S> {
     inner: S,
+    help_url: Arc<str>,
 }
 
 impl<S> Service<Request<Body>> for Call<S>
@@ -159,6 +163,7 @@ where
         let _ = span.set_parent(propagation::from_headers(request.headers()));
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
+        let facts = CallFacts { request_id, help_url: Arc::clone(&self.help_url) };
         let call = async move {
             let answered = match AssertUnwindSafe(ready.call(request)).catch_unwind().await {
                 Ok(Ok(response)) => response,
@@ -170,7 +175,7 @@ where
             };
             Ok(explain(answered))
         };
-        Box::pin(REQUEST_ID.scope(request_id, call).instrument(span))
+        Box::pin(CALL.scope(facts, call).instrument(span))
     }
 }
 

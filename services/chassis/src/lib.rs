@@ -8,6 +8,7 @@ pub mod config;
 pub mod database;
 pub mod grpc;
 pub mod keys;
+pub mod once;
 pub mod problem;
 pub mod process;
 pub mod propagation;

@@ -3,9 +3,11 @@
 //! Never puts anything into a status that the caller did not send or may not see.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::v1::ErrorReason;
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
@@ -16,8 +18,17 @@ pub const ERROR_DOMAIN: &str = "countersign";
 const FIELDS_TOLD_MAX: usize = 25;
 
 tokio::task_local! {
-    /// The id under which the call at hand is found in the logs.
-    pub static REQUEST_ID: String;
+    /// The call at hand.
+    pub static CALL: CallFacts;
+}
+
+/// What every error of a call tells about it.
+#[derive(Clone, Debug)]
+pub struct CallFacts {
+    /// The id under which it is found in the logs.
+    pub request_id: String,
+    /// Where reasons are explained; the reason is added as the fragment.
+    pub help_url: Arc<str>,
 }
 
 /// Why a call is refused.
@@ -88,7 +99,9 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::ActorSubjectMismatch
         | ErrorReason::AmbiguousRecipient => (Code::InvalidArgument, 400),
         ErrorReason::AuthenticationRequired => (Code::Unauthenticated, 401),
+        ErrorReason::InsufficientCredits => (Code::FailedPrecondition, 402),
         ErrorReason::PermissionDenied
+        | ErrorReason::AccountSuspended
         | ErrorReason::DeclineNotAllowed
         | ErrorReason::RoleNotAllowed
         | ErrorReason::DelegationNotAllowed => (Code::PermissionDenied, 403),
@@ -102,10 +115,12 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::NotNeeded
         | ErrorReason::RevisionNotReached
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
-        ErrorReason::DocumentChanged | ErrorReason::FieldsChanged | ErrorReason::RevisionMismatch => {
-            (Code::Aborted, 409)
-        }
-        ErrorReason::ResendTooSoon => (Code::ResourceExhausted, 429),
+        ErrorReason::DocumentChanged
+        | ErrorReason::FieldsChanged
+        | ErrorReason::RevisionMismatch
+        | ErrorReason::IdempotencyInProgress => (Code::Aborted, 409),
+        ErrorReason::IdempotencyMismatch | ErrorReason::SecretShownOnce => (Code::AlreadyExists, 409),
+        ErrorReason::ResendTooSoon | ErrorReason::RateLimitExceeded => (Code::ResourceExhausted, 429),
         ErrorReason::ResumeTokenTooOld => (Code::OutOfRange, 400),
         ErrorReason::Unavailable => (Code::Unavailable, 503),
         ErrorReason::Internal | ErrorReason::Unspecified => (Code::Internal, 500),
@@ -120,8 +135,9 @@ impl From<Problem> for Status {
         let reason = problem.reason.as_str_name().trim_start_matches("ERROR_REASON_");
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, ERROR_DOMAIN, metadata);
-        if let Ok(id) = REQUEST_ID.try_with(Clone::clone) {
-            details.set_request_info(id, "");
+        if let Ok(call) = CALL.try_with(Clone::clone) {
+            details.set_request_info(call.request_id, "");
+            details.add_help_link("What it means and what to do", format!("{}#{reason}", call.help_url));
         }
         // Details travel in a header, and clients bound those: the first ones, and how many more.
         let more = problem.fields.len().saturating_sub(FIELDS_TOLD_MAX);
@@ -134,6 +150,11 @@ impl From<Problem> for Status {
         if let Some(delay) = problem.retry_after {
             details.set_retry_info(Some(delay));
         }
-        Status::with_error_details(code, problem.message, details)
+        let mut headers = MetadataMap::new();
+        if let Some(delay) = problem.retry_after {
+            // Whole seconds, as HTTP has them, and never too few.
+            headers.insert("retry-after", (delay.as_secs() + u64::from(delay.subsec_nanos() > 0)).into());
+        }
+        Status::with_error_details_and_metadata(code, problem.message, details, headers)
     }
 }

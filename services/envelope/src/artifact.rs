@@ -51,7 +51,7 @@ async fn make(executor: &Executor, blobs: &Blobs, job: &Job) -> anyhow::Result<(
         artifacts.push(NewArtifact { document: document.id, version: job.version, sha256, size_bytes });
     }
     let command = Command::Store { artifacts };
-    let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None };
+    let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
     let stored = executor.execute(ask, |_| true).await?;
     let taken = stored.is_some_and(|outcome| !matches!(outcome.answer, Verdict::Refused(_)));
     anyhow::ensure!(taken, "the envelope does not take its artefacts");

@@ -210,6 +210,12 @@ impl SigningToken {
     pub fn proves(&self, credential: &Credential) -> bool {
         same(&self.hash, &credential.hash)
     }
+
+    /// Tells this token from every other, and is none.
+    #[must_use]
+    pub fn fingerprint(&self) -> Digest {
+        sha256(&[self.recipient.uuid().as_bytes().as_slice(), &self.hash].concat())
+    }
 }
 
 #[cfg(test)]

@@ -5,15 +5,18 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::DatabaseError;
 use countersign_chassis::keys::random;
+use countersign_chassis::once::Once;
 use tracing::Instrument as _;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::credential::Keyring;
+use crate::domain::account::{Account, ApiKey, Permissions, Settings};
 use crate::domain::command::{Actor, By, Command};
+use crate::domain::credit::{Billing, settle};
 use crate::domain::decide::{Verdict, decide};
 use crate::domain::envelope::Envelope;
 use crate::domain::event::Event;
-use crate::domain::id::EnvelopeId;
+use crate::domain::id::{AccountId, EnvelopeId, KeyId};
 use crate::domain::personal::Salt;
 use crate::domain::record::{Mint, Recorded, seal};
 use crate::domain::replace::copy;
@@ -35,7 +38,13 @@ pub struct Ask {
     pub command: Command,
     /// The revision that the envelope must have.
     pub expected: Option<u64>,
+    /// What it costs to send, where a sender asks.
+    pub billing: Option<Billing>,
 }
+
+/// Words the reply from the envelope as it is to be, an envelope that comes to be with it, and what the caller is told;
+/// `None` where it is not kept.
+pub type Reply = Arc<dyn Fn(&Envelope, Option<&Envelope>, &Verdict) -> Option<Vec<u8>> + Send + Sync>;
 
 /// Executes commands.
 #[derive(Clone)]
@@ -65,18 +74,43 @@ impl Executor {
         ask: Ask,
         may: impl Fn(&Envelope) -> bool + Send + Sync + 'static,
     ) -> Result<Option<Outcome>, DatabaseError> {
+        self.execute_once(ask, None, may).await
+    }
+
+    /// The same, once: the reply is kept under the key in the same transaction.
+    pub async fn execute_once(
+        &self,
+        ask: Ask,
+        kept: Option<(Once, Reply)>,
+        may: impl Fn(&Envelope) -> bool + Send + Sync + 'static,
+    ) -> Result<Option<Outcome>, DatabaseError> {
         let executor = self.clone();
         let change = async move {
             let name = ask.command.transition().name();
             let decide = |before: &Envelope, now: DateTime<Utc>| {
-                if may(before) {
+                let mut change = if may(before) {
                     executor.decide(&ask, before, now)
                 } else {
-                    Change { after: before.clone(), events: Vec::new(), also: None, answer: None }
+                    Change {
+                        after: before.clone(),
+                        events: Vec::new(),
+                        also: None,
+                        movement: None,
+                        reply: None,
+                        answer: None,
+                    }
+                };
+                if let (Some((_, reply)), Some(verdict @ (Verdict::Done | Verdict::AlreadyDone))) =
+                    (&kept, &change.answer)
+                {
+                    change.reply = reply(&change.after, change.also.as_ref().map(|(also, _)| also), verdict);
                 }
+                change
             };
-            let changed = executor.store.change(name, ask.scope, ask.id, decide).await?;
-            Ok(changed.and_then(|Changed { envelope, answer }| Some(Changed { envelope, answer: answer? })))
+            let once = kept.as_ref().map(|(once, _)| once);
+            let changed = executor.store.change(name, ask.scope, ask.id, once, decide).await?;
+            Ok(changed
+                .and_then(|Changed { envelope, reply, answer }| Some(Changed { envelope, reply, answer: answer? })))
         };
         match tokio::spawn(change.in_current_span()).await {
             Ok(changed) => changed,
@@ -99,7 +133,8 @@ impl Executor {
             Event::Replaced { by } => Some(self.replacement(before, *by, &ask.by, now)),
             _ => None,
         });
-        Change { after, events, also, answer: Some(decision.verdict) }
+        let movement = settle(Some(before), &mut after, ask.billing.as_ref(), now);
+        Change { after, events, also, movement, reply: None, answer: Some(decision.verdict) }
     }
 
     fn replacement(&self, ended: &Envelope, id: EnvelopeId, by: &By, now: DateTime<Utc>) -> (Envelope, Vec<Recorded>) {
@@ -133,4 +168,27 @@ impl Mint for Fresh {
 pub fn new_id(now: DateTime<Utc>) -> Uuid {
     let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
     Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()))
+}
+
+/// A new account with the usual settings.
+#[must_use]
+pub fn account(name: String, now: DateTime<Utc>) -> Account {
+    let id = AccountId::from_uuid(new_id(now));
+    Account { id, name, created_at: now, suspended_at: None, revision: 1, settings: Settings::default() }
+}
+
+/// A new API key.
+#[must_use]
+pub fn api_key(name: String, livemode: bool, permissions: Permissions, now: DateTime<Utc>) -> ApiKey {
+    ApiKey {
+        id: KeyId::from_uuid(new_id(now)),
+        name,
+        livemode,
+        permissions,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+        last_used_at: None,
+        replaced_by: None,
+    }
 }

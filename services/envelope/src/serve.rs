@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig};
 use countersign_chassis::keys::Key;
+use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
@@ -17,11 +18,16 @@ use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::credential::Keyring;
-use crate::domain::id::{AccountId, KeyId};
-use crate::execute::{Executor, new_id};
-use crate::rpc::{Authenticator, Context, SERVICES, routes};
-use crate::store::{KeyRow, MIGRATIONS, Store};
+use crate::domain::account::Permissions;
+use crate::domain::id::{AccountId, LedgerId};
+use crate::execute::{Executor, account, api_key, new_id};
+use crate::rpc::{Accounts, Authenticator, Context, SERVICES, routes};
+use crate::store::{MIGRATIONS, Store};
 use crate::{artifact, sweep, tail};
+
+/// How often replies are looked for whose time is over, and how many go at a time.
+const FORGET: Duration = Duration::from_secs(60);
+const FORGOTTEN_MAX: i64 = 1_000;
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -44,14 +50,14 @@ pub async fn create_account(
     livemode: bool,
 ) -> anyhow::Result<NewAccount> {
     let keyring = Keyring::new(&Key::master(&keys.master_key)?);
-    let store = Store::new(database::pool(database).await?, Clock::database());
+    let store = Store::open(database, Clock::database()).await?;
     store.heads().await.context("the database is not ready: run `migrate`")?;
     let now = store.clock().now();
-    let id = AccountId::from_uuid(new_id(now));
-    let key = keyring.new_api_key(id, livemode);
-    store.create_account(id, name, now).await?;
-    store.create_key(id, KeyRow { id: KeyId::from_uuid(new_id(now)), livemode }, &key.hash, now).await?;
-    Ok(NewAccount { id, api_key: key.text })
+    let account = account(name.to_owned(), now);
+    let (id, secret) = (account.id, keyring.new_api_key(account.id, livemode));
+    let key = api_key(String::new(), livemode, Permissions::all(), now);
+    store.create_account(account, LedgerId::from_uuid(new_id(now)), Some((key, secret.hash)), None).await?;
+    Ok(NewAccount { id, api_key: secret.text })
 }
 
 /// Serves on `listener` until `stop`, by `clock`.
@@ -59,11 +65,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if config.migrate {
         migrate(&config.database).await?;
     }
-    let keyring = Arc::new(Keyring::new(&Key::master(&config.keys.master_key)?));
-    let store = Store::new(database::pool(&config.database).await?, clock);
+    let master = Key::master(&config.keys.master_key)?;
+    let keyring = Arc::new(Keyring::new(&master));
+    let store = Store::open(&config.database, clock).await?;
     let blobs = Blobs::local(&config.documents)?;
     let (heads, tail) = watch::channel(None);
-    let authenticator = Authenticator::new(store.clone(), Arc::clone(&keyring), &config);
+    let accounts = Accounts::new(store.clone());
+    let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), &config);
     let executor = Executor::new(store.clone(), Arc::clone(&keyring));
     let context = Context {
         store: store.clone(),
@@ -71,6 +79,8 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         cache: Cache::new(Duration::from_millis(config.cache_ms)),
         trusted_peers: config.trusted_peers.clone(),
         blobs: blobs.clone(),
+        accounts,
+        onces: Onces::new(&master),
         keyring,
         tail,
         signing_url: config.signing_url.clone(),
@@ -132,10 +142,20 @@ async fn loops(
         })
     });
     tasks.spawn({
-        let hint = store.artifacts_due();
+        let (hint, stop) = (store.artifacts_due(), stop.clone());
         ticker::run("artifact", sweep, hint, stop, move || {
             let (executor, blobs) = (executor.clone(), blobs.clone());
             async move { artifact::tick(&executor, &blobs).await }
+        })
+    });
+    tasks.spawn({
+        let stop = stop.clone();
+        ticker::run("forget", FORGET, Arc::clone(&never), stop, move || {
+            let store = store.clone();
+            async move {
+                let forgotten = store.forget_replies(store.clock().now(), FORGOTTEN_MAX).await?;
+                Ok(if forgotten == 0 { Progress::Idle } else { Progress::Busy })
+            }
         })
     });
     while let Some(ended) = tasks.join_next().await {

@@ -21,7 +21,14 @@ pub async fn tick(executor: &Executor) -> anyhow::Result<Progress> {
             Duty::Release => Command::Release,
             Duty::Warn => Command::Warn,
         };
-        let ask = Ask { scope: Scope::any_mode(*account), id: *envelope, by: By::system(), command, expected: None };
+        let ask = Ask {
+            scope: Scope::any_mode(*account),
+            id: *envelope,
+            by: By::system(),
+            command,
+            expected: None,
+            billing: None,
+        };
         match executor.execute(ask, |_| true).await {
             Ok(_) => done += 1,
             // One for which it cannot be done must not keep the others waiting.

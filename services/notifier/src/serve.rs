@@ -7,6 +7,8 @@ use anyhow::Context as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 use countersign_chassis::keys::Key;
+use countersign_chassis::once::Onces;
+use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
 use tokio::sync::Notify;
@@ -24,6 +26,9 @@ use crate::store::{MIGRATIONS, Store};
 
 /// How long the feed pauses after a stream has ended.
 const RECONNECT: Duration = Duration::from_millis(200);
+/// How often replies are looked for whose time is over, and how many go at a time.
+const FORGET: Duration = Duration::from_secs(60);
+const FORGOTTEN_MAX: i64 = 1_000;
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -49,7 +54,8 @@ impl Notifier {
         grpc::install_tls_provider();
         let store = Store::new(database::pool(&config.database).await?, clock);
         let envelopes = Envelopes::new(&config.envelope_url, &config.service_token)?;
-        let secrets = Arc::new(Secrets::new(&Key::master(&config.keys.master_key)?));
+        let master = Key::master(&config.keys.master_key)?;
+        let secrets = Arc::new(Secrets::new(&master));
         let guard = Guard { allow_private: config.webhook_allow_private };
         let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), guard)?;
         let mailer = Mailer { store: store.clone(), envelopes: envelopes.clone(), outbox: Outbox::new(config)? };
@@ -60,7 +66,7 @@ impl Notifier {
             mails: Arc::default(),
             stop,
         };
-        let handler = Handler::new(store.clone(), envelopes, secrets, guard);
+        let handler = Handler::new(store.clone(), envelopes, secrets, guard, Onces::new(&master));
         Ok(Self { store, feed, deliverer, mailer, handler })
     }
 }
@@ -70,7 +76,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if config.migrate {
         migrate(&config.database).await?;
     }
-    let Notifier { feed, deliverer, mailer, handler, .. } = Notifier::new(&config, clock, stop.clone()).await?;
+    let Notifier { store, feed, deliverer, mailer, handler } = Notifier::new(&config, clock, stop.clone()).await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
     let (deliveries, mails) = (Arc::clone(&feed.deliveries), Arc::clone(&feed.mails));
     let mut loops = tokio::task::JoinSet::new();
@@ -91,6 +97,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     loops.spawn(ticker::run("mail", poll, mails, stop.clone(), move || {
         let mailer = mailer.clone();
         async move { mailer.tick().await }
+    }));
+    loops.spawn(ticker::run("forget", FORGET, Arc::new(Notify::new()), stop.clone(), move || {
+        let store = store.clone();
+        async move {
+            let forgotten = store.forget_replies(store.clock().now(), FORGOTTEN_MAX).await?;
+            Ok(if forgotten == 0 { Progress::Idle } else { Progress::Busy })
+        }
     }));
     let served = tokio::select! {
         served = grpc::serve(listener, handler.routes(), &SERVICES, &config.listen, stop.clone()) => served,

@@ -15,8 +15,10 @@ use std::time::Duration;
 
 /// Some seconds on an idle machine.
 const INITDB_MAX: Duration = Duration::from_secs(180);
-/// The name of the only user of the server.
+/// Who made the server and may do everything.
 pub(super) const SUPERUSER: &str = "postgres";
+/// Who owns the databases and may do nothing else: row-level security holds back whoever is no superuser.
+pub(super) const OWNER: &str = "countersign";
 
 /// Everything that is needed to run a program of Postgres.
 pub(super) struct Workplace {

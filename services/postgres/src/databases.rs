@@ -2,7 +2,7 @@
 //! Must never look into a database: what is in it belongs to the services.
 
 use crate::Postgres;
-use crate::cluster::SUPERUSER;
+use crate::cluster::{OWNER, SUPERUSER};
 use anyhow::{Context, Result, bail};
 use std::time::Duration;
 use tokio_postgres::error::SqlState;
@@ -16,10 +16,20 @@ const CONNECT_MAX: Duration = Duration::from_secs(5);
 const NAME_BYTES_MAX: usize = 63;
 
 impl Postgres {
-    /// Where the given database is reached.
+    /// Where the given database is reached by its owner, an ordinary user.
     #[must_use]
     pub fn url(&self, database: &str) -> String {
-        format!("postgres://{SUPERUSER}@127.0.0.1:{}/{}", self.port(), percent_encode(database))
+        self.url_of(OWNER, database)
+    }
+
+    /// Where the given database is reached by the superuser, before whom no row is hidden.
+    #[must_use]
+    pub fn superuser_url(&self, database: &str) -> String {
+        self.url_of(SUPERUSER, database)
+    }
+
+    fn url_of(&self, user: &str, database: &str) -> String {
+        format!("postgres://{user}@127.0.0.1:{}/{}", self.port(), percent_encode(database))
     }
 
     /// Makes an empty database, if there is none of this name.
@@ -27,7 +37,7 @@ impl Postgres {
     /// # Errors
     /// When the name is not possible, or the server does not answer.
     pub async fn create_database(&self, name: &str) -> Result<()> {
-        let sql = format!("CREATE DATABASE {}", quote(name)?);
+        let sql = format!("CREATE DATABASE {} OWNER {OWNER}", quote(name)?);
         let client = connect(self.port()).await?;
         let existing = client.query_opt("SELECT FROM pg_database WHERE datname = $1", &[&name]).await?;
         if existing.is_some() {
@@ -45,7 +55,7 @@ impl Postgres {
     /// # Errors
     /// When the name is taken, the template is missing or in use, or the server does not answer.
     pub async fn create_database_from_template(&self, name: &str, template: &str) -> Result<()> {
-        let sql = format!("CREATE DATABASE {} TEMPLATE {}", quote(name)?, quote(template)?);
+        let sql = format!("CREATE DATABASE {} OWNER {OWNER} TEMPLATE {}", quote(name)?, quote(template)?);
         let client = connect(self.port()).await?;
         client.batch_execute(&sql).await.with_context(|| format!("cannot copy the database {template} to {name}"))
     }
@@ -59,6 +69,17 @@ impl Postgres {
         let client = connect(self.port()).await?;
         client.batch_execute(&sql).await.with_context(|| format!("cannot drop the database {name}"))
     }
+}
+
+/// Makes the owner of databases, if there is none yet.
+pub(super) async fn make_owner(port: u16) -> Result<()> {
+    let client = connect(port).await?;
+    let existing = client.query_opt("SELECT FROM pg_roles WHERE rolname = $1", &[&OWNER]).await?;
+    if existing.is_none() {
+        let sql = format!("CREATE ROLE {OWNER} LOGIN");
+        client.batch_execute(&sql).await.with_context(|| format!("cannot make the user {OWNER}"))?;
+    }
+    Ok(())
 }
 
 /// A connection to the maintenance database.

@@ -77,6 +77,7 @@ impl Postgres {
         workplace.prepare(&options.progress).await?;
         let settings = Settings::of(&options);
         let Server { guardian, port, pid } = server::launch(&workplace, &settings, options.port).await?;
+        databases::make_owner(port).await?;
         let major = workplace.binaries.major;
         tracing::info!(port, pid, major, folder = %workplace.folder.path().display(), "Postgres answers");
         Ok(Self { workplace: Some(workplace), settings, guardian: Some(guardian), port, pid, major })

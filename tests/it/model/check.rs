@@ -382,7 +382,7 @@ fn reason(why: &Why) -> &'static str {
         Why::DelegationNotAllowed => "DELEGATION_NOT_ALLOWED",
         Why::TooSoon(_) => "RESEND_TOO_SOON",
         Why::Incomplete(_) => "ENVELOPE_INCOMPLETE",
-        Why::TooManyFields(_) => "OUT_OF_SCOPE_V1",
+        Why::TooManyFields { .. } => "OUT_OF_SCOPE_V1",
         Why::DocumentChanged(_) => "DOCUMENT_CHANGED",
         Why::FieldsChanged => "FIELDS_CHANGED",
         Why::Invalid(_) => "INVALID_FIELD",

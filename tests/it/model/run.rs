@@ -267,30 +267,45 @@ impl Call<'_> {
         let mut signer = self.client.sender.with_token(&token).signer();
         let (values, seen_revision) = (self.values(what), self.seen_revision);
         Ok(match *what {
-            What::View(..) => of_session(signer.mark_viewed(MarkViewedRequest {}).await?.into_inner().session),
-            What::Fill(..) => of_session(signer.fill_fields(FillFieldsRequest { values }).await?.into_inner().session),
+            What::View(..) => {
+                of_session(signer.mark_viewed(MarkViewedRequest { ..Default::default() }).await?.into_inner().session)
+            }
+            What::Fill(..) => of_session(
+                signer.fill_fields(FillFieldsRequest { values, ..Default::default() }).await?.into_inner().session,
+            ),
             What::Sign(_, _, seen, _) => {
                 let seen_documents = self.seen(seen);
-                let request = countersign::v1::SignRequest { values, consent: true, seen_documents, seen_revision };
+                let request = countersign::v1::SignRequest {
+                    values,
+                    consent: true,
+                    seen_documents,
+                    seen_revision,
+                    ..Default::default()
+                };
                 of_session(signer.sign(request).await?.into_inner().session)
             }
             What::Approve(_, _, seen, _) => {
-                let request = ApproveRequest { values, seen_documents: self.seen(seen), seen_revision };
+                let request =
+                    ApproveRequest { values, seen_documents: self.seen(seen), seen_revision, ..Default::default() };
                 of_session(signer.approve(request).await?.into_inner().session)
             }
             What::Decline(_, _, with) => {
-                let told = signer.decline(DeclineRequest { reason: self.reason(with) }).await?.into_inner();
+                let told = signer
+                    .decline(DeclineRequest { reason: self.reason(with), ..Default::default() })
+                    .await?
+                    .into_inner();
                 Done { already: Some(told.already_declined), ..of_session(told.session) }
             }
             What::DeclineAsUser(_, _, with) => {
                 let user_token = self.client.user_tokens[world::address(&self.client.start, recipient)].clone();
                 let reason = self.reason(with);
-                let request = DeclineByUserRequest { user_token, signing_token: token, reason };
+                let request = DeclineByUserRequest { user_token, signing_token: token, reason, ..Default::default() };
                 let told = self.client.sender.signer().decline_by_user(request).await?.into_inner();
                 Done { already: Some(told.already_declined), ..of_envelope(told.envelope) }
             }
             What::Delegate(_, _, to) => {
-                let request = DelegateSigningRequest { person: self.person(to), reason: String::new() };
+                let request =
+                    DelegateSigningRequest { person: self.person(to), reason: String::new(), ..Default::default() };
                 signer.delegate_signing(request).await?;
                 Done::default()
             }
@@ -304,56 +319,75 @@ impl Call<'_> {
         let mut owner = self.client.sender.envelopes();
         Ok(match *what {
             What::Send => {
-                let request = SendEnvelopeRequest { envelope_id, if_revision };
+                let request = SendEnvelopeRequest { envelope_id, if_revision, ..Default::default() };
                 of_envelope(owner.send_envelope(request).await?.into_inner().envelope)
             }
             What::Subject | What::Policies(_) => {
                 let (changes, paths) = self.changes(what);
                 let (changes, update_mask) = (Some(changes), Some(FieldMask { paths }));
-                let request = UpdateEnvelopeRequest { envelope_id, changes, update_mask, if_revision };
+                let request =
+                    UpdateEnvelopeRequest { envelope_id, changes, update_mask, if_revision, ..Default::default() };
                 of_envelope(owner.update_envelope(request).await?.into_inner().envelope)
             }
             What::RemoveField(index) => {
                 let field_ids = vec![world::field_id(start, index).to_string()];
-                let request = RemoveFieldsRequest { envelope_id, field_ids, if_revision };
+                let request = RemoveFieldsRequest { envelope_id, field_ids, if_revision, ..Default::default() };
                 of_envelope(owner.remove_fields(request).await?.into_inner().envelope)
             }
             What::Discard => {
-                owner.discard_envelope(DiscardEnvelopeRequest { envelope_id, if_revision }).await?;
+                owner
+                    .discard_envelope(DiscardEnvelopeRequest { envelope_id, if_revision, ..Default::default() })
+                    .await?;
                 Done::default()
             }
             What::DeclineFor(recipient, with) => {
                 let recipient_id = start.recipients[recipient].id.clone();
                 let (reason, evidence_note) = (self.reason(with), "Phone call".to_owned());
-                let request = DeclineRecipientRequest { envelope_id, recipient_id, reason, evidence_note, if_revision };
+                let request = DeclineRecipientRequest {
+                    envelope_id,
+                    recipient_id,
+                    reason,
+                    evidence_note,
+                    if_revision,
+                    ..Default::default()
+                };
                 let told = owner.decline_recipient(request).await?.into_inner();
                 Done { already: Some(told.already_declined), ..of_envelope(told.envelope) }
             }
             What::Reassign(recipient, to) => {
                 let recipient_id = start.recipients[recipient].id.clone();
                 let (person, reason) = (self.person(to), self.reason(true));
-                let request = ReassignRecipientRequest { envelope_id, recipient_id, person, reason, if_revision };
+                let request = ReassignRecipientRequest {
+                    envelope_id,
+                    recipient_id,
+                    person,
+                    reason,
+                    if_revision,
+                    ..Default::default()
+                };
                 of_envelope(owner.reassign_recipient(request).await?.into_inner().envelope)
             }
             What::Resend(recipient, rotate) => {
                 let recipient_ids = recipient.map(|at| start.recipients[at].id.clone()).into_iter().collect();
-                let request = ResendEnvelopeRequest { envelope_id, recipient_ids, rotate, if_revision };
+                let request =
+                    ResendEnvelopeRequest { envelope_id, recipient_ids, rotate, if_revision, ..Default::default() };
                 let told = owner.resend_envelope(request).await?.into_inner();
                 Done { resent: told.recipient_ids, ..of_envelope(told.envelope) }
             }
             What::Extend(days) => {
                 let expires_at = datetime(&start.expires_at.unwrap()).unwrap() + TimeDelta::days(days - 90);
                 let expires_at = Some(timestamp(expires_at));
-                let request = ExtendEnvelopeRequest { envelope_id, expires_at, if_revision };
+                let request = ExtendEnvelopeRequest { envelope_id, expires_at, if_revision, ..Default::default() };
                 of_envelope(owner.extend_envelope(request).await?.into_inner().envelope)
             }
             What::Void(by) => {
                 let mut owner = if by == By::Sender { owner } else { self.client.operator.envelopes() };
-                let request = VoidEnvelopeRequest { envelope_id, reason: self.reason(true), if_revision };
+                let request =
+                    VoidEnvelopeRequest { envelope_id, reason: self.reason(true), if_revision, ..Default::default() };
                 of_envelope(owner.void_envelope(request).await?.into_inner().envelope)
             }
             What::Replace => {
-                let request = ReplaceEnvelopeRequest { envelope_id, if_revision };
+                let request = ReplaceEnvelopeRequest { envelope_id, if_revision, ..Default::default() };
                 let told = owner.replace_envelope(request).await?.into_inner();
                 let replacement = told.envelope.unwrap().id;
                 Done { already: Some(told.already_replaced), replacement, ..Done::default() }

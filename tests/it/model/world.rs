@@ -118,6 +118,7 @@ pub fn envelope(wire: &v1::Envelope, sequence: u64, last_event_at: DateTime<Utc>
         requires_replacement: false,
         replaces: None,
         replaced_by: None,
+        charge: None,
         recipients: wire.recipients.iter().map(recipient).collect(),
         documents: wire.documents.iter().map(document).collect(),
         fields: wire.fields.iter().map(field).collect(),
@@ -142,6 +143,7 @@ fn terms(wire: &v1::Envelope) -> Terms {
         decline: policy(wire.decline_policy.as_ref().unwrap()),
         delegations_max: small(wire.delegations_max),
         expiry_warning: wire.expiry_warning.map(|it| TimeDelta::seconds(it.seconds)),
+        tell_acted: wire.tell_acted_recipients,
     }
 }
 

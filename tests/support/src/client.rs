@@ -81,7 +81,12 @@ impl Caller {
     }
 
     pub async fn void(&self, id: &str, reason: &str) -> Result<Envelope, Status> {
-        let request = VoidEnvelopeRequest { envelope_id: id.to_owned(), reason: reason.to_owned(), if_revision: 0 };
+        let request = VoidEnvelopeRequest {
+            envelope_id: id.to_owned(),
+            reason: reason.to_owned(),
+            if_revision: 0,
+            ..Default::default()
+        };
         Ok(self.envelopes().void_envelope(request).await?.into_inner().envelope.unwrap())
     }
 
@@ -141,7 +146,7 @@ impl Caller {
 
     /// Declines as the recipient whose token this is.
     pub async fn decline(&self, reason: &str) -> Result<bool, Status> {
-        let request = DeclineRequest { reason: reason.to_owned() };
+        let request = DeclineRequest { reason: reason.to_owned(), ..Default::default() };
         Ok(self.signer().decline(request).await?.into_inner().already_declined)
     }
 }
@@ -203,6 +208,7 @@ pub fn signature(envelope: &Envelope) -> SignRequest {
         consent: true,
         seen_documents: envelope.documents.iter().map(seen).collect(),
         seen_revision: envelope.revision,
+        ..Default::default()
     }
 }
 

@@ -20,15 +20,21 @@ pub async fn postgres() -> &'static Postgres {
 pub struct Database {
     pub name: String,
     pub url: String,
+    /// For looking at, and meddling with, everything.
+    pub superuser_url: String,
 }
 
 impl Database {
+    fn at(postgres: &Postgres, name: String) -> Self {
+        Self { url: postgres.url(&name), superuser_url: postgres.superuser_url(&name), name }
+    }
+
     /// An empty one.
     pub async fn empty(prefix: &str) -> Self {
         let postgres = postgres().await;
         let name = format!("{prefix}_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         postgres.create_database(&name).await.expect("database");
-        Self { url: postgres.url(&name), name }
+        Self::at(postgres, name)
     }
 
     /// One with the envelope service's schema.
@@ -43,7 +49,7 @@ impl Database {
             .await;
         let name = format!("envelope_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         postgres.create_database_from_template(&name, "envelope_template").await.expect("database");
-        Self { url: postgres.url(&name), name }
+        Self::at(postgres, name)
     }
 
     /// Settings for it.
@@ -52,9 +58,10 @@ impl Database {
         config(&self.url)
     }
 
-    /// A connection for raw SQL.
+    /// A connection for raw SQL, before which no row is hidden.
     pub async fn connect(&self) -> tokio_postgres::Client {
-        let (client, connection) = tokio_postgres::connect(&self.url, tokio_postgres::NoTls).await.expect("connection");
+        let (client, connection) =
+            tokio_postgres::connect(&self.superuser_url, tokio_postgres::NoTls).await.expect("connection");
         tokio::spawn(connection);
         client
     }

@@ -1,17 +1,14 @@
 //! The envelope service in this process, on a port of its own.
 
 use chrono::{DateTime, Utc};
+use countersign::v1::{
+    AccountSettings, Amount, CreateApiKeyRequest, GrantCreditsRequest, Limits, UpdateAccountSettingsRequest,
+};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
-use countersign_chassis::database::pool;
-use countersign_chassis::keys::Key;
+use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::Config;
-use countersign_envelope::credential::Keyring;
-use countersign_envelope::domain::id::{AccountId, KeyId};
-use countersign_envelope::execute::new_id;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
-use countersign_envelope::store::{KeyRow, Store};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -49,7 +46,12 @@ pub fn keys() -> KeyConfig {
 #[must_use]
 pub fn config(database: &Database, documents: &TempDir) -> Config {
     Config {
-        listen: ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), drain_ms: 5_000, reflection: true },
+        listen: ListenConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            drain_ms: 5_000,
+            reflection: true,
+            help_url: HELP_URL.into(),
+        },
         database: database.config(),
         keys: keys(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },
@@ -104,18 +106,33 @@ impl Service {
     pub async fn account(&self, livemode: bool) -> Caller {
         let NewAccount { id, api_key } =
             create_account(&self.database.config(), &keys(), "Tests Ltd", livemode).await.expect("account");
+        self.open_up(&id.to_string()).await;
         Caller { account: id.to_string(), token: api_key, channel: self.channel.clone() }
+    }
+
+    /// Lets an account do as much and as fast as a test likes: tests of limits set their own.
+    async fn open_up(&self, account: &str) {
+        let limits = Limits {
+            key_calls_per_second: 10_000,
+            key_calls_burst: 20_000,
+            signer_calls_per_minute: 6_000,
+            signer_calls_burst: 6_000,
+            ..Limits::default()
+        };
+        let settings = AccountSettings { limits: Some(limits), ..AccountSettings::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["limits".into()] });
+        let request = UpdateAccountSettingsRequest { settings: Some(settings), update_mask, ..Default::default() };
+        let mut operator = self.operator(account).accounts();
+        operator.update_account_settings(request).await.expect("limits");
+        let amount = Some(Amount { unit: "CREDIT".into(), value: 1_000_000 });
+        operator.grant_credits(GrantCreditsRequest { amount, ..Default::default() }).await.expect("credits");
     }
 
     /// Another key of the same account.
     pub async fn key_of(&self, caller: &Caller, livemode: bool) -> Caller {
-        let keyring = Keyring::new(&Key::master(&keys().master_key).expect("key"));
-        let account: AccountId = caller.account.parse().expect("account");
-        let store = Store::new(pool(&self.database.config()).await.expect("pool"), Clock::database());
-        let key = keyring.new_api_key(account, livemode);
-        let row = KeyRow { id: KeyId::from_uuid(new_id(store.clock().now())), livemode };
-        store.create_key(account, row, &key.hash, store.clock().now()).await.expect("kept");
-        caller.with_token(&key.text)
+        let request = CreateApiKeyRequest { livemode, ..CreateApiKeyRequest::default() };
+        let made = self.operator(&caller.account).accounts().create_api_key(request).await.expect("key");
+        caller.with_token(&made.into_inner().secret)
     }
 
     /// The notifier, acting for an account.

@@ -3,18 +3,67 @@
 CREATE TABLE account (
     id uuid PRIMARY KEY,
     name text NOT NULL,
-    created_at timestamptz NOT NULL
+    created_at timestamptz NOT NULL,
+    suspended_at timestamptz,
+    revision bigint NOT NULL CHECK (revision > 0),
+    -- store/settings.rs.
+    settings jsonb NOT NULL
 );
 
 CREATE TABLE api_key (
     account_id uuid NOT NULL REFERENCES account (id),
     id uuid NOT NULL,
     livemode boolean NOT NULL,
+    name text NOT NULL,
+    permissions smallint[] NOT NULL,
     hash bytea NOT NULL CHECK (length(hash) = 32),
     created_at timestamptz NOT NULL,
+    expires_at timestamptz,
     revoked_at timestamptz,
+    last_used_at timestamptz,
+    replaced_by uuid,
     PRIMARY KEY (account_id, id),
     UNIQUE (account_id, hash)
+);
+
+-- The ledger. Each entry moves an amount between two accounts of the ledger: 1 issued, 2 available, 3 spent.
+CREATE TABLE ledger_balance (
+    account_id uuid NOT NULL REFERENCES account (id),
+    unit text NOT NULL,
+    available bigint NOT NULL,
+    PRIMARY KEY (account_id, unit),
+    CONSTRAINT enough_to_spend CHECK (available >= 0)
+) WITH (fillfactor = 50);
+
+CREATE TABLE ledger_entry (
+    account_id uuid NOT NULL,
+    id uuid NOT NULL,
+    -- 1 grant, 2 charge, 3 refund.
+    kind smallint NOT NULL,
+    debit smallint NOT NULL,
+    credit smallint NOT NULL,
+    unit text NOT NULL,
+    amount bigint NOT NULL CHECK (amount > 0),
+    balance_after bigint NOT NULL CHECK (balance_after >= 0),
+    occurred_at timestamptz NOT NULL,
+    envelope_id uuid,
+    reference text NOT NULL,
+    -- Of a refund: the charge. The key below holds the two together, so that nothing comes back that was not taken.
+    charged bigint,
+    charge_kind smallint GENERATED ALWAYS AS (CASE WHEN kind = 3 THEN 2 END) STORED,
+    PRIMARY KEY (account_id, id),
+    FOREIGN KEY (account_id, unit) REFERENCES ledger_balance (account_id, unit),
+    -- An envelope is charged once and refunded once.
+    CONSTRAINT once_for_each_envelope UNIQUE (account_id, envelope_id, kind),
+    UNIQUE (account_id, envelope_id, kind, unit, amount),
+    FOREIGN KEY (account_id, envelope_id, charge_kind, unit, charged)
+        REFERENCES ledger_entry (account_id, envelope_id, kind, unit, amount),
+    CONSTRAINT what_each_kind_is CHECK (
+        (kind, debit, credit) IN ((1, 1, 2), (2, 2, 3), (3, 3, 2))
+        AND (kind = 1) = (envelope_id IS NULL)
+        AND (kind = 3) = (charged IS NOT NULL)
+        AND (charged IS NULL OR amount <= charged)
+    )
 );
 
 -- People of the account who act as themselves. The token's key is not here.
@@ -28,6 +77,31 @@ CREATE TABLE account_user (
     revoked_at timestamptz,
     PRIMARY KEY (account_id, id)
 );
+
+-- Replies to requests with an idempotency key. Keys and requests are kept as MACs only.
+CREATE TABLE idempotency (
+    account_id uuid NOT NULL,
+    id bytea NOT NULL CHECK (length(id) = 32),
+    fingerprint bytea NOT NULL CHECK (length(fingerprint) = 32),
+    reply bytea NOT NULL,
+    used_at timestamptz NOT NULL,
+    kept_until timestamptz NOT NULL,
+    CONSTRAINT idempotency_pkey PRIMARY KEY (account_id, id)
+);
+CREATE INDEX idempotency_end ON idempotency (kept_until);
+
+-- Takes a key until the end of the transaction, or fails at once: nobody waits for a duplicate. A function, so that the look
+-- at the table is later than the lock.
+CREATE FUNCTION claim_idempotency_key(account uuid, key bytea, now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(('x' || encode(substring(key FOR 8), 'hex'))::bit(64)::bigint) THEN
+        RAISE EXCEPTION 'idempotency key in use';
+    END IF;
+    DELETE FROM idempotency WHERE account_id = account AND id = key AND kept_until <= now;
+    IF EXISTS (SELECT FROM idempotency WHERE account_id = account AND id = key) THEN
+        RAISE EXCEPTION 'idempotency key used';
+    END IF;
+END $$;
 
 CREATE TABLE upload (
     account_id uuid NOT NULL REFERENCES account (id),
@@ -75,6 +149,8 @@ CREATE TABLE envelope (
     requires_replacement boolean NOT NULL,
     replaces uuid,
     replaced_by uuid,
+    -- What it has cost: store/settings.rs.
+    charge jsonb,
     -- The rule of domain/status.rs; a test holds the two equal.
     status smallint NOT NULL GENERATED ALWAYS AS (
         CASE
@@ -129,10 +205,10 @@ CREATE TRIGGER terminal_facts BEFORE UPDATE ON envelope FOR EACH ROW
     WHEN (
         num_nonnulls(OLD.completed_at, OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at) > 0
         AND (OLD.account_id, OLD.id, OLD.livemode, OLD.subject, OLD.terms, OLD.created_at, OLD.dispatched_at, OLD.sent_at, OLD.first_signed_at, OLD.all_acted_at, OLD.completed_at,
-             OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at, OLD.expires_at, OLD.cause, OLD.ended_by)
+             OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at, OLD.expires_at, OLD.cause, OLD.ended_by, OLD.charge)
             IS DISTINCT FROM
             (NEW.account_id, NEW.id, NEW.livemode, NEW.subject, NEW.terms, NEW.created_at, NEW.dispatched_at, NEW.sent_at, NEW.first_signed_at, NEW.all_acted_at, NEW.completed_at,
-             NEW.declined_at, NEW.voided_at, NEW.expired_at, NEW.discarded_at, NEW.expires_at, NEW.cause, NEW.ended_by)
+             NEW.declined_at, NEW.voided_at, NEW.expired_at, NEW.discarded_at, NEW.expires_at, NEW.cause, NEW.ended_by, NEW.charge)
     )
     EXECUTE FUNCTION refuse_change_of_terminal_facts();
 
@@ -315,6 +391,9 @@ END $$;
 
 CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON event FOR EACH ROW EXECUTE FUNCTION refuse_change_of_history();
 CREATE TRIGGER append_only_as_a_whole BEFORE TRUNCATE ON event EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON ledger_entry FOR EACH ROW
+    EXECUTE FUNCTION refuse_change_of_history();
+CREATE TRIGGER append_only_as_a_whole BEFORE TRUNCATE ON ledger_entry EXECUTE FUNCTION refuse_change_of_history();
 
 -- Where events wait, from the transaction that made them until the sequencer gives them a position in the feed.
 CREATE TABLE outbox (
@@ -363,3 +442,24 @@ CREATE TABLE artifact_job (
     FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
 );
 CREATE INDEX artifact_job_due ON artifact_job (due_at);
+
+-- The second wall between accounts. A transaction sees the rows of the account that it was begun for, and none without one;
+-- the service's own loops see all. Forced, because the service owns its tables; a superuser is not held back by it.
+DO $$
+DECLARE
+    walled text;
+    owner text;
+BEGIN
+    FOREACH walled IN ARRAY ARRAY['account', 'api_key', 'account_user', 'ledger_balance', 'ledger_entry', 'idempotency', 'upload',
+        'envelope', 'recipient', 'document', 'artifact', 'field', 'event', 'event_particulars', 'artifact_job']
+    LOOP
+        owner := CASE walled WHEN 'account' THEN 'id' ELSE 'account_id' END;
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', walled);
+        EXECUTE format('ALTER TABLE %I FORCE ROW LEVEL SECURITY', walled);
+        EXECUTE format(
+            'CREATE POLICY own_rows ON %I USING (%I = NULLIF(current_setting(''countersign.account'', true), '''')::uuid)',
+            walled, owner);
+        EXECUTE format(
+            'CREATE POLICY service ON %I USING (current_setting(''countersign.across_accounts'', true) = ''on'')', walled);
+    END LOOP;
+END $$;

@@ -117,7 +117,7 @@ fn update(envelope: &mut Envelope, edit: &Edit) {
                 envelope.expires_at = expires_at;
             }
         }
-        Edit::AddFields(fields) => envelope.fields.extend(fields.iter().cloned()),
+        Edit::AddFields { fields, .. } => envelope.fields.extend(fields.iter().cloned()),
         Edit::ReplaceDocument(new) => {
             let documents = envelope.documents.iter_mut().filter(|document| document.id == new.id);
             documents.for_each(|document| document.clone_from(new));

@@ -110,7 +110,12 @@ pub enum Edit {
     /// Of what the sender sets.
     Terms(Box<Changes>),
     /// More fields.
-    AddFields(Vec<Field>),
+    AddFields {
+        /// These.
+        fields: Vec<Field>,
+        /// As many as the envelope may have in all.
+        fields_max: usize,
+    },
     /// Fewer fields.
     RemoveFields(Vec<FieldId>),
     /// Another document in the place of the one of that id.

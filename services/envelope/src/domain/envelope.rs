@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
+use super::credit::Charge;
 use super::field::Field;
 use super::id::{AccountId, DocumentId, EnvelopeId, RecipientId};
 use super::personal::Personal;
@@ -47,6 +48,8 @@ pub struct Envelope {
     pub replaces: Option<EnvelopeId>,
     /// The envelope in the place of this one.
     pub replaced_by: Option<EnvelopeId>,
+    /// What it has cost.
+    pub charge: Option<Charge>,
     /// In the sender's order.
     pub recipients: Vec<Recipient>,
     /// In the sender's order.

@@ -26,4 +26,5 @@ kinds! {
     Event EventId "evt",
     Watcher WatcherId "wch",
     User UserId "usr",
+    LedgerEntry LedgerId "led",
 }

@@ -1,19 +1,9 @@
-//! Every limit of an envelope, by name.
+//! Every limit of an account and an envelope, by name.
 
-/// Recipients of an envelope.
-pub const RECIPIENTS_MAX: usize = 10;
-/// Documents of an envelope.
-pub const DOCUMENTS_MAX: usize = 10;
-/// Fields of an envelope.
-pub const FIELDS_MAX: usize = 200;
-/// Size of a document.
-pub const DOCUMENT_BYTES_MAX: usize = 25 * 1024 * 1024;
-/// Pages of a document.
-pub const PAGES_MAX: usize = 500;
+use serde::{Deserialize, Serialize};
+
 /// Length of a subject, in characters.
 pub const SUBJECT_CHARS_MAX: usize = 200;
-/// Length of the sender's message, of a reason and of an evidence note, in characters.
-pub const NOTE_CHARS_MAX: usize = 2_000;
 /// Length of a recipient's name, in characters.
 pub const NAME_CHARS_MAX: usize = 200;
 /// Length of a label and of a field's name, in characters.
@@ -32,12 +22,8 @@ pub const EXPIRY_DAYS_MAX: i64 = 366;
 pub const EXPIRY_SECONDS_MIN: i64 = 60;
 /// Length of a name that the sender has for the envelope, in characters.
 pub const EXTERNAL_REFERENCE_CHARS_MAX: usize = 200;
-/// Entries of the sender's metadata.
-pub const METADATA_MAX: usize = 50;
 /// Length of a key of the metadata, in characters.
 pub const METADATA_KEY_CHARS_MAX: usize = 40;
-/// Length of a value of the metadata, in characters.
-pub const METADATA_VALUE_CHARS_MAX: usize = 500;
 /// Watchers of an envelope.
 pub const WATCHERS_MAX: usize = 10;
 /// The highest number of a group.
@@ -58,3 +44,83 @@ pub const OPTION_CHARS_MAX: usize = 100;
 pub const USER_AGENT_CHARS_MAX: usize = 300;
 /// Days before the deadline at which people are warned where the sender says nothing.
 pub const WARNING_DAYS_DEFAULT: i64 = 3;
+/// A whole, in hundredths of a percent.
+pub const BASIS_POINTS: u16 = 10_000;
+/// Rules of a refund policy.
+pub const REFUND_RULES_MAX: usize = 20;
+/// The largest amount of credits or minor units.
+pub const AMOUNT_MAX: u64 = 1_000_000_000_000;
+/// What a new account may spend, in credits.
+pub const FREE_CREDITS: u64 = 5;
+/// Length of an account's name, in characters.
+pub const ACCOUNT_NAME_CHARS_MAX: usize = 200;
+/// Length of the name of a key, in characters.
+pub const KEY_NAME_CHARS_MAX: usize = 100;
+/// Length of the operator's reference of a grant, in characters.
+pub const REFERENCE_CHARS_MAX: usize = 200;
+/// Hours for which a rotated key goes on where nothing else is asked for.
+pub const OVERLAP_HOURS_DEFAULT: i64 = 24;
+/// The longest overlap of two keys, in days.
+pub const OVERLAP_DAYS_MAX: i64 = 7;
+
+/// How much an account may do: the usual values, unless the operator has set others.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+#[expect(missing_docs, reason = "the names of the contract's Limits")]
+pub struct Limits {
+    pub recipients_max: usize,
+    pub documents_max: usize,
+    pub fields_max: usize,
+    pub document_bytes_max: usize,
+    pub pages_max: usize,
+    pub note_chars_max: usize,
+    pub metadata_max: usize,
+    pub metadata_value_chars_max: usize,
+    pub key_calls_per_second: u32,
+    pub key_calls_burst: u32,
+    pub signer_calls_per_minute: u32,
+    pub signer_calls_burst: u32,
+    pub api_keys_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            recipients_max: 10,
+            documents_max: 10,
+            fields_max: 200,
+            document_bytes_max: 25 * 1024 * 1024,
+            pages_max: 500,
+            note_chars_max: 2_000,
+            metadata_max: 50,
+            metadata_value_chars_max: 500,
+            key_calls_per_second: 100,
+            key_calls_burst: 200,
+            signer_calls_per_minute: 120,
+            signer_calls_burst: 40,
+            api_keys_max: 50,
+        }
+    }
+}
+
+impl Limits {
+    /// The farthest that the operator may go.
+    #[must_use]
+    pub fn ceiling() -> Self {
+        Self {
+            recipients_max: 50,
+            documents_max: 50,
+            fields_max: 2_000,
+            document_bytes_max: 100 * 1024 * 1024,
+            pages_max: 5_000,
+            note_chars_max: 10_000,
+            metadata_max: 200,
+            metadata_value_chars_max: 5_000,
+            key_calls_per_second: 10_000,
+            key_calls_burst: 20_000,
+            signer_calls_per_minute: 6_000,
+            signer_calls_burst: 6_000,
+            api_keys_max: 500,
+        }
+    }
+}

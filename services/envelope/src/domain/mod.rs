@@ -2,9 +2,11 @@
 //!
 //! [`decide::decide`] says what a command does to an envelope; [`apply::apply`] does it; [`record::seal`] writes it down.
 
+pub mod account;
 pub mod address;
 pub mod apply;
 pub mod command;
+pub mod credit;
 pub mod decide;
 pub mod envelope;
 pub mod event;

@@ -305,7 +305,7 @@ fn evidence(event: &Event) -> Evidence {
         Event::Updated(edit) => {
             let changed = match edit {
                 Edit::Terms(changes) => changes.names(),
-                Edit::AddFields(_) | Edit::RemoveFields(_) => vec!["fields"],
+                Edit::AddFields { .. } | Edit::RemoveFields(_) => vec!["fields"],
                 Edit::ReplaceDocument(_) => vec!["documents"],
             };
             Evidence { changed: changed.into_iter().map(str::to_owned).collect(), ..Evidence::default() }

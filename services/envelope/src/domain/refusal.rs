@@ -113,7 +113,12 @@ pub enum Why {
     /// What was sent does not fit: in which place, and why.
     Invalid(Vec<(Place, Wrong)>),
     /// The envelope would have that many fields.
-    TooManyFields(usize),
+    TooManyFields {
+        /// As many as there would be.
+        actual: usize,
+        /// As many as there may be.
+        allowed: usize,
+    },
     /// The envelope has no such recipient.
     NoSuchRecipient,
     /// The envelope has no such field.

@@ -51,6 +51,7 @@ pub fn copy(ended: &Envelope, id: EnvelopeId, now: DateTime<Utc>, mint: &mut imp
         requires_replacement: false,
         replaces: Some(ended.id),
         replaced_by: None,
+        charge: None,
         recipients: ended.recipients.iter().map(|old| anew(old, &renamed)).collect(),
         documents: ended
             .documents

@@ -32,6 +32,8 @@ pub struct Terms {
     pub delegations_max: u16,
     /// How long before the deadline those who owe an act are warned; never if none.
     pub expiry_warning: Option<TimeDelta>,
+    /// Whether recipients who have acted are told when it falls through.
+    pub tell_acted: bool,
 }
 
 /// An address that is told how the envelope ends.

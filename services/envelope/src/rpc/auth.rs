@@ -1,47 +1,53 @@
-//! Who is calling. Decided from the metadata alone, before a byte of the request is read.
+//! Who is calling, and whether they may. Decided from the metadata and the path alone, before a byte of the request is read.
 
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::ErrorReason;
 use countersign_chassis::keys::{same, sha256};
 use countersign_chassis::problem::Problem;
 use http::{HeaderMap, Request, Response};
+use moka::sync::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::{Extensions, Status};
+use tonic::{Code, Extensions, Status};
 use tower::Service;
 
+use super::access::{self, Access, Who};
+use super::rate::{Kind, Rates};
 use super::status::database;
 use crate::config::Config;
 use crate::credential::{Keyring, Presented, SigningToken};
+use crate::domain::account::{Account, ApiKey, Permission, Permissions};
 use crate::domain::command::Actor;
 use crate::domain::envelope::{Cause, Digest};
-use crate::domain::id::AccountId;
-use crate::store::{KeyRow, Scope, Store};
+use crate::domain::id::{AccountId, KeyId};
+use crate::store::{DatabaseError, Scope, Store};
 
-/// How long a key is believed without asking again: a revoked key stops within this time.
+/// How long a key and an account's settings are believed without asking again: a revoked key stops within this time.
 const KNOWN_FOR: Duration = Duration::from_secs(5);
 /// How long a wrong key is refused without asking again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
-/// Remembered keys.
-const REMEMBERED_MAX: usize = 10_000;
+/// Remembered keys, and accounts.
+const REMEMBERED_MAX: u64 = 10_000;
+/// How exactly it is known when a key was last used.
+const USE_NOTED_SECONDS: i64 = 60;
 /// Names the account for which the service token or the operator's key acts.
 const ACCOUNT_HEADER: &str = "countersign-account";
 
 /// Whose credential came with a call.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 enum Caller {
-    /// A sender's API key.
-    Sender(Presented, KeyRow),
-    /// A recipient's signing token, not yet proved.
-    Recipient(SigningToken),
+    /// An account.
+    Sender(Sender),
+    /// A recipient; their token is not yet proved.
+    Recipient(SigningToken, Arc<Account>),
     /// The notifier, acting for an account where it names one.
     Notifier(Option<AccountId>),
     /// Who runs the service, acting for an account where they name one.
@@ -49,16 +55,27 @@ enum Caller {
 }
 
 /// A sender.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sender {
     pub scope: Scope,
     pub livemode: bool,
-    pub key: KeyRow,
+    pub key: KeyId,
+    pub permissions: Permissions,
+    pub account: Arc<Account>,
 }
 
 impl Sender {
     pub fn actor(&self) -> Actor {
-        Actor::Sender(self.key.id)
+        Actor::Sender(self.key)
+    }
+
+    /// Refuses what the sender's key is not for.
+    pub fn require(&self, permission: Permission) -> Result<(), Status> {
+        if self.permissions.has(permission) {
+            return Ok(());
+        }
+        let message = "This credential lacks the scope that the call needs.";
+        Err(Problem::new(ErrorReason::PermissionDenied, message).with("scope", permission.name()).into())
     }
 }
 
@@ -70,8 +87,24 @@ pub(super) struct Owner {
     pub cause: Cause,
 }
 
+/// Somebody who may look after an account.
+#[derive(Clone, Debug)]
+pub(super) enum Keeper {
+    Sender(Sender),
+    Operator(AccountId),
+}
+
+impl Keeper {
+    pub fn account(&self) -> AccountId {
+        match self {
+            Self::Sender(sender) => sender.scope.account,
+            Self::Operator(account) => *account,
+        }
+    }
+}
+
 /// Somebody who may read.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Reader {
     Sender(Sender),
     Notifier(Option<AccountId>),
@@ -82,21 +115,21 @@ impl Reader {
     pub fn scope(&self) -> Result<Scope, Status> {
         match self {
             Self::Sender(sender) => Ok(sender.scope),
-            Self::Notifier(account) => named(*account),
+            Self::Notifier(account) => named(*account).map(Scope::any_mode),
         }
     }
 }
 
-/// The envelopes of the account that a caller names who acts for all of them.
-fn named(account: Option<AccountId>) -> Result<Scope, Status> {
-    account.map(Scope::any_mode).ok_or_else(|| {
+/// The account that a caller names who acts for all of them.
+fn named(account: Option<AccountId>) -> Result<AccountId, Status> {
+    account.ok_or_else(|| {
         let message = "This token needs the metadata `countersign-account` here.";
         Problem::new(ErrorReason::PermissionDenied, message).into()
     })
 }
 
-fn caller(extensions: &Extensions) -> Result<Caller, Status> {
-    extensions.get().copied().ok_or_else(|| Problem::internal().into())
+fn caller(extensions: &Extensions) -> Result<&Caller, Status> {
+    extensions.get().ok_or_else(|| Problem::internal().into())
 }
 
 fn denied() -> Status {
@@ -106,67 +139,152 @@ fn denied() -> Status {
 /// The sender, or why not.
 pub(super) fn sender(extensions: &Extensions) -> Result<Sender, Status> {
     match caller(extensions)? {
-        Caller::Sender(presented, key) => {
-            let scope = Scope { account: presented.account, livemode: Some(key.livemode) };
-            Ok(Sender { scope, livemode: key.livemode, key })
-        }
-        Caller::Recipient(_) | Caller::Notifier(_) | Caller::Operator(_) => Err(denied()),
+        Caller::Sender(sender) => Ok(sender.clone()),
+        Caller::Recipient(..) | Caller::Notifier(_) | Caller::Operator(_) => Err(denied()),
     }
 }
 
 /// Somebody who may read, or why not.
 pub(super) fn reader(extensions: &Extensions) -> Result<Reader, Status> {
     match caller(extensions)? {
-        Caller::Sender(..) => Ok(Reader::Sender(sender(extensions)?)),
-        Caller::Notifier(account) => Ok(Reader::Notifier(account)),
-        Caller::Recipient(_) | Caller::Operator(_) => Err(denied()),
+        Caller::Sender(sender) => Ok(Reader::Sender(sender.clone())),
+        Caller::Notifier(account) => Ok(Reader::Notifier(*account)),
+        Caller::Recipient(..) | Caller::Operator(_) => Err(denied()),
     }
 }
 
 /// Whose envelopes and histories may be looked at: by the sender, the notifier and the operator.
 pub(super) fn overview(extensions: &Extensions) -> Result<Scope, Status> {
     match caller(extensions)? {
-        Caller::Operator(account) => named(account),
+        Caller::Operator(account) => named(*account).map(Scope::any_mode),
         _ => reader(extensions)?.scope(),
     }
 }
 
-/// The sender or the operator, or why not.
+/// The sender or the operator as those who may take an envelope back, or why not.
 pub(super) fn owner(extensions: &Extensions) -> Result<Owner, Status> {
     if let Caller::Operator(account) = caller(extensions)? {
-        return Ok(Owner { scope: named(account)?, actor: Actor::Operator, cause: Cause::Operator });
+        let scope = Scope::any_mode(named(*account)?);
+        return Ok(Owner { scope, actor: Actor::Operator, cause: Cause::Operator });
     }
     let sender = sender(extensions)?;
     Ok(Owner { scope: sender.scope, actor: sender.actor(), cause: Cause::Sender })
 }
 
-/// The presented signing token, or why not.
-pub(super) fn signing_token(extensions: &Extensions) -> Result<SigningToken, Status> {
+/// The sender or the operator as those who look after an account, or why not.
+pub(super) fn keeper(extensions: &Extensions) -> Result<Keeper, Status> {
     match caller(extensions)? {
-        Caller::Recipient(token) => Ok(token),
-        Caller::Sender(..) | Caller::Notifier(_) | Caller::Operator(_) => Err(denied()),
+        Caller::Operator(account) => named(*account).map(Keeper::Operator),
+        _ => sender(extensions).map(Keeper::Sender),
     }
 }
 
-/// What was found for a key, and when.
-type Remembered = (Instant, Option<KeyRow>);
+/// The account that the operator names, or why not.
+pub(super) fn operated(extensions: &Extensions) -> Result<AccountId, Status> {
+    operator(extensions)?;
+    match caller(extensions)? {
+        Caller::Operator(account) => named(*account),
+        Caller::Sender(_) | Caller::Recipient(..) | Caller::Notifier(_) => Err(denied()),
+    }
+}
+
+/// Refuses everybody but the operator.
+pub(super) fn operator(extensions: &Extensions) -> Result<(), Status> {
+    match caller(extensions)? {
+        Caller::Operator(_) => Ok(()),
+        Caller::Sender(_) | Caller::Recipient(..) | Caller::Notifier(_) => Err(denied()),
+    }
+}
+
+/// The presented signing token and the account's settings, or why not.
+pub(super) fn recipient(extensions: &Extensions) -> Result<(SigningToken, Arc<Account>), Status> {
+    match caller(extensions)? {
+        Caller::Recipient(token, account) => Ok((*token, Arc::clone(account))),
+        Caller::Sender(_) | Caller::Notifier(_) | Caller::Operator(_) => Err(denied()),
+    }
+}
+
+/// Accounts as they were a moment ago.
+#[derive(Clone)]
+pub struct Accounts {
+    store: Store,
+    known: Cache<AccountId, Arc<Account>>,
+}
+
+impl Accounts {
+    /// Of that store.
+    #[must_use]
+    pub fn new(store: Store) -> Self {
+        Self { store, known: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(KNOWN_FOR).build() }
+    }
+
+    /// An account.
+    pub async fn get(&self, id: AccountId) -> Result<Option<Arc<Account>>, DatabaseError> {
+        if let Some(known) = self.known.get(&id) {
+            return Ok(Some(known));
+        }
+        let Some(account) = self.store.account(id).await?.map(Arc::new) else { return Ok(None) };
+        self.known.insert(id, Arc::clone(&account));
+        Ok(Some(account))
+    }
+
+    /// Has it looked up anew: it was changed here.
+    pub fn forget(&self, id: AccountId) {
+        self.known.invalidate(&id);
+    }
+}
 
 /// Recognises credentials.
 pub struct Authenticator {
     store: Store,
+    accounts: Accounts,
     keyring: Arc<Keyring>,
     service_token: Digest,
     operator_key: Option<Digest>,
-    remembered: Mutex<HashMap<(AccountId, Digest), Remembered>>,
+    known: Cache<(AccountId, Digest), Arc<ApiKey>>,
+    unknown: Cache<(AccountId, Digest), ()>,
+    rates: Rates,
 }
 
 impl Authenticator {
     /// With the tokens by which the notifier and the operator are known.
     #[must_use]
-    pub fn new(store: Store, keyring: Arc<Keyring>, config: &Config) -> Self {
+    pub fn new(store: Store, accounts: Accounts, keyring: Arc<Keyring>, config: &Config) -> Self {
         let digest = |secret: &SecretString| sha256(secret.expose_secret().as_bytes());
-        let (service_token, operator_key) = (digest(&config.service_token), config.operator_key.as_ref().map(digest));
-        Self { store, keyring, service_token, operator_key, remembered: Mutex::default() }
+        Self {
+            store,
+            accounts,
+            keyring,
+            service_token: digest(&config.service_token),
+            operator_key: config.operator_key.as_ref().map(digest),
+            known: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(KNOWN_FOR).build(),
+            unknown: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(UNKNOWN_FOR).build(),
+            rates: Rates::default(),
+        }
+    }
+
+    /// The caller, if they may make this call.
+    async fn admit(&self, headers: &HeaderMap, path: &str) -> Result<Caller, Status> {
+        let access = access::of(path).ok_or_else(|| Status::new(Code::Unimplemented, ""))?;
+        let caller = self.caller(headers).await?;
+        match &caller {
+            Caller::Sender(sender) => {
+                self.rates.take(Kind::Key, sender.key.uuid(), &sender.account.settings.limits)?;
+                is_for(access, Who::Sender)?;
+                access.permission.map_or(Ok(()), |permission| sender.require(permission))?;
+                if access.changes && sender.account.suspended_at.is_some() {
+                    let message = "The account is suspended: its keys only read.";
+                    return Err(Problem::new(ErrorReason::AccountSuspended, message).into());
+                }
+            }
+            Caller::Recipient(token, account) => {
+                self.rates.take(Kind::Signer, token.recipient.uuid(), &account.settings.limits)?;
+                is_for(access, Who::Recipient)?;
+            }
+            Caller::Notifier(_) => is_for(access, Who::Notifier)?,
+            Caller::Operator(_) => is_for(access, Who::Operator)?,
+        }
+        Ok(caller)
     }
 
     async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
@@ -177,18 +295,10 @@ impl Authenticator {
         }
         let token = token.trim();
         if token.starts_with("cst_") {
-            // Whatever is wrong with a signing token, it gets the same answer.
-            return self
-                .keyring
-                .parse_signing_token(token)
-                .map(Caller::Recipient)
-                .ok_or_else(|| Problem::not_found().into());
+            return self.by_signing_token(token).await;
         }
         if let Some(presented) = self.keyring.parse_api_key(token) {
-            let known = self.key(presented).await?;
-            return known
-                .map(|key| Caller::Sender(presented, key))
-                .ok_or_else(|| unauthenticated("The API key is not known."));
+            return self.by_key(presented).await;
         }
         let digest = sha256(token.as_bytes());
         let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
@@ -202,29 +312,65 @@ impl Authenticator {
         Err(unauthenticated("The bearer token is not known."))
     }
 
-    async fn key(&self, presented: Presented) -> Result<Option<KeyRow>, Status> {
-        let name = (presented.account, presented.hash);
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
-        if let Some((since, key)) = remembered
-            && since.elapsed() < if key.is_some() { KNOWN_FOR } else { UNKNOWN_FOR }
-        {
-            return Ok(key);
-        }
-        let key = self.store.key(presented.account, &presented.hash).await.map_err(|error| database(&error))?;
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
-        }
-        remembered.insert(name, (Instant::now(), key));
-        Ok(key)
+    /// Whatever is wrong with a signing token, it gets the same answer.
+    async fn by_signing_token(&self, token: &str) -> Result<Caller, Status> {
+        let absent = || Status::from(Problem::not_found());
+        let token = self.keyring.parse_signing_token(token).ok_or_else(absent)?;
+        let account = self.accounts.get(token.account).await.map_err(|error| database(&error))?;
+        Ok(Caller::Recipient(token, account.ok_or_else(absent)?))
     }
+
+    async fn by_key(&self, presented: Presented) -> Result<Caller, Status> {
+        let unknown = || unauthenticated("The API key is not known.");
+        let now = self.store.clock().now();
+        let key = self.key(presented, now).await.map_err(|error| database(&error))?;
+        let key = key.filter(|key| key.is_usable(now)).ok_or_else(unknown)?;
+        self.sender(presented.account, &key).await?.ok_or_else(unknown)
+    }
+
+    async fn sender(&self, account: AccountId, key: &ApiKey) -> Result<Option<Caller>, Status> {
+        let account = self.accounts.get(account).await.map_err(|error| database(&error))?;
+        Ok(account.map(|account| {
+            let scope = Scope { account: account.id, livemode: Some(key.livemode) };
+            let (livemode, permissions) = (key.livemode, key.permissions);
+            Caller::Sender(Sender { scope, livemode, key: key.id, permissions, account })
+        }))
+    }
+
+    async fn key(&self, presented: Presented, now: DateTime<Utc>) -> Result<Option<Arc<ApiKey>>, DatabaseError> {
+        let name = (presented.account, presented.hash);
+        if let Some(known) = self.known.get(&name) {
+            return Ok(Some(known));
+        }
+        if self.unknown.contains_key(&name) {
+            return Ok(None);
+        }
+        let Some(key) = self.store.key(presented.account, presented.hash).await?.map(Arc::new) else {
+            self.unknown.insert(name, ());
+            return Ok(None);
+        };
+        self.known.insert(name, Arc::clone(&key));
+        if key.is_usable(now) && key.last_used_at.is_none_or(|at| now - at >= TimeDelta::seconds(USE_NOTED_SECONDS)) {
+            let (store, id) = (self.store.clone(), key.id);
+            tokio::spawn(async move {
+                if let Err(error) = store.touch_key(presented.account, id, now).await {
+                    tracing::info!(error = error.to_string(), "the use of a key was not noted");
+                }
+            });
+        }
+        Ok(Some(key))
+    }
+}
+
+fn is_for(access: &Access, who: Who) -> Result<(), Status> {
+    if access.callers.contains(&who) { Ok(()) } else { Err(denied()) }
 }
 
 fn unauthenticated(message: &str) -> Status {
     Problem::new(ErrorReason::AuthenticationRequired, message).into()
 }
 
-/// A service that is only reached by known callers.
+/// A service that is only reached by callers who may.
 #[derive(Clone)]
 pub(super) struct Authenticated<S> {
     inner: S,
@@ -259,7 +405,7 @@ where
         let mut ready = std::mem::replace(&mut self.inner, clone);
         let authenticator = Arc::clone(&self.authenticator);
         Box::pin(async move {
-            match authenticator.caller(request.headers()).await {
+            match authenticator.admit(request.headers(), request.uri().path()).await {
                 Ok(caller) => {
                     request.extensions_mut().insert(caller);
                     ready.call(request).await

@@ -7,26 +7,31 @@ use countersign::v1::document_source;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use futures_util::future::try_join_all;
-use tonic::Status;
+use prost::Message as _;
+use tonic::{Request, Response, Status};
 
 use super::auth::Sender;
+use super::envelope::rendered;
 use super::fields::{Ground, fields, pages};
 use super::parse::Faults;
 use super::people::recipients;
-use super::status::{database, refused};
+use super::status::{database, insufficient, refused};
+use super::steer::Call;
 use super::terms::{deadline, terms};
 use super::upload::{over_limit, page_count};
 use super::{Context, Handler};
-use crate::domain::command::{By, Command};
+use crate::domain::account::Permission;
+use crate::domain::command::Command;
+use crate::domain::credit::settle;
 use crate::domain::decide::{Verdict, decide};
 use crate::domain::envelope::{Document, Envelope, Ingest};
 use crate::domain::event::Event;
 use crate::domain::id::{DocumentId, EnvelopeId, FieldId, UploadId};
-use crate::domain::limits::{DOCUMENTS_MAX, FIELDS_MAX, FILE_NAME_CHARS_MAX, RECIPIENTS_MAX};
-use crate::domain::particulars::Source;
+use crate::domain::limits::{FILE_NAME_CHARS_MAX, Limits};
 use crate::domain::record::seal;
 use crate::domain::status::Facts;
 use crate::execute::{Fresh, new_id};
+use crate::store::{NewEnvelope, Scope, is_insufficient};
 
 /// Where a document's bytes come from.
 pub(super) enum Origin {
@@ -37,15 +42,25 @@ pub(super) enum Origin {
 impl Handler {
     pub(super) async fn create(
         &self,
-        sender: Sender,
-        source: Source,
-        request: v1::CreateEnvelopeRequest,
-    ) -> Result<Envelope, Status> {
-        let context = &self.0;
+        request: Request<v1::CreateEnvelopeRequest>,
+    ) -> Result<Response<v1::CreateEnvelopeResponse>, Status> {
+        let (sender, call) = self.call(request)?;
+        self.once(call.claimed.as_ref(), self.created(&sender, &call)).await
+    }
+
+    async fn created(
+        &self,
+        sender: &Sender,
+        call: &Call<v1::CreateEnvelopeRequest>,
+    ) -> Result<v1::CreateEnvelopeResponse, Status> {
+        let (context, request) = (&self.0, &call.message);
+        if request.send {
+            sender.require(Permission::EnvelopesSend)?;
+        }
         let now = context.store.clock().now();
-        limits(&request)?;
-        let mut faults = Faults::default();
-        let mut envelope = draft(context, sender, &request, now, &mut faults);
+        limits(request, &call.limits)?;
+        let mut faults = Faults::within(&call.limits);
+        let mut envelope = draft(context, sender, request, now, &mut faults);
         let origins = origins(&request.documents, now, &mut faults);
         let documents: Vec<_> = origins.iter().map(|(id, _)| (*id, None)).collect();
         let ground = Ground { recipients: &envelope.recipients, documents: &documents };
@@ -55,7 +70,7 @@ impl Handler {
         faults.finish()?;
         let read = origins.into_iter().zip(&request.documents).enumerate();
         let read = read.map(|(index, ((id, origin), given))| {
-            context.document(sender, format!("documents[{index}]"), id, origin, &given.name)
+            context.document((call.scope, &call.limits), format!("documents[{index}]"), id, origin, &given.name)
         });
         let (documents, contents): (Vec<_>, Vec<_>) = try_join_all(read).await?.into_iter().unzip();
         envelope.documents = documents;
@@ -72,13 +87,18 @@ impl Handler {
             }
             events.extend(decision.events);
         }
-        let by = By { actor: sender.actor(), source };
-        let recorded = seal(&mut envelope, &events, &by, now, &mut Fresh(now));
+        let events = seal(&mut envelope, &events, &call.by, now, &mut Fresh(now));
         for content in contents.into_iter().flatten() {
             context.blobs.put(content).await.map_err(|error| super::status::unavailable(&error))?;
         }
-        context.store.create(&envelope, &recorded).await.map_err(|error| database(&error))?;
-        Ok(envelope)
+        let billing = &sender.account.settings.billing;
+        let movement = settle(None, &mut envelope, Some(billing), now);
+        let reply = v1::CreateEnvelopeResponse { envelope: rendered(&envelope) };
+        let kept = call.claimed.as_ref().map(|claimed| (claimed.once.clone(), reply.encode_to_vec()));
+        let created = context.store.create(NewEnvelope { envelope, events, movement, kept }).await;
+        created
+            .map_err(|error| if is_insufficient(&error) { insufficient(billing.price) } else { database(&error) })?;
+        Ok(reply)
     }
 }
 
@@ -86,7 +106,7 @@ impl Context {
     /// A document with its bytes, unless they are kept already.
     pub(super) async fn document(
         &self,
-        sender: Sender,
+        (scope, limits): (Scope, &Limits),
         path: String,
         id: DocumentId,
         origin: Origin,
@@ -95,13 +115,13 @@ impl Context {
         let (ingest, artifacts) = (Ingest::Ready, Vec::new());
         match origin {
             Origin::Inline(content) => {
-                let page_count = page_count(&format!("{path}.content"), content.clone()).await?;
+                let page_count = page_count(&format!("{path}.content"), content.clone(), limits).await?;
                 let (sha256, size_bytes) = (sha256(&content), content.len() as u64);
                 let name = name.trim().to_owned();
                 Ok((Document { id, name, sha256, size_bytes, page_count, ingest, artifacts }, Some(content)))
             }
             Origin::Upload(upload) => {
-                let found = self.store.upload(sender.scope, upload).await.map_err(|error| database(&error))?;
+                let found = self.store.upload(scope, upload).await.map_err(|error| database(&error))?;
                 let found = found.ok_or_else(|| Status::from(Problem::not_found()))?;
                 let name = if name.trim().is_empty() { found.name } else { name.trim().to_owned() };
                 let (sha256, size_bytes, page_count) = (found.sha256, found.size_bytes, found.page_count);
@@ -111,12 +131,12 @@ impl Context {
     }
 }
 
-fn limits(request: &v1::CreateEnvelopeRequest) -> Result<(), Status> {
+fn limits(request: &v1::CreateEnvelopeRequest, limits: &Limits) -> Result<(), Status> {
     for (path, limit, actual, allowed) in [
-        ("recipients", "recipients_max", request.recipients.len(), RECIPIENTS_MAX),
-        ("documents", "documents_max", request.documents.len(), DOCUMENTS_MAX),
-        ("fields", "fields_max", request.fields.len(), FIELDS_MAX),
-        ("quorums", "recipients_max", request.quorums.len(), RECIPIENTS_MAX),
+        ("recipients", "recipients_max", request.recipients.len(), limits.recipients_max),
+        ("documents", "documents_max", request.documents.len(), limits.documents_max),
+        ("fields", "fields_max", request.fields.len(), limits.fields_max),
+        ("quorums", "recipients_max", request.quorums.len(), limits.recipients_max),
     ] {
         if actual > allowed {
             let message = format!("{path}: {actual} are more than the {allowed} that an envelope may have");
@@ -140,12 +160,12 @@ fn quorums(envelope: &Envelope, faults: &mut Faults) {
 /// The envelope without documents and fields.
 fn draft(
     context: &Context,
-    sender: Sender,
+    sender: &Sender,
     request: &v1::CreateEnvelopeRequest,
     now: DateTime<Utc>,
     faults: &mut Faults,
 ) -> Envelope {
-    let terms = terms(request, now, faults);
+    let terms = terms(request, &sender.account.settings, now, faults);
     Envelope {
         account: sender.scope.account,
         id: EnvelopeId::from_uuid(new_id(now)),
@@ -162,6 +182,7 @@ fn draft(
         requires_replacement: false,
         replaces: None,
         replaced_by: None,
+        charge: None,
         recipients: recipients(&context.keyring, &request.recipients, terms.routing, now, faults),
         documents: Vec::new(),
         fields: Vec::new(),

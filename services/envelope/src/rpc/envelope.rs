@@ -8,8 +8,8 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{Reader, overview, reader, sender};
+use super::once::keep;
 use super::parse::{Faults, envelope_id, page_size};
-use super::source::source;
 use super::status::{closed, database, no_session, not_your_turn, part_over, unavailable};
 use super::{Handler, cursor, download, render, upload};
 use crate::domain::envelope::{Envelope, Version};
@@ -22,8 +22,37 @@ use crate::store::{Filter, Upload};
 /// Envelopes on a page of a list: default and most.
 const ENVELOPES: (i64, i64) = (50, 100);
 
-fn rendered(envelope: &Envelope) -> Option<v1::Envelope> {
+pub(super) fn rendered(envelope: &Envelope) -> Option<v1::Envelope> {
     Some(render::envelope(envelope))
+}
+
+impl Handler {
+    async fn upload_once(
+        &self,
+        request: Request<Streaming<v1::UploadDocumentRequest>>,
+    ) -> Result<Response<v1::UploadDocumentResponse>, Status> {
+        let sender = sender(request.extensions())?;
+        let limits = &sender.account.settings.limits;
+        let (metadata, _, stream) = request.into_parts();
+        let mut received = upload::receive(stream, limits.document_bytes_max).await?;
+        let claimed = self.claim(&metadata, &mut received.info, sender.scope)?;
+        self.once(claimed.as_ref(), async {
+            let page_count = upload::page_count("chunk", received.bytes.clone(), limits).await?;
+            let size_bytes = received.bytes.len() as u64;
+            let sha256 = self.0.blobs.put(received.bytes).await.map_err(|error| unavailable(&error))?;
+            let now = self.0.store.clock().now();
+            let id = UploadId::from_uuid(new_id(now));
+            let upload = Upload { id, name: received.name, sha256, size_bytes, page_count };
+            let upload_id = id.to_string();
+            let sha256 = hex::encode(sha256);
+            let reply = v1::UploadDocumentResponse { upload_id, sha256, size_bytes, page_count };
+            let kept = keep(claimed.as_ref(), &reply);
+            let stored = self.0.store.keep_upload(sender.scope, upload, now, kept).await;
+            stored.map_err(|error| database(&error))?;
+            Ok(reply)
+        })
+        .await
+    }
 }
 
 #[tonic::async_trait]
@@ -32,71 +61,49 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<Streaming<v1::UploadDocumentRequest>>,
     ) -> Result<Response<v1::UploadDocumentResponse>, Status> {
-        let sender = sender(request.extensions())?;
-        let received = upload::receive(request.into_inner()).await?;
-        let page_count = upload::page_count("chunk", received.bytes.clone()).await?;
-        let size_bytes = received.bytes.len() as u64;
-        let sha256 = self.0.blobs.put(received.bytes).await.map_err(|error| unavailable(&error))?;
-        let now = self.0.store.clock().now();
-        let id = UploadId::from_uuid(new_id(now));
-        let kept = Upload { id, name: received.name, sha256, size_bytes, page_count };
-        self.0.store.keep_upload(sender.scope, &kept, now).await.map_err(|error| database(&error))?;
-        Ok(Response::new(v1::UploadDocumentResponse {
-            upload_id: id.to_string(),
-            sha256: hex::encode(sha256),
-            size_bytes,
-            page_count,
-        }))
+        self.upload_once(request).await
     }
 
     async fn create_envelope(
         &self,
         request: Request<v1::CreateEnvelopeRequest>,
     ) -> Result<Response<v1::CreateEnvelopeResponse>, Status> {
-        let sender = sender(request.extensions())?;
-        let source = source(&request, &self.0.trusted_peers);
-        let envelope = self.create(sender, source, request.into_inner()).await?;
-        Ok(Response::new(v1::CreateEnvelopeResponse { envelope: rendered(&envelope) }))
+        self.create(request).await
     }
 
     async fn update_envelope(
         &self,
         request: Request<v1::UpdateEnvelopeRequest>,
     ) -> Result<Response<v1::UpdateEnvelopeResponse>, Status> {
-        let envelope = self.update(request).await?;
-        Ok(Response::new(v1::UpdateEnvelopeResponse { envelope: rendered(&envelope) }))
+        self.update(request).await
     }
 
     async fn add_fields(
         &self,
         request: Request<v1::AddFieldsRequest>,
     ) -> Result<Response<v1::AddFieldsResponse>, Status> {
-        let envelope = self.add_fields_to(request).await?;
-        Ok(Response::new(v1::AddFieldsResponse { envelope: rendered(&envelope) }))
+        self.add_fields_to(request).await
     }
 
     async fn remove_fields(
         &self,
         request: Request<v1::RemoveFieldsRequest>,
     ) -> Result<Response<v1::RemoveFieldsResponse>, Status> {
-        let envelope = self.remove_fields_from(request).await?;
-        Ok(Response::new(v1::RemoveFieldsResponse { envelope: rendered(&envelope) }))
+        self.remove_fields_from(request).await
     }
 
     async fn replace_document(
         &self,
         request: Request<v1::ReplaceDocumentRequest>,
     ) -> Result<Response<v1::ReplaceDocumentResponse>, Status> {
-        let envelope = self.put_document(request).await?;
-        Ok(Response::new(v1::ReplaceDocumentResponse { envelope: rendered(&envelope) }))
+        self.put_document(request).await
     }
 
     async fn discard_envelope(
         &self,
         request: Request<v1::DiscardEnvelopeRequest>,
     ) -> Result<Response<v1::DiscardEnvelopeResponse>, Status> {
-        self.discard(request).await?;
-        Ok(Response::new(v1::DiscardEnvelopeResponse {}))
+        self.discard(request).await
     }
 
     async fn get_envelope(
@@ -152,57 +159,49 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::SendEnvelopeRequest>,
     ) -> Result<Response<v1::SendEnvelopeResponse>, Status> {
-        let envelope = self.send(request).await?;
-        Ok(Response::new(v1::SendEnvelopeResponse { envelope: rendered(&envelope) }))
+        self.send(request).await
     }
 
     async fn void_envelope(
         &self,
         request: Request<v1::VoidEnvelopeRequest>,
     ) -> Result<Response<v1::VoidEnvelopeResponse>, Status> {
-        let envelope = self.void(request).await?;
-        Ok(Response::new(v1::VoidEnvelopeResponse { envelope: rendered(&envelope) }))
+        self.void(request).await
     }
 
     async fn decline_recipient(
         &self,
         request: Request<v1::DeclineRecipientRequest>,
     ) -> Result<Response<v1::DeclineRecipientResponse>, Status> {
-        let (envelope, already_declined) = self.decline_for(request).await?;
-        Ok(Response::new(v1::DeclineRecipientResponse { envelope: rendered(&envelope), already_declined }))
+        self.decline_for(request).await
     }
 
     async fn extend_envelope(
         &self,
         request: Request<v1::ExtendEnvelopeRequest>,
     ) -> Result<Response<v1::ExtendEnvelopeResponse>, Status> {
-        let envelope = self.extend(request).await?;
-        Ok(Response::new(v1::ExtendEnvelopeResponse { envelope: rendered(&envelope) }))
+        self.extend(request).await
     }
 
     async fn reassign_recipient(
         &self,
         request: Request<v1::ReassignRecipientRequest>,
     ) -> Result<Response<v1::ReassignRecipientResponse>, Status> {
-        let envelope = self.reassign(request).await?;
-        Ok(Response::new(v1::ReassignRecipientResponse { envelope: rendered(&envelope) }))
+        self.reassign(request).await
     }
 
     async fn resend_envelope(
         &self,
         request: Request<v1::ResendEnvelopeRequest>,
     ) -> Result<Response<v1::ResendEnvelopeResponse>, Status> {
-        let (envelope, sent) = self.resend(request).await?;
-        let recipient_ids = sent.iter().map(ToString::to_string).collect();
-        Ok(Response::new(v1::ResendEnvelopeResponse { envelope: rendered(&envelope), recipient_ids }))
+        self.resend(request).await
     }
 
     async fn replace_envelope(
         &self,
         request: Request<v1::ReplaceEnvelopeRequest>,
     ) -> Result<Response<v1::ReplaceEnvelopeResponse>, Status> {
-        let (envelope, already_replaced) = self.replace(request).await?;
-        Ok(Response::new(v1::ReplaceEnvelopeResponse { envelope: rendered(&envelope), already_replaced }))
+        self.replace(request).await
     }
 
     async fn whose_turn(

@@ -1,5 +1,6 @@
 //! The wire: parse, execute, render. Knows protobuf and gRPC; knows no SQL.
 
+pub mod access;
 mod account;
 mod auth;
 mod create;
@@ -8,9 +9,13 @@ mod download;
 mod envelope;
 mod fields;
 mod history;
+mod keys;
+mod once;
 mod parse;
 mod people;
+mod rate;
 mod render;
+mod settings;
 mod signer;
 mod source;
 mod status;
@@ -25,12 +30,13 @@ use std::time::Duration;
 use countersign::v1::account_service_server::AccountServiceServer;
 use countersign::v1::envelope_service_server::EnvelopeServiceServer;
 use countersign::v1::signer_service_server::SignerServiceServer;
+use countersign_chassis::once::Onces;
 use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use self::auth::Authenticated;
-pub use self::auth::Authenticator;
+pub use self::auth::{Accounts, Authenticator};
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::credential::Keyring;
@@ -56,6 +62,10 @@ pub struct Context {
     pub trusted_peers: Vec<IpNet>,
     /// The documents.
     pub blobs: Blobs,
+    /// Accounts as they were a moment ago.
+    pub accounts: Accounts,
+    /// Idempotency keys.
+    pub onces: Onces,
     /// Tokens.
     pub keyring: Arc<Keyring>,
     /// The end of the feed.

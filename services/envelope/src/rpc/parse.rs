@@ -9,30 +9,43 @@ use unicode_normalization::UnicodeNormalization as _;
 use crate::domain::envelope::Digest;
 use crate::domain::field::Value;
 use crate::domain::id::EnvelopeId;
-use crate::domain::limits::NOTE_CHARS_MAX;
+use crate::domain::limits::Limits;
 use crate::domain::personal::Personal;
 
 /// Faults that are kept of one request.
 const FAULTS_MAX: usize = 200;
 
 /// What is wrong with a request so far.
-#[derive(Default)]
-pub(super) struct Faults(Vec<(String, String)>);
+pub(super) struct Faults {
+    found: Vec<(String, String)>,
+    note_chars_max: usize,
+}
+
+impl Default for Faults {
+    fn default() -> Self {
+        Self::within(&Limits::default())
+    }
+}
 
 impl Faults {
+    /// None yet, by the limits of an account.
+    pub fn within(limits: &Limits) -> Self {
+        Self { found: Vec::new(), note_chars_max: limits.note_chars_max }
+    }
+
     /// Names a field and what is wrong with it.
     pub fn add(&mut self, path: impl Into<String>, why: impl Into<String>) {
         // More than anybody is told need not be kept.
-        if self.0.len() < FAULTS_MAX {
-            self.0.push((path.into(), why.into()));
+        if self.found.len() < FAULTS_MAX {
+            self.found.push((path.into(), why.into()));
         }
     }
 
     /// Refuses the request if anything was wrong.
     pub fn finish(self) -> Result<(), Status> {
-        let Some((path, why)) = self.0.first() else { return Ok(()) };
+        let Some((path, why)) = self.found.first() else { return Ok(()) };
         let problem = Problem::new(ErrorReason::InvalidField, format!("{path}: {why}"));
-        Err(self.0.into_iter().fold(problem, |problem, (path, why)| problem.field(path, why)).into())
+        Err(self.found.into_iter().fold(problem, |problem, (path, why)| problem.field(path, why)).into())
     }
 
     /// A line of text of bounded length, without control characters, trimmed.
@@ -54,8 +67,9 @@ impl Faults {
         let kept = |c: &char| !c.is_control() || matches!(c, '\n' | '\t');
         let text: String = text.nfc().filter(kept).collect();
         let text = text.trim();
-        if text.chars().count() > NOTE_CHARS_MAX {
-            self.add(path, format!("must not be longer than {NOTE_CHARS_MAX} characters"));
+        let most = self.note_chars_max;
+        if text.chars().count() > most {
+            self.add(path, format!("must not be longer than {most} characters"));
         }
         text.to_owned()
     }

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 use countersign::v1;
 use countersign_chassis::wire::timestamp;
 
+use super::settings;
 use crate::domain::envelope::{Artifact, Document, Envelope};
 use crate::domain::field::{Field, FieldType, Rules, Value};
 use crate::domain::particulars::Named;
@@ -84,6 +85,8 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         ended_by_recipient_id: id(ended_by),
         replaces_envelope_id: id(envelope.replaces),
         replaced_by_envelope_id: id(envelope.replaced_by),
+        charge: envelope.charge.as_ref().map(settings::charge),
+        tell_acted_recipients: terms.tell_acted,
     }
 }
 
@@ -96,7 +99,7 @@ fn replacement_reason(envelope: &Envelope) -> String {
     }
 }
 
-fn policy(policy: &DeclinePolicy) -> v1::DeclinePolicy {
+pub(super) fn policy(policy: &DeclinePolicy) -> v1::DeclinePolicy {
     v1::DeclinePolicy { disabled: !policy.enabled, reason: policy.reason as i32, effect: policy.effect as i32 }
 }
 

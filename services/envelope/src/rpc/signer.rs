@@ -1,18 +1,22 @@
 //! SignerService: the token says who acts and in which envelope.
 
+use chrono::{DateTime, Utc};
 use countersign::v1;
 use countersign::v1::signer_service_server::SignerService;
+use countersign_chassis::once::{Claimed, Keyed};
 use countersign_chassis::problem::Problem;
 use futures_util::StreamExt as _;
+use prost::Message;
 use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
-use super::auth::signing_token;
+use super::auth::recipient;
+use super::envelope::rendered;
 use super::parse::{Faults, value};
 use super::people::person;
 use super::source::source;
 use super::status::{closed, database, no_session, not_your_turn, part_over};
-use super::steer::Call;
+use super::steer::{Call, Told};
 use super::upload::over_limit;
 use super::{Handler, download, render};
 use crate::credential::SigningToken;
@@ -22,12 +26,12 @@ use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Digest, Envelope};
 use crate::domain::field::Value;
 use crate::domain::id::{DocumentId, EnvelopeId, FieldId};
-use crate::domain::limits::{DOCUMENTS_MAX, FIELDS_MAX};
+use crate::domain::limits::Limits;
 use crate::domain::particulars::Source;
 use crate::domain::recipient::{Channel, Recipient, RecipientState, Role};
 use crate::domain::refusal::allowed_to;
 use crate::domain::status::Status as EnvelopeStatus;
-use crate::execute::{Ask, Outcome, new_id};
+use crate::execute::{Ask, new_id};
 use crate::store::Scope;
 
 impl Handler {
@@ -51,56 +55,80 @@ impl Handler {
         }
     }
 
-    async fn act(&self, token: SigningToken, source: Source, command: Command) -> Result<Outcome, Status> {
-        let by = By { actor: Actor::Recipient(token.recipient), source };
+    async fn act<T, R: Message + Default>(
+        &self,
+        call: &Signing<T>,
+        command: Command,
+        told: impl Told<R>,
+    ) -> Result<R, Status> {
+        let Signing { token, source, .. } = call;
+        let token = *token;
+        let by = By { actor: Actor::Recipient(token.recipient), source: source.clone() };
         let scope = Scope::any_mode(token.account);
+        let ask = Ask { scope, id: token.envelope, by, command, expected: None, billing: None };
         let may = move |envelope: &Envelope| proved(envelope, &token).is_some();
-        self.execute(Ask { scope, id: token.envelope, by, command, expected: None }, may).await
+        self.change(ask, call.claimed.as_ref(), may, told).await
     }
 
     fn correction(&self) -> EnvelopeId {
         EnvelopeId::from_uuid(new_id(self.0.store.clock().now()))
     }
 
-    fn session(&self, envelope: &Envelope, token: &SigningToken) -> Option<v1::SigningSession> {
-        let now = self.0.store.clock().now();
-        proved(envelope, token).map(|own| render::session(envelope, own, &allowed_to(envelope, own, now)))
+    /// How a session is told that a recipient sees after a change.
+    fn session_of(
+        &self,
+        token: SigningToken,
+    ) -> impl Fn(&Envelope) -> Option<v1::SigningSession> + Send + Sync + 'static {
+        let clock = self.0.store.clock().clone();
+        move |envelope| session(envelope, &token, clock.now())
     }
 
-    /// The token of a call, and from where it comes.
-    fn signing<T>(&self, request: &Request<T>) -> Result<(SigningToken, Source), Status> {
-        Ok((signing_token(request.extensions())?, source(request, &self.0.trusted_peers)))
+    /// The recipient's call, or why not.
+    fn signing<T: Keyed>(&self, request: Request<T>) -> Result<Signing<T>, Status> {
+        let (token, account) = recipient(request.extensions())?;
+        let source = source(&request, &self.0.trusted_peers);
+        let (metadata, _, mut message) = request.into_parts();
+        let claimed = self.claim_by(&metadata, &mut message, &token)?;
+        Ok(Signing { token, source, message, claimed, limits: account.settings.limits.clone() })
     }
 
-    async fn decline_as_user(&self, call: Call<v1::DeclineByUserRequest>) -> Result<Outcome, Status> {
-        let Call { sender, by, message } = call;
+    async fn decline_as_user(
+        &self,
+        call: &Call<v1::DeclineByUserRequest>,
+    ) -> Result<v1::DeclineByUserResponse, Status> {
+        let Call { scope, by, message, claimed, limits } = call;
+        let scope = *scope;
         let absent = || Status::from(Problem::not_found());
         let keyring = &self.0.keyring;
         let token = keyring.parse_signing_token(message.signing_token.trim()).ok_or_else(absent)?;
         let user = keyring.parse_user_token(message.user_token.trim()).ok_or_else(absent)?;
-        if token.account != sender.scope.account || user.account != sender.scope.account {
+        if token.account != scope.account || user.account != scope.account {
             return Err(absent());
         }
-        let mut faults = Faults::default();
+        let mut faults = Faults::within(limits);
         let reason = faults.personal("reason", &message.reason);
         faults.finish()?;
-        let found = self.0.store.user(sender.scope, user.user, &user.hash).await.map_err(|error| database(&error))?;
+        let found = self.0.store.user(scope, user.user, user.hash).await.map_err(|error| database(&error))?;
         let user = found.ok_or_else(absent)?;
-        let envelope = self.find(sender.scope, token.envelope).await?;
+        let envelope = self.find(scope, token.envelope).await?;
         let recipient = proved(&envelope, &token).ok_or_else(absent)?;
         if !same_address(&recipient.person.email, &user.email) {
             return Err(mismatch());
         }
         let (recipient, channel) = (token.recipient, Channel::User);
         let decline = Decline { recipient, channel, reason, note: None, correction: self.correction() };
-        let by = By { actor: Actor::User(user.id), source: by.source };
-        let ask =
-            Ask { scope: sender.scope, id: token.envelope, by, command: Command::Decline(decline), expected: None };
+        let by = By { actor: Actor::User(user.id), source: by.source.clone() };
+        let command = Command::Decline(decline);
+        let ask = Ask { scope, id: token.envelope, by, command, expected: None, billing: None };
         // A link that has died since, or a place that is somebody else's now, is none of the user's.
-        self.execute(ask, move |envelope| {
+        let may = move |envelope: &Envelope| {
             proved(envelope, &token).is_some_and(|recipient| same_address(&recipient.person.email, &user.email))
-        })
-        .await
+        };
+        let told = |after: &Envelope, verdict: &Verdict| v1::DeclineByUserResponse {
+            envelope: rendered(after),
+            already_declined: *verdict == Verdict::AlreadyDone,
+        };
+        self.change(ask, claimed.as_ref(), may, told).await
     }
 }
 
@@ -114,24 +142,42 @@ fn proved<'a>(envelope: &'a Envelope, token: &SigningToken) -> Option<&'a Recipi
     envelope.recipient(token.recipient).filter(|recipient| token.proves(&recipient.credential))
 }
 
+fn session(envelope: &Envelope, token: &SigningToken, now: DateTime<Utc>) -> Option<v1::SigningSession> {
+    proved(envelope, token).map(|own| render::session(envelope, own, &allowed_to(envelope, own, now)))
+}
+
+/// A change that a recipient asks for, taken apart.
+struct Signing<T> {
+    token: SigningToken,
+    source: Source,
+    message: T,
+    claimed: Option<Claimed>,
+    limits: Limits,
+}
+
 #[tonic::async_trait]
 impl SignerService for Handler {
     async fn get_signing_session(
         &self,
         request: Request<v1::GetSigningSessionRequest>,
     ) -> Result<Response<v1::GetSigningSessionResponse>, Status> {
-        let token = signing_token(request.extensions())?;
+        let (token, _) = recipient(request.extensions())?;
         let envelope = self.open_session(token).await?;
-        Ok(Response::new(v1::GetSigningSessionResponse { session: self.session(&envelope, &token) }))
+        let session = session(&envelope, &token, self.0.store.clock().now());
+        Ok(Response::new(v1::GetSigningSessionResponse { session }))
     }
 
     async fn mark_viewed(
         &self,
         request: Request<v1::MarkViewedRequest>,
     ) -> Result<Response<v1::MarkViewedResponse>, Status> {
-        let (token, source) = self.signing(&request)?;
-        let outcome = self.act(token, source, Command::View { recipient: token.recipient }).await?;
-        Ok(Response::new(v1::MarkViewedResponse { session: self.session(&outcome.envelope, &token) }))
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let session = self.session_of(call.token);
+            let told = move |after: &Envelope, _: &Verdict| v1::MarkViewedResponse { session: session(after) };
+            self.act(&call, Command::View { recipient: call.token.recipient }, told).await
+        })
+        .await
     }
 
     type DownloadDocumentStream = BoxStream<v1::SignerServiceDownloadDocumentResponse>;
@@ -140,7 +186,7 @@ impl SignerService for Handler {
         &self,
         request: Request<v1::SignerServiceDownloadDocumentRequest>,
     ) -> Result<Response<Self::DownloadDocumentStream>, Status> {
-        let token = signing_token(request.extensions())?;
+        let (token, _) = recipient(request.extensions())?;
         let request = request.into_inner();
         let known = v1::DocumentVersion::try_from(request.version);
         if !matches!(known, Ok(v1::DocumentVersion::Unspecified | v1::DocumentVersion::Original)) {
@@ -157,77 +203,92 @@ impl SignerService for Handler {
         &self,
         request: Request<v1::FillFieldsRequest>,
     ) -> Result<Response<v1::FillFieldsResponse>, Status> {
-        let (token, source) = self.signing(&request)?;
-        let entries = request.into_inner().values;
-        bounded(entries.len(), 0)?;
-        let mut faults = Faults::default();
-        let values = values(entries, &mut faults);
-        faults.finish()?;
-        let outcome = self.act(token, source, Command::Fill { recipient: token.recipient, values }).await?;
-        Ok(Response::new(v1::FillFieldsResponse { session: self.session(&outcome.envelope, &token) }))
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let entries = call.message.values.clone();
+            bounded(entries.len(), 0, &call.limits)?;
+            let mut faults = Faults::default();
+            let values = values(entries, &mut faults);
+            faults.finish()?;
+            let session = self.session_of(call.token);
+            let told = move |after: &Envelope, _: &Verdict| v1::FillFieldsResponse { session: session(after) };
+            self.act(&call, Command::Fill { recipient: call.token.recipient, values }, told).await
+        })
+        .await
     }
 
     async fn sign(&self, request: Request<v1::SignRequest>) -> Result<Response<v1::SignResponse>, Status> {
-        let (token, source) = self.signing(&request)?;
-        let given = request.into_inner();
-        let shown = (given.seen_documents, given.seen_revision);
-        let act = act(&token, given.values, shown, given.consent)?;
-        let outcome = self.act(token, source, Command::Sign(act)).await?;
-        Ok(Response::new(v1::SignResponse { session: self.session(&outcome.envelope, &token) }))
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let given = call.message.clone();
+            let shown = (given.seen_documents, given.seen_revision);
+            let act = act(&call.token, given.values, shown, given.consent, &call.limits)?;
+            let session = self.session_of(call.token);
+            let told = move |after: &Envelope, _: &Verdict| v1::SignResponse { session: session(after) };
+            self.act(&call, Command::Sign(act), told).await
+        })
+        .await
     }
 
     async fn approve(&self, request: Request<v1::ApproveRequest>) -> Result<Response<v1::ApproveResponse>, Status> {
-        let (token, source) = self.signing(&request)?;
-        let given = request.into_inner();
-        let act = act(&token, given.values, (given.seen_documents, given.seen_revision), false)?;
-        let outcome = self.act(token, source, Command::Approve(act)).await?;
-        Ok(Response::new(v1::ApproveResponse { session: self.session(&outcome.envelope, &token) }))
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let given = call.message.clone();
+            let shown = (given.seen_documents, given.seen_revision);
+            let act = act(&call.token, given.values, shown, false, &call.limits)?;
+            let session = self.session_of(call.token);
+            let told = move |after: &Envelope, _: &Verdict| v1::ApproveResponse { session: session(after) };
+            self.act(&call, Command::Approve(act), told).await
+        })
+        .await
     }
 
     async fn decline(&self, request: Request<v1::DeclineRequest>) -> Result<Response<v1::DeclineResponse>, Status> {
-        let (token, source) = self.signing(&request)?;
-        let mut faults = Faults::default();
-        let reason = faults.personal("reason", &request.get_ref().reason);
-        faults.finish()?;
-        let (recipient, channel) = (token.recipient, Channel::SigningToken);
-        let decline = Decline { recipient, channel, reason, note: None, correction: self.correction() };
-        let outcome = self.act(token, source, Command::Decline(decline)).await?;
-        Ok(Response::new(v1::DeclineResponse {
-            session: self.session(&outcome.envelope, &token),
-            already_declined: outcome.answer == Verdict::AlreadyDone,
-        }))
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let mut faults = Faults::within(&call.limits);
+            let reason = faults.personal("reason", &call.message.reason);
+            faults.finish()?;
+            let (recipient, channel) = (call.token.recipient, Channel::SigningToken);
+            let decline = Decline { recipient, channel, reason, note: None, correction: self.correction() };
+            let session = self.session_of(call.token);
+            let told = move |after: &Envelope, verdict: &Verdict| v1::DeclineResponse {
+                session: session(after),
+                already_declined: *verdict == Verdict::AlreadyDone,
+            };
+            self.act(&call, Command::Decline(decline), told).await
+        })
+        .await
     }
 
     async fn decline_by_user(
         &self,
         request: Request<v1::DeclineByUserRequest>,
     ) -> Result<Response<v1::DeclineByUserResponse>, Status> {
-        let call = self.call(request)?;
-        let outcome = self.decline_as_user(call).await?;
-        Ok(Response::new(v1::DeclineByUserResponse {
-            envelope: Some(render::envelope(&outcome.envelope)),
-            already_declined: outcome.answer == Verdict::AlreadyDone,
-        }))
+        let (_, call) = self.call(request)?;
+        self.once(call.claimed.as_ref(), self.decline_as_user(&call)).await
     }
 
     async fn delegate_signing(
         &self,
         request: Request<v1::DelegateSigningRequest>,
     ) -> Result<Response<v1::DelegateSigningResponse>, Status> {
-        let (token, source) = self.signing(&request)?;
-        let given = request.into_inner();
-        let mut faults = Faults::default();
-        let person = person(given.person.as_ref(), &mut faults);
-        let reason = faults.personal("reason", &given.reason);
-        faults.finish()?;
-        let command = Command::Delegate(Assign { recipient: token.recipient, person, reason });
-        self.act(token, source, command).await?;
-        Ok(Response::new(v1::DelegateSigningResponse {}))
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let mut faults = Faults::within(&call.limits);
+            let person = person(call.message.person.as_ref(), &mut faults);
+            let reason = faults.personal("reason", &call.message.reason);
+            faults.finish()?;
+            let command = Command::Delegate(Assign { recipient: call.token.recipient, person, reason });
+            self.act(&call, command, |_: &Envelope, _: &Verdict| v1::DelegateSigningResponse {}).await
+        })
+        .await
     }
 }
 
-fn bounded(values: usize, seen: usize) -> Result<(), Status> {
-    for (path, actual, allowed) in [("values", values, FIELDS_MAX), ("seen_documents", seen, DOCUMENTS_MAX)] {
+fn bounded(values: usize, seen: usize, limits: &Limits) -> Result<(), Status> {
+    let bounds = [("values", values, limits.fields_max), ("seen_documents", seen, limits.documents_max)];
+    for (path, actual, allowed) in bounds {
         if actual > allowed {
             let message = format!("{path}: {actual} are more than an envelope can have");
             return Err(over_limit(path, &format!("{path}_max"), actual, allowed, &message));
@@ -251,9 +312,10 @@ fn act(
     entries: Vec<v1::FieldEntry>,
     shown: (Vec<v1::SeenDocument>, u64),
     consent: bool,
+    limits: &Limits,
 ) -> Result<Act, Status> {
     let (documents, seen_revision) = shown;
-    bounded(entries.len(), documents.len())?;
+    bounded(entries.len(), documents.len(), limits)?;
     let mut faults = Faults::default();
     let values = values(entries, &mut faults);
     let mut seen: Vec<(DocumentId, Digest)> = Vec::new();

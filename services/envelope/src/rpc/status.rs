@@ -6,8 +6,9 @@ use countersign_chassis::database::DatabaseError;
 use countersign_chassis::problem::Problem;
 use tonic::Status;
 
+use super::once::clash;
 use super::upload::over_limit;
-use crate::domain::limits::FIELDS_MAX;
+use crate::domain::credit::Amount;
 use crate::domain::refusal::{Place, Refusal, Transition, Why};
 use crate::domain::status::Status as EnvelopeStatus;
 
@@ -45,7 +46,7 @@ pub(super) fn refused(refusal: &Refusal, now: DateTime<Utc>) -> Status {
             let problem = problem(ErrorReason::InvalidField, "What was put in does not fit.");
             return places.iter().fold(problem, |problem, (place, why)| wrong(problem, place, why)).into();
         }
-        Why::TooManyFields(actual) => return too_many_fields(*actual),
+        Why::TooManyFields { actual, allowed } => return too_many_fields(*actual, *allowed),
         Why::NoSuchRecipient | Why::NoSuchField | Why::NoSuchDocument => return Problem::not_found().into(),
     };
     let allowed: Vec<_> = refusal.allowed.iter().copied().map(Transition::name).collect();
@@ -61,9 +62,9 @@ pub(super) fn refused(refusal: &Refusal, now: DateTime<Utc>) -> Status {
 }
 
 /// More fields than an envelope may have.
-pub(super) fn too_many_fields(actual: usize) -> Status {
-    let message = format!("fields: {actual} are more than the {FIELDS_MAX} that an envelope may have");
-    over_limit("fields", "fields_max", actual, FIELDS_MAX, &message)
+pub(super) fn too_many_fields(actual: usize, allowed: usize) -> Status {
+    let message = format!("fields: {actual} are more than the {allowed} that an envelope may have");
+    over_limit("fields", "fields_max", actual, allowed, &message)
 }
 
 fn wrong(problem: Problem, place: &Place, why: &str) -> Problem {
@@ -83,12 +84,23 @@ fn wrong(problem: Problem, place: &Place, why: &str) -> Problem {
 
 /// The database did not answer with a result.
 pub(super) fn database(error: &DatabaseError) -> Status {
+    if matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) {
+        return clash();
+    }
     if error.is_transient() {
         tracing::warn!(error = error.to_string(), "the database is away or too busy");
         return Problem::unavailable().into();
     }
     tracing::error!(error = error.to_string(), "the database refused a statement of ours");
     Problem::internal().into()
+}
+
+/// The account has not enough to spend.
+pub(super) fn insufficient(needed: Amount) -> Status {
+    Problem::new(ErrorReason::InsufficientCredits, "The account has not enough to spend on an envelope.")
+        .with("unit", needed.unit.to_string())
+        .with("needed", needed.value.to_string())
+        .into()
 }
 
 /// Something else of ours failed that may work later, such as the document store.

@@ -1,6 +1,6 @@
 //! What a sender sets, as requests word it.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1;
@@ -8,11 +8,11 @@ use countersign_chassis::wire::datetime;
 
 use super::parse::Faults;
 use super::people::address;
+use crate::domain::account::Settings;
 use crate::domain::id::WatcherId;
 use crate::domain::limits::{
     DELEGATIONS_MAX, EXPIRY_DAYS_DEFAULT, EXPIRY_DAYS_MAX, EXPIRY_SECONDS_MIN, EXTERNAL_REFERENCE_CHARS_MAX, GROUP_MAX,
-    METADATA_KEY_CHARS_MAX, METADATA_MAX, METADATA_VALUE_CHARS_MAX, SUBJECT_CHARS_MAX, WARNING_DAYS_DEFAULT,
-    WARNING_DAYS_MAX, WATCHERS_MAX,
+    Limits, METADATA_KEY_CHARS_MAX, SUBJECT_CHARS_MAX, WARNING_DAYS_DEFAULT, WARNING_DAYS_MAX, WATCHERS_MAX,
 };
 use crate::domain::terms::{Changes, DeclineEffect, DeclinePolicy, Quorum, ReasonRule, Routing, Terms, Watcher};
 use crate::execute::new_id;
@@ -21,12 +21,17 @@ use crate::execute::new_id;
 const MASK_MAX: usize = 10;
 
 /// The terms of a new envelope.
-pub(super) fn terms(request: &v1::CreateEnvelopeRequest, now: DateTime<Utc>, faults: &mut Faults) -> Terms {
+pub(super) fn terms(
+    request: &v1::CreateEnvelopeRequest,
+    settings: &Settings,
+    now: DateTime<Utc>,
+    faults: &mut Faults,
+) -> Terms {
     Terms {
         subject: faults.line("subject", &request.subject, true, SUBJECT_CHARS_MAX),
         message: faults.note("message", &request.message),
         external_reference: reference(&request.external_reference, "", faults),
-        metadata: metadata(&request.metadata, "", faults),
+        metadata: metadata(&request.metadata, "", &settings.limits, faults),
         watchers: watchers(&request.watchers, "", now, faults),
         routing: routing(request.routing, faults),
         quorums: quorums(&request.quorums, faults),
@@ -34,12 +39,13 @@ pub(super) fn terms(request: &v1::CreateEnvelopeRequest, now: DateTime<Utc>, fau
         decline: request
             .decline_policy
             .as_ref()
-            .map_or_else(DeclinePolicy::default, |given| policy(given, "decline_policy", faults)),
+            .map_or(settings.decline, |given| policy(given, "decline_policy", faults)),
         delegations_max: delegations(request.delegations_max, "", faults),
         expiry_warning: match &request.expiry_warning {
             None => Some(TimeDelta::days(WARNING_DAYS_DEFAULT)),
             Some(given) => warning(given, "", faults),
         },
+        tell_acted: settings.tell_acted,
     }
 }
 
@@ -47,6 +53,7 @@ pub(super) fn terms(request: &v1::CreateEnvelopeRequest, now: DateTime<Utc>, fau
 pub(super) fn changes(
     given: &v1::EnvelopeChanges,
     mask: &[String],
+    limits: &Limits,
     now: DateTime<Utc>,
     faults: &mut Faults,
 ) -> Changes {
@@ -68,7 +75,7 @@ pub(super) fn changes(
             "external_reference" => {
                 changes.external_reference = Some(reference(&given.external_reference, IN, faults));
             }
-            "metadata" => changes.metadata = Some(metadata(&given.metadata, IN, faults)),
+            "metadata" => changes.metadata = Some(metadata(&given.metadata, IN, limits, faults)),
             "watchers" => changes.watchers = Some(watchers(&given.watchers, IN, now, faults)),
             "scheduled_send_at" => {
                 changes.scheduled_send_at = Some(schedule(given.scheduled_send_at.as_ref(), IN, faults));
@@ -119,19 +126,22 @@ fn reference(given: &str, within: &str, faults: &mut Faults) -> String {
     faults.line(format!("{within}external_reference"), given, false, EXTERNAL_REFERENCE_CHARS_MAX)
 }
 
-fn metadata(given: &HashMap<String, String>, within: &str, faults: &mut Faults) -> BTreeMap<String, String> {
+fn metadata(
+    given: &BTreeMap<String, String>,
+    within: &str,
+    limits: &Limits,
+    faults: &mut Faults,
+) -> BTreeMap<String, String> {
     let path = format!("{within}metadata");
-    if given.len() > METADATA_MAX {
-        faults.add(&path, format!("must not have more than {METADATA_MAX} entries"));
+    if given.len() > limits.metadata_max {
+        faults.add(&path, format!("must not have more than {} entries", limits.metadata_max));
         return BTreeMap::new();
     }
-    let mut sorted: Vec<_> = given.iter().collect();
-    sorted.sort();
     let mut metadata = BTreeMap::new();
-    for (key, value) in sorted {
+    for (key, value) in given {
         // The key itself may be anything: it is not repeated in an error.
         let key = faults.line(format!("{path}.key"), key, true, METADATA_KEY_CHARS_MAX);
-        let value = faults.line(format!("{path}.value"), value, false, METADATA_VALUE_CHARS_MAX);
+        let value = faults.line(format!("{path}.value"), value, false, limits.metadata_value_chars_max);
         if metadata.insert(key, value).is_some() {
             faults.add(&path, "has two keys that are the same once they are trimmed and normalised");
         }

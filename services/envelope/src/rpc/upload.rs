@@ -2,25 +2,30 @@
 
 use bytes::{Bytes, BytesMut};
 use countersign::v1::upload_document_request::Part;
-use countersign::v1::{ErrorReason, UploadDocumentRequest};
+use countersign::v1::{ErrorReason, UploadDocumentRequest, UploadInfo};
 use countersign_chassis::problem::Problem;
 use countersign_paper::{Limits, Unreadable};
 use tonic::{Status, Streaming};
 
 use super::parse::Faults;
 use crate::domain::envelope::Digest;
-use crate::domain::limits::{DOCUMENT_BYTES_MAX, FILE_NAME_CHARS_MAX, PAGES_MAX};
+use crate::domain::limits::{self, FILE_NAME_CHARS_MAX};
 
 /// An uploaded file, complete and of the announced hash.
 pub(super) struct Received {
     pub name: String,
+    /// As announced.
+    pub info: UploadInfo,
     pub bytes: Bytes,
 }
 
 /// Reads an upload to its end. Never holds more than the largest document.
-pub(super) async fn receive(mut stream: Streaming<UploadDocumentRequest>) -> Result<Received, Status> {
+pub(super) async fn receive(
+    mut stream: Streaming<UploadDocumentRequest>,
+    bytes_max: usize,
+) -> Result<Received, Status> {
     let mut faults = Faults::default();
-    let Some(Part::Info(info)) = stream.message().await?.and_then(|message| message.part) else {
+    let Some(Part::Info(mut info)) = stream.message().await?.and_then(|message| message.part) else {
         faults.add("info", "must come first");
         return Err(faults.finish().err().unwrap_or_else(|| Problem::internal().into()));
     };
@@ -36,24 +41,28 @@ pub(super) async fn receive(mut stream: Streaming<UploadDocumentRequest>) -> Res
             faults.finish()?;
             continue;
         };
-        if bytes.len() + chunk.len() > DOCUMENT_BYTES_MAX {
+        if bytes.len() + chunk.len() > bytes_max {
             let actual_bytes = bytes.len() + chunk.len();
-            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes: DOCUMENT_BYTES_MAX }));
+            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes: bytes_max }));
         }
         bytes.extend_from_slice(&chunk);
     }
     let bytes = bytes.freeze();
-    if announced.is_some_and(|announced| announced != countersign_chassis::keys::sha256(&bytes)) {
+    let sha256 = countersign_chassis::keys::sha256(&bytes);
+    if announced.is_some_and(|announced| announced != sha256) {
         let mut faults = Faults::default();
         faults.add("info.sha256", "is not the SHA-256 of the bytes that came");
         faults.finish()?;
     }
-    Ok(Received { name, bytes })
+    // What is uploaded is part of the request: the same key with other bytes is another request.
+    info.sha256 = hex::encode(sha256);
+    Ok(Received { name, info, bytes })
 }
 
 /// Looks into a PDF and says how many pages it has, or what is wrong with it.
-pub(super) async fn page_count(path: &str, bytes: Bytes) -> Result<u32, Status> {
-    let limits = Limits { bytes_max: DOCUMENT_BYTES_MAX, pages_max: PAGES_MAX, ..Limits::default() };
+pub(super) async fn page_count(path: &str, bytes: Bytes, limits: &limits::Limits) -> Result<u32, Status> {
+    let (bytes_max, pages_max) = (limits.document_bytes_max, limits.pages_max);
+    let limits = Limits { bytes_max, pages_max, ..Limits::default() };
     // Parsing takes the processor: not on a thread that serves calls.
     let inspected = tokio::task::spawn_blocking(move || countersign_paper::inspect(&bytes, &limits)).await;
     match inspected {

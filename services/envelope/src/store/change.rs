@@ -4,16 +4,21 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, prepared};
+use countersign_chassis::once::Once;
 use countersign_chassis::ticker::jittered;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{
+    Array, BigInt, Bool, Bytea, Integer, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid,
+};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
-use super::create::{bind_events, checked_value, column, insert, redraft, text_value};
+use super::create::{bind_events, checked_value, column, insert, keep, redraft, settled, text_value};
 use super::envelope::{lock, parts};
 use super::rows::assemble;
-use super::{Scope, Store, int8, part};
+use super::settings::charge;
+use super::{Scope, Store, claimed, int8, part};
+use crate::domain::credit::Movement;
 use crate::domain::envelope::{Envelope, Version};
 use crate::domain::event::EventType;
 use crate::domain::field::Field;
@@ -37,6 +42,10 @@ pub struct Change<T> {
     pub events: Vec<Recorded>,
     /// An envelope that comes to be in the same transaction, with its first events.
     pub also: Option<(Envelope, Vec<Recorded>)>,
+    /// What it costs, or what comes back.
+    pub movement: Option<Movement>,
+    /// The reply to keep where the change is made once; none: it is not kept.
+    pub reply: Option<Vec<u8>>,
     /// What to tell.
     pub answer: T,
 }
@@ -45,6 +54,8 @@ pub struct Change<T> {
 pub struct Changed<T> {
     /// As it is now.
     pub envelope: Envelope,
+    /// The reply, where one was kept.
+    pub reply: Option<Vec<u8>>,
     /// What to tell.
     pub answer: T,
 }
@@ -55,7 +66,7 @@ WITH changed AS (
     UPDATE envelope SET revision = $4, sequence = $5, chain = $6, last_event_at = $7, dispatched_at = $8, sent_at = $9,
         first_signed_at = $10, all_acted_at = $11, completed_at = $12, declined_at = $13, voided_at = $14,
         expired_at = $15, discarded_at = $16, expires_at = $17, warning_at = $18, warned_at = $19, cause = $20,
-        ended_by = $21, void_reason = $22, requires_replacement = $23, replaced_by = $24
+        ended_by = $21, void_reason = $22, requires_replacement = $23, replaced_by = $24, charge = $69
     WHERE account_id = $1 AND id = $2 AND revision = $3
     RETURNING livemode
 ), changed_recipients AS (
@@ -123,12 +134,13 @@ impl Store {
         name: &'static str,
         scope: Scope,
         id: EnvelopeId,
+        once: Option<&Once>,
         decide: impl Fn(&Envelope, DateTime<Utc>) -> Change<T>,
     ) -> Result<Option<Changed<T>>, DatabaseError> {
         let mut tries = 1;
         loop {
             // A database that has gone without a word must not hold a caller for as long as TCP would.
-            let tried = tokio::time::timeout(TRY_MAX, self.change_once(scope, id, &decide)).await;
+            let tried = tokio::time::timeout(TRY_MAX, self.change_once((scope, id), once, &decide)).await;
             match tried.unwrap_or(Err(DatabaseError::Busy)) {
                 Err(error) if error.is_retryable() && tries < TRIES_MAX => {
                     tracing::info!(transaction = name, tries, "transaction tried again");
@@ -146,29 +158,43 @@ impl Store {
 
     async fn change_once<T>(
         &self,
-        scope: Scope,
-        id: EnvelopeId,
+        (scope, id): (Scope, EnvelopeId),
+        once: Option<&Once>,
         decide: &impl Fn(&Envelope, DateTime<Utc>) -> Change<T>,
     ) -> Result<Option<Changed<T>>, DatabaseError> {
         let flight = Flight::open(&self.pool).await?;
         let conn = flight.connection();
-        let (begun, row, now, parts) = futures_util::join!(
-            flight.begin(),
+        let (begun, claimed, row, now, parts) = futures_util::join!(
+            flight.begin_for(scope.account.uuid()),
+            claimed(conn, once),
             lock(conn, scope.account, id),
             database_now(conn),
             parts(conn, scope.account, id)
         );
         begun?;
+        if let Err(error) = claimed {
+            flight.rollback().await?;
+            return Err(error.into());
+        }
         let (row, now, parts) = (row?, self.clock.observe(now?), parts?);
         let Some(row) = row.filter(|row| row.is_visible(scope)) else {
             flight.rollback().await?;
             return Ok(None);
         };
         let before = assemble(row, parts)?;
-        let Change { after, events, also, answer } = decide(&before, now);
+        let Change { after, events, also, movement, reply, answer } = decide(&before, now);
+        let kept = once.cloned().zip(reply);
         if events.is_empty() {
-            flight.rollback().await?;
-            return Ok(Some(Changed { envelope: before, answer }));
+            // A repeat changes nothing, but the same key is to be answered in the same way.
+            if kept.is_some() {
+                let (kept, committed) = futures_util::join!(keep(conn, kept.as_ref()), flight.commit());
+                kept?;
+                committed?;
+                flight.close();
+            } else {
+                flight.rollback().await?;
+            }
+            return Ok(Some(Changed { envelope: before, reply: kept.map(|(_, reply)| reply), answer }));
         }
         if events.iter().any(|event| event.kind == EventType::EnvelopeUpdated) {
             redraft(conn, &after).await?;
@@ -176,10 +202,19 @@ impl Store {
         if let Some((new, first)) = &also {
             insert(conn, new, first).await?;
         }
-        let (saved, committed) = futures_util::join!(save(conn, &before, &after, &events), flight.commit());
+        let (saved, settled, remembered, committed) = futures_util::join!(
+            save(conn, &before, &after, &events),
+            settled(conn, &after, movement),
+            keep(conn, kept.as_ref()),
+            flight.commit()
+        );
+        if committed.is_ok() {
+            flight.close();
+        }
         let saved = saved?;
+        settled?;
+        remembered?;
         committed?;
-        flight.close();
         if saved != 1 {
             // Only a change that went around the lock can do this.
             return Err(super::corrupt("the locked envelope changed").into());
@@ -188,7 +223,7 @@ impl Store {
         if due_artifact(&events).is_some() {
             self.artifacts_due.notify_one();
         }
-        Ok(Some(Changed { envelope: after, answer }))
+        Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
     }
 }
 
@@ -236,7 +271,8 @@ async fn save(
     let query = bind_events!(query, events)
         .bind::<SmallInt, _>(part(after.id))
         .bind::<Nullable<SmallInt>, _>(due_artifact(events))
-        .bind::<Nullable<SmallInt>, _>(stored_artifact(events));
+        .bind::<Nullable<SmallInt>, _>(stored_artifact(events))
+        .bind::<Nullable<Jsonb>, _>(charge(after.charge.as_ref()));
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }

@@ -1,6 +1,7 @@
 //! A new envelope with all that belongs to it: one statement, one flight.
 
-use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use countersign_chassis::database::{DatabaseError, Flight, prepared};
+use countersign_chassis::once::{self, Once};
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::sql_types::{
@@ -8,19 +9,26 @@ use diesel::sql_types::{
 };
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
+use tracing::Instrument as _;
+
+use super::ledger::{NewEntry, enter};
+use super::settings::charge;
 use super::terms::{decline_policy, metadata, rules, terms};
-use super::{Store, int8, part};
+use super::{Store, claimed, int8, part};
+use crate::domain::credit::Movement;
 use crate::domain::envelope::Envelope;
 use crate::domain::field::{Field, Value};
+use crate::domain::id::LedgerId;
 use crate::domain::record::Recorded;
+use crate::execute::new_id;
 
 /// Children reference the envelope: Postgres checks that at the end of the statement, when all are there.
 pub const CREATE: &str = "
 WITH new_envelope AS (
     INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, external_reference,
         metadata, terms, scheduled_send_at, created_at, dispatched_at, sent_at, expires_at, warning_at, replaces,
-        requires_replacement)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false)
+        requires_replacement, charge)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false, $71)
 ), new_recipients AS (
     INSERT INTO recipient (account_id, envelope_id, id, position, name, email, role, assists, copy_on_send, label,
         group_number, decline_policy, status, released_at, invited_at, token_generation, token_salt, token_hash)
@@ -115,11 +123,68 @@ macro_rules! bind_fields {
     }};
 }
 
+/// A new envelope with all that comes with it.
+pub struct NewEnvelope {
+    /// The envelope.
+    pub envelope: Envelope,
+    /// Its first events.
+    pub events: Vec<Recorded>,
+    /// What it costs.
+    pub movement: Option<Movement>,
+    /// The reply to keep, and for which key.
+    pub kept: Option<(Once, Vec<u8>)>,
+}
+
+/// Enters what an envelope moves.
+pub(super) async fn settled(
+    conn: &AsyncPgConnection,
+    envelope: &Envelope,
+    movement: Option<Movement>,
+) -> QueryResult<()> {
+    let Some(movement) = movement else { return Ok(()) };
+    let at = envelope.last_event_at;
+    let id = LedgerId::from_uuid(new_id(at));
+    enter(conn, &NewEntry::of(envelope.account, envelope.id, id, movement, at)).await.map(drop)
+}
+
+/// Keeps a reply.
+pub(super) async fn keep(conn: &AsyncPgConnection, kept: Option<&(Once, Vec<u8>)>) -> QueryResult<()> {
+    match kept {
+        Some((once, reply)) => once::keep(conn, once, reply.clone()).await.map(drop),
+        None => Ok(()),
+    }
+}
+
 impl Store {
     /// Stores a new envelope with its first events. All or nothing.
-    pub async fn create(&self, new: &Envelope, events: &[Recorded]) -> Result<(), DatabaseError> {
-        let conn = acquire(&self.pool).await?;
-        insert(&conn, new, events).await?;
+    pub async fn create(&self, new: NewEnvelope) -> Result<(), DatabaseError> {
+        let store = self.clone();
+        let create = async move { store.create_once(&new).await };
+        tokio::spawn(create.in_current_span()).await.unwrap_or(Err(DatabaseError::Busy))
+    }
+
+    /// All statements travel together: whichever fails, COMMIT is a ROLLBACK.
+    async fn create_once(&self, new: &NewEnvelope) -> Result<(), DatabaseError> {
+        let NewEnvelope { envelope, events, movement, kept } = new;
+        let flight = Flight::open(&self.pool).await?;
+        let conn = flight.connection();
+        let (begun, claimed, inserted, settled, kept, committed) = futures_util::join!(
+            flight.begin_for(envelope.account.uuid()),
+            claimed(conn, kept.as_ref().map(|(once, _)| once)),
+            insert(conn, envelope, events),
+            settled(conn, envelope, *movement),
+            keep(conn, kept.as_ref()),
+            flight.commit()
+        );
+        if begun.is_ok() && committed.is_ok() {
+            flight.close();
+        }
+        begun?;
+        claimed?;
+        inserted?;
+        settled?;
+        kept?;
+        committed?;
         self.committed.notify_one();
         Ok(())
     }
@@ -171,7 +236,9 @@ pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events:
         .bind::<Array<Integer>, _>(column(documents, |d| d.page_count.cast_signed()))
         .bind::<Array<SmallInt>, _>(column(documents, |d| d.ingest as i16));
     let query = bind_fields!(query, &new.fields);
-    let query = bind_events!(query, events).bind::<SmallInt, _>(part(new.id));
+    let query = bind_events!(query, events)
+        .bind::<SmallInt, _>(part(new.id))
+        .bind::<Nullable<Jsonb>, _>(charge(new.charge.as_ref()));
     prepared::<Create, _>(query).execute(&mut conn).await
 }
 

@@ -66,7 +66,7 @@ struct DueRow {
 impl Store {
     /// Envelopes for which a time has come, at most `limit` of each duty.
     pub async fn due(&self, now: DateTime<Utc>, limit: i64) -> Result<Vec<Due>, DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
+        let mut conn = acquire(&self.across_accounts).await?;
         let query = diesel::sql_query(DUE).bind::<Timestamptz, _>(now).bind::<BigInt, _>(limit);
         let rows: Vec<DueRow> = prepared::<FindDue, _>(query).load(&mut *conn).await?;
         let known = [Duty::Expire, Duty::Release, Duty::Warn];

@@ -1,9 +1,10 @@
 //! Reading envelopes: the aggregate, and pages of summaries.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
+use countersign_chassis::database::{DatabaseError, Flight};
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -121,14 +122,14 @@ impl Store {
     }
 
     async fn read(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
-        enum Snapshot {}
         let flight = Flight::open(&self.pool).await?;
-        let mut conn = flight.connection();
-        let begin = diesel::sql_query("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY");
-        let begin = prepared::<Snapshot, _>(begin).execute(&mut conn);
         let conn = flight.connection();
-        let (begun, row, parts, ended) =
-            futures_util::join!(begin, row(conn, scope.account, id), parts(conn, scope.account, id), flight.commit());
+        let (begun, row, parts, ended) = futures_util::join!(
+            flight.begin_reading(scope.account.uuid()),
+            row(conn, scope.account, id),
+            parts(conn, scope.account, id),
+            flight.commit()
+        );
         begun?;
         let (row, parts) = (row?, parts?);
         ended?;
@@ -140,7 +141,6 @@ impl Store {
     /// A page of the account's envelopes, newest first.
     pub async fn envelopes(&self, scope: Scope, filter: Filter) -> Result<Vec<Summary>, DatabaseError> {
         type Row = (Uuid, i16, String, String, i64, DateTime<Utc>, DateTime<Utc>, bool);
-        let mut conn = acquire(&self.pool).await?;
         let page = envelope::table
             .filter(envelope::account_id.eq(scope.account.uuid()))
             .filter(envelope::livemode.eq(scope.livemode.unwrap_or(true)))
@@ -159,10 +159,17 @@ impl Store {
                 envelope::expires_at,
                 envelope::requires_replacement,
             ));
-        let rows: Vec<Row> = match filter.status {
-            None => page.load(&mut conn).await?,
-            Some(status) => page.filter(envelope::status.eq(status as i16)).load(&mut conn).await?,
-        };
+        let rows: Vec<Row> = self
+            .read_one(scope.account, move |mut conn| {
+                async move {
+                    match filter.status {
+                        None => page.load(&mut conn).await,
+                        Some(status) => page.filter(envelope::status.eq(status as i16)).load(&mut conn).await,
+                    }
+                }
+                .boxed()
+            })
+            .await?;
         rows.into_iter()
             .map(|(id, status, subject, external_reference, revision, created_at, expires_at, requires_replacement)| {
                 Ok(Summary {

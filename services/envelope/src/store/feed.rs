@@ -9,6 +9,7 @@ use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::history::entry;
@@ -181,14 +182,14 @@ impl Store {
     /// now are left to it.
     pub async fn sequence(&self) -> Result<i64, DatabaseError> {
         {
-            let mut conn = acquire(&self.pool).await?;
+            let mut conn = acquire(&self.across_accounts).await?;
             let any = diesel::sql_query("SELECT EXISTS (SELECT FROM outbox) AS any");
             let waiting: AnyRow = prepared::<AnyWaiting, _>(any).get_result(&mut *conn).await?;
             if !waiting.any {
                 return Ok(0);
             }
         }
-        let flight = Flight::open(&self.pool).await?;
+        let flight = Flight::open(&self.across_accounts).await?;
         let mut conn = flight.connection();
         let lock = prepared::<LockHeads, _>(diesel::sql_query(LOCK_HEADS)).load::<PartRow>(&mut conn);
         let (begun, locked) = futures_util::join!(flight.begin(), lock);
@@ -209,7 +210,7 @@ impl Store {
 
     /// How far the feed reaches. Every event up to there can be read.
     pub async fn heads(&self) -> Result<Heads, DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
+        let mut conn = acquire(&self.across_accounts).await?;
         let row: HeadsRow = prepared::<ReadHeads, _>(diesel::sql_query(HEADS)).get_result(&mut *conn).await?;
         self.clock.observe(row.now);
         let positions = |list: Vec<i64>| list.try_into().map_err(|_| corrupt("feed heads"));
@@ -225,9 +226,13 @@ impl Store {
             .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.upto).collect::<Vec<_>>())
             .bind::<Nullable<SqlUuid>, _>(scope.map(|scope| scope.account.uuid()))
             .bind::<Nullable<Bool>, _>(scope.and_then(|scope| scope.livemode));
-        let mut conn = acquire(&self.pool).await?;
-        let rows: Vec<PageRow> = prepared::<Page, _>(query).load(&mut *conn).await?;
-        drop(conn);
+        let query = prepared::<Page, _>(query);
+        let rows: Vec<PageRow> = match scope {
+            Some(scope) => {
+                self.read_one(scope.account, move |mut conn| async move { query.load(&mut conn).await }.boxed()).await?
+            }
+            None => query.load(&mut *acquire(&self.across_accounts).await?).await?,
+        };
         let event = |row: PageRow| {
             Ok(FeedEvent {
                 position: Position { part: usize::from(row.part.unsigned_abs()), position: row.position },

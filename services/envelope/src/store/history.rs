@@ -1,8 +1,9 @@
 //! The stored events of one envelope, with what is personal about them.
 
-use countersign_chassis::database::{DatabaseError, acquire};
+use countersign_chassis::database::DatabaseError;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::FutureExt as _;
 
 use super::schema::{event, event_particulars};
 use super::{Scope, Store, corrupt, int8};
@@ -33,12 +34,11 @@ impl Store {
         after: u64,
         limit: i64,
     ) -> Result<Vec<Entry>, DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
         let beside = event_particulars::account_id
             .eq(event::account_id)
             .and(event_particulars::envelope_id.eq(event::envelope_id))
             .and(event_particulars::sequence.eq(event::sequence));
-        let rows: Vec<Row> = event::table
+        let query = event::table
             .left_join(event_particulars::table.on(beside))
             .filter(event::account_id.eq(scope.account.uuid()))
             .filter(event::envelope_id.eq(id.uuid()))
@@ -52,9 +52,9 @@ impl Store {
                 event::hash,
                 event_particulars::salt.nullable(),
                 event_particulars::content.nullable(),
-            ))
-            .load(&mut *conn)
-            .await?;
+            ));
+        let rows: Vec<Row> =
+            self.read_one(scope.account, move |mut conn| async move { query.load(&mut conn).await }.boxed()).await?;
         Ok(rows.into_iter().map(entry).collect::<QueryResult<_>>()?)
     }
 }

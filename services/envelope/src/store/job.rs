@@ -58,7 +58,7 @@ impl Store {
     ) -> Result<Vec<Job>, DatabaseError> {
         let query =
             diesel::sql_query(CLAIM).bind::<Timestamptz, _>(now).bind::<Timestamptz, _>(until).bind::<BigInt, _>(limit);
-        let mut conn = acquire(&self.pool).await?;
+        let mut conn = acquire(&self.across_accounts).await?;
         let rows: Vec<JobRow> = prepared::<Claim, _>(query).load(&mut *conn).await?;
         let job = |row: JobRow| {
             Ok(Job {
@@ -77,7 +77,7 @@ impl Store {
 
     /// Puts a failed job off.
     pub async fn postpone_job(&self, job: &Job, due_at: DateTime<Utc>) -> Result<(), DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
+        let mut conn = acquire(&self.across_accounts).await?;
         let key = (job.account.uuid(), job.envelope.uuid(), job.version as i16);
         diesel::update(artifact_job::table.find(key)).set(artifact_job::due_at.eq(due_at)).execute(&mut *conn).await?;
         Ok(())

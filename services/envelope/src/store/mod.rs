@@ -11,27 +11,38 @@ mod envelope;
 mod feed;
 mod history;
 mod job;
+mod ledger;
 mod rows;
 pub mod schema;
+mod settings;
 mod terms;
 mod upload;
 
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use countersign_chassis::clock::Clock;
+use countersign_chassis::config::DatabaseConfig;
 pub use countersign_chassis::database::DatabaseError;
-use countersign_chassis::database::Pool;
+use countersign_chassis::database::{self, Flight, Pool, acquire};
+use countersign_chassis::once::{self, Kept, Once};
+use diesel::QueryResult;
+use diesel_async::AsyncPgConnection;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
-pub use self::account::{KeyRow, UserRow};
+pub use self::account::{NewKey, UserRow};
 pub use self::change::{Change, Changed};
-pub use self::create::CREATE;
+pub use self::create::{CREATE, NewEnvelope};
 pub use self::due::{Due, Duty};
 pub use self::envelope::{Filter, Summary};
 pub use self::feed::{FeedEvent, Heads, PARTS, Position, Positions, Wanted};
 pub use self::job::Job;
+pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
 pub use self::upload::Upload;
 use crate::domain::id::{AccountId, EnvelopeId};
 
@@ -42,10 +53,29 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 #[derive(Clone)]
 pub struct Store {
     pool: Pool,
+    across_accounts: Pool,
     clock: Clock,
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
 }
+
+/// What to keep of a change that is made once.
+pub struct Keep<T> {
+    /// The key.
+    pub once: Once,
+    /// The reply to what came of it; `None` where it is not kept and nothing is changed.
+    pub reply: Box<dyn FnOnce(&T) -> Option<Vec<u8>> + Send>,
+}
+
+async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<()> {
+    match once {
+        Some(once) => once::claim(conn, once).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Connections for the service's own loops and streams.
+const LOOP_CONNECTIONS: u32 = 6;
 
 /// Whose envelopes may be touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,10 +95,92 @@ impl Scope {
 }
 
 impl Store {
-    /// On that pool.
-    #[must_use]
-    pub fn new(pool: Pool, clock: Clock) -> Self {
-        Self { pool, clock, committed: Arc::default(), artifacts_due: Arc::default() }
+    /// Opens the database.
+    pub async fn open(config: &DatabaseConfig, clock: Clock) -> anyhow::Result<Self> {
+        let pool = database::pool(config).await?;
+        let loops =
+            DatabaseConfig { database_pool_max: LOOP_CONNECTIONS.min(config.database_pool_max), ..config.clone() };
+        let across_accounts = database::pool_across_accounts(&loops).await?;
+        Ok(Self { pool, across_accounts, clock, committed: Arc::default(), artifacts_due: Arc::default() })
+    }
+
+    /// Reads with one statement, of one account.
+    ///
+    /// In a task of its own: a caller who hangs up must not cost a connection.
+    async fn read_one<T: Send + 'static>(
+        &self,
+        account: AccountId,
+        statement: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let pool = self.pool.clone();
+        let read = async move {
+            let flight = Flight::open(&pool).await?;
+            let conn = flight.connection();
+            let (begun, read, ended) =
+                futures_util::join!(flight.begin_for(account.uuid()), statement(conn), flight.commit());
+            // After a refused statement COMMIT was a ROLLBACK: nothing is open either way.
+            if begun.is_ok() && ended.is_ok() {
+                flight.close();
+            }
+            begun.and(ended)?;
+            Ok(read?)
+        };
+        tokio::spawn(read.in_current_span()).await.unwrap_or(Err(DatabaseError::Busy))
+    }
+
+    /// Writes to one account: claims the key, runs the statements, keeps the reply, commits. A reply of `None` takes
+    /// everything back.
+    async fn write<T: Send + 'static>(
+        &self,
+        account: AccountId,
+        keep: Option<Keep<T>>,
+        statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        let pool = self.pool.clone();
+        let write = async move {
+            let flight = Flight::open(&pool).await?;
+            let conn = flight.connection();
+            let once = keep.as_ref().map(|keep| &keep.once);
+            let (begun, claimed) = futures_util::join!(flight.begin_for(account.uuid()), claimed(conn, once));
+            begun?;
+            let written = match claimed {
+                Ok(()) => statements(conn).await,
+                Err(error) => Err(error),
+            };
+            let written = match written {
+                Ok(written) => written,
+                Err(error) => {
+                    flight.rollback().await?;
+                    return Err(error.into());
+                }
+            };
+            if let Some(Keep { once, reply }) = keep {
+                let Some(reply) = reply(&written) else {
+                    flight.rollback().await?;
+                    return Ok(written);
+                };
+                let (kept, committed) = futures_util::join!(once::keep(conn, &once, reply), flight.commit());
+                kept?;
+                committed?;
+            } else {
+                flight.commit().await?;
+            }
+            flight.close();
+            Ok(written)
+        };
+        tokio::spawn(write.in_current_span()).await.unwrap_or(Err(DatabaseError::Busy))
+    }
+
+    /// The reply that is kept for a key.
+    pub async fn kept(&self, once: Once) -> Result<Option<Kept>, DatabaseError> {
+        let account = AccountId::from_uuid(once.account());
+        self.read_one(account, move |conn| async move { once::find(conn, &once).await }.boxed()).await
+    }
+
+    /// Forgets the replies whose time is over, at most `limit`; says how many.
+    pub async fn forget_replies(&self, now: DateTime<Utc>, limit: i64) -> Result<usize, DatabaseError> {
+        let conn = acquire(&self.across_accounts).await?;
+        Ok(once::forget(&conn, now, limit).await?)
     }
 
     /// Notified after each commit that left something in the outbox.

@@ -6,6 +6,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::schema::{artifact, document, envelope, field, recipient};
+use super::settings::charge_of;
 use super::terms::{decline_policy_of, rules_of, terms_of};
 use super::{Scope, corrupt};
 use crate::domain::envelope::{Artifact, Cause, Document, End, Envelope, Ingest, Version};
@@ -48,6 +49,7 @@ pub(super) struct EnvelopeRow {
     requires_replacement: bool,
     replaces: Option<Uuid>,
     replaced_by: Option<Uuid>,
+    charge: Option<Json>,
 }
 
 impl EnvelopeRow {
@@ -185,6 +187,7 @@ pub(super) fn assemble(row: EnvelopeRow, parts: Parts) -> QueryResult<Envelope> 
         requires_replacement: row.requires_replacement,
         replaces: row.replaces.map(EnvelopeId::from_uuid),
         replaced_by: row.replaced_by.map(EnvelopeId::from_uuid),
+        charge: charge_of(row.charge)?,
         recipients: parts.recipients.into_iter().map(recipient_of).collect::<QueryResult<_>>()?,
         documents,
         fields: parts.fields.into_iter().map(field_of).collect::<QueryResult<_>>()?,

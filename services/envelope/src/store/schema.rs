@@ -2,7 +2,14 @@
 #![allow(missing_docs)]
 
 diesel::table! {
-    account (id) { id -> Uuid, name -> Text, created_at -> Timestamptz, }
+    account (id) {
+        id -> Uuid,
+        name -> Text,
+        created_at -> Timestamptz,
+        suspended_at -> Nullable<Timestamptz>,
+        revision -> Int8,
+        settings -> Jsonb,
+    }
 }
 
 diesel::table! {
@@ -10,9 +17,32 @@ diesel::table! {
         account_id -> Uuid,
         id -> Uuid,
         livemode -> Bool,
+        name -> Text,
+        permissions -> Array<Int2>,
         hash -> Bytea,
         created_at -> Timestamptz,
+        expires_at -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
+        last_used_at -> Nullable<Timestamptz>,
+        replaced_by -> Nullable<Uuid>,
+    }
+}
+
+diesel::table! {
+    ledger_balance (account_id, unit) { account_id -> Uuid, unit -> Text, available -> Int8, }
+}
+
+diesel::table! {
+    ledger_entry (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        kind -> Int2,
+        unit -> Text,
+        amount -> Int8,
+        balance_after -> Int8,
+        occurred_at -> Timestamptz,
+        envelope_id -> Nullable<Uuid>,
+        reference -> Text,
     }
 }
 
@@ -66,7 +96,6 @@ diesel::table! {
         expired_at -> Nullable<Timestamptz>,
         discarded_at -> Nullable<Timestamptz>,
         expires_at -> Timestamptz,
-        warning_at -> Nullable<Timestamptz>,
         warned_at -> Nullable<Timestamptz>,
         cause -> Nullable<Int2>,
         ended_by -> Nullable<Uuid>,
@@ -74,6 +103,7 @@ diesel::table! {
         requires_replacement -> Bool,
         replaces -> Nullable<Uuid>,
         replaced_by -> Nullable<Uuid>,
+        charge -> Nullable<Jsonb>,
         status -> Int2,
     }
 }

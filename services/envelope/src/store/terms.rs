@@ -20,10 +20,11 @@ struct TermsJson {
     decline: PolicyJson,
     delegations_max: u16,
     expiry_warning_seconds: Option<i64>,
+    tell_acted: bool,
 }
 
 #[derive(Serialize, Deserialize)]
-struct PolicyJson {
+pub(super) struct PolicyJson {
     enabled: bool,
     reason: u8,
     effect: u8,
@@ -53,15 +54,15 @@ struct RulesJson {
 }
 
 /// Serialising structs of strings and numbers cannot fail.
-fn json(value: impl Serialize) -> Json {
+pub(super) fn json(value: impl Serialize) -> Json {
     serde_json::to_value(value).unwrap_or_default()
 }
 
-fn policy_json(policy: &DeclinePolicy) -> PolicyJson {
+pub(super) fn policy_json(policy: &DeclinePolicy) -> PolicyJson {
     PolicyJson { enabled: policy.enabled, reason: policy.reason as u8, effect: policy.effect as u8 }
 }
 
-fn policy_of(row: &PolicyJson) -> QueryResult<DeclinePolicy> {
+pub(super) fn policy_of(row: &PolicyJson) -> QueryResult<DeclinePolicy> {
     let reason = [ReasonRule::Disabled, ReasonRule::Optional, ReasonRule::Required];
     let effect = [DeclineEffect::Abort, DeclineEffect::Continue, DeclineEffect::ReturnForCorrection];
     Ok(DeclinePolicy {
@@ -89,6 +90,7 @@ pub(super) fn terms(terms: &Terms) -> Json {
         decline: policy_json(&terms.decline),
         delegations_max: terms.delegations_max,
         expiry_warning_seconds: terms.expiry_warning.map(|it| it.num_seconds()),
+        tell_acted: terms.tell_acted,
     })
 }
 
@@ -119,6 +121,7 @@ pub(super) fn terms_of(
         decline: policy_of(&row.decline)?,
         delegations_max: row.delegations_max,
         expiry_warning: row.expiry_warning_seconds.map(TimeDelta::seconds),
+        tell_acted: row.tell_acted,
     })
 }
 

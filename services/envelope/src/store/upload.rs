@@ -1,13 +1,14 @@
 //! Uploads: documents that wait to be put into envelopes.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, acquire};
+use countersign_chassis::database::DatabaseError;
 use diesel::prelude::*;
 use diesel_async::RunQueryDsl;
+use futures_util::FutureExt as _;
 use uuid::Uuid;
 
 use super::schema::upload;
-use super::{Scope, Store, corrupt, int8};
+use super::{Keep, Scope, Store, corrupt, int8};
 use crate::domain::envelope::Digest;
 use crate::domain::id::UploadId;
 
@@ -24,44 +25,56 @@ pub struct Upload {
 
 impl Store {
     /// Keeps an upload.
-    pub async fn keep_upload(&self, scope: Scope, new: &Upload, at: DateTime<Utc>) -> Result<(), DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
-        diesel::insert_into(upload::table)
-            .values((
-                upload::account_id.eq(scope.account.uuid()),
-                upload::id.eq(new.id.uuid()),
-                upload::livemode.eq(scope.livemode.unwrap_or(true)),
-                upload::name.eq(&new.name),
-                upload::sha256.eq(new.sha256.as_slice()),
-                upload::size_bytes.eq(int8(new.size_bytes)),
-                upload::page_count.eq(new.page_count.cast_signed()),
-                upload::created_at.eq(at),
-            ))
-            .execute(&mut *conn)
-            .await?;
-        Ok(())
+    pub async fn keep_upload(
+        &self,
+        scope: Scope,
+        new: Upload,
+        at: DateTime<Utc>,
+        keep: Option<Keep<()>>,
+    ) -> Result<(), DatabaseError> {
+        self.write(scope.account, keep, move |mut conn| {
+            async move {
+                let row = (
+                    upload::account_id.eq(scope.account.uuid()),
+                    upload::id.eq(new.id.uuid()),
+                    upload::livemode.eq(scope.livemode.unwrap_or(true)),
+                    upload::name.eq(&new.name),
+                    upload::sha256.eq(new.sha256.as_slice()),
+                    upload::size_bytes.eq(int8(new.size_bytes)),
+                    upload::page_count.eq(new.page_count.cast_signed()),
+                    upload::created_at.eq(at),
+                );
+                diesel::insert_into(upload::table).values(row).execute(&mut conn).await.map(drop)
+            }
+            .boxed()
+        })
+        .await
     }
 
     /// An upload of the account and mode.
     pub async fn upload(&self, scope: Scope, id: UploadId) -> Result<Option<Upload>, DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
-        let row: Option<(Uuid, String, Vec<u8>, i64, i32)> = upload::table
+        type Row = (Uuid, String, Vec<u8>, i64, i32);
+        let query = upload::table
             .filter(upload::account_id.eq(scope.account.uuid()))
             .filter(upload::id.eq(id.uuid()))
             .filter(upload::livemode.eq(scope.livemode.unwrap_or(true)))
-            .select((upload::id, upload::name, upload::sha256, upload::size_bytes, upload::page_count))
-            .first(&mut *conn)
-            .await
-            .optional()?;
-        row.map(|(id, name, sha256, size_bytes, page_count)| {
-            Ok(Upload {
-                id: UploadId::from_uuid(id),
-                name,
-                sha256: sha256.try_into().map_err(|_| corrupt("digest"))?,
-                size_bytes: size_bytes.unsigned_abs(),
-                page_count: page_count.unsigned_abs(),
+            .select((upload::id, upload::name, upload::sha256, upload::size_bytes, upload::page_count));
+        let row: Option<Row> = self
+            .read_one(scope.account, move |mut conn| {
+                async move { query.get_result(&mut conn).await.optional() }.boxed()
             })
-        })
-        .transpose()
+            .await?;
+        let upload = row
+            .map(|(id, name, sha256, size_bytes, page_count)| {
+                QueryResult::Ok(Upload {
+                    id: UploadId::from_uuid(id),
+                    name,
+                    sha256: sha256.try_into().map_err(|_| corrupt("digest"))?,
+                    size_bytes: size_bytes.unsigned_abs(),
+                    page_count: page_count.unsigned_abs(),
+                })
+            })
+            .transpose()?;
+        Ok(upload)
     }
 }

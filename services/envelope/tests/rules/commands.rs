@@ -7,11 +7,14 @@ use countersign_envelope::domain::command::{Act, Assign, Command, Edit};
 use countersign_envelope::domain::envelope::{Cause, Envelope, Ingest, Version};
 use countersign_envelope::domain::field::{Field, FieldType, Value};
 use countersign_envelope::domain::id::{FieldId, RecipientId};
-use countersign_envelope::domain::limits::{EXPIRY_DAYS_MAX, FIELDS_MAX};
+use countersign_envelope::domain::limits::EXPIRY_DAYS_MAX;
 use countersign_envelope::domain::recipient::{Channel, Recipient, Role};
 use countersign_envelope::domain::terms::Changes;
 
 use crate::shape::{act, assign, deadline, decline, document, env, field, person, rcp, store, stranger, text, uuid};
+
+/// Fields of an envelope, as usual.
+const FIELDS_MAX: usize = 200;
 
 /// Something to try.
 pub struct Try {
@@ -85,14 +88,14 @@ fn edits(envelope: &Envelope) -> Vec<Edit> {
     let nobodys = Field { recipient: stranger(), ..added() };
     let mut edits = vec![
         Edit::Terms(Box::new(Changes { subject: Some("Contract".into()), ..Changes::default() })),
-        Edit::AddFields(vec![added()]),
-        Edit::AddFields(vec![homeless]),
-        Edit::AddFields(vec![nobodys]),
+        Edit::AddFields { fields: vec![added()], fields_max: FIELDS_MAX },
+        Edit::AddFields { fields: vec![homeless], fields_max: FIELDS_MAX },
+        Edit::AddFields { fields: vec![nobodys], fields_max: FIELDS_MAX },
         Edit::RemoveFields(vec![added().id]),
         Edit::RemoveFields(vec![FieldId::from_uuid(uuid(999))]),
     ];
     if envelope.is_draft() {
-        edits.push(Edit::AddFields(vec![added(); FIELDS_MAX + 1]));
+        edits.push(Edit::AddFields { fields: vec![added(); FIELDS_MAX + 1], fields_max: FIELDS_MAX });
     }
     edits
 }

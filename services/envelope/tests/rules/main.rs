@@ -4,7 +4,9 @@
 mod check;
 mod commands;
 mod decline;
+mod edges;
 mod edit;
+mod evidence;
 mod field;
 mod fill;
 mod play;

@@ -262,7 +262,8 @@ fn s3_30_pending_waits_for_documents_and_time() {
 fn s3_48_fields_change_in_a_draft_only() {
     let mut play = Play::new(draft(&[(Signer, 1)]));
     let extra = field(text_of(7), FieldType::Checkbox, rcp(0));
-    let (add, remove) = (Edit::AddFields(vec![extra.clone()]), Edit::RemoveFields(vec![extra.id]));
+    let (add, remove) =
+        (Edit::AddFields { fields: vec![extra.clone()], fields_max: 200 }, Edit::RemoveFields(vec![extra.id]));
     play.done(&Command::Update(add.clone()));
     assert_eq!(play.envelope.fields.len(), 3);
     play.done(&Command::Update(remove.clone()));

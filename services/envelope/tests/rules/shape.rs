@@ -128,6 +128,7 @@ fn terms() -> Terms {
         decline: DeclinePolicy::default(),
         delegations_max: 0,
         expiry_warning: None,
+        tell_acted: true,
     }
 }
 
@@ -162,6 +163,7 @@ pub fn draft(people: &[(Role, u16)]) -> Envelope {
         requires_replacement: false,
         replaces: None,
         replaced_by: None,
+        charge: None,
         fields: (0..).zip(people).flat_map(places).collect(),
         recipients,
         documents: vec![document(0)],

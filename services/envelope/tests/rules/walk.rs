@@ -119,7 +119,7 @@ fn why(why: &Why) -> &'static str {
         Why::DocumentChanged(_) => "DocumentChanged",
         Why::FieldsChanged => "FieldsChanged",
         Why::Invalid(_) => "Invalid",
-        Why::TooManyFields(_) => "TooManyFields",
+        Why::TooManyFields { .. } => "TooManyFields",
         Why::NoSuchRecipient => "NoSuchRecipient",
         Why::NoSuchField => "NoSuchField",
         Why::NoSuchDocument => "NoSuchDocument",

@@ -79,3 +79,28 @@ CREATE TABLE mail (
     PRIMARY KEY (account_id, event_id, addressee_kind, addressee_id, kind)
 ) WITH (fillfactor = 85);
 CREATE INDEX mail_due ON mail (next_at) WHERE state = 1;
+
+-- Replies to requests with an idempotency key. Keys and requests are kept as MACs only.
+CREATE TABLE idempotency (
+    account_id uuid NOT NULL,
+    id bytea NOT NULL CHECK (length(id) = 32),
+    fingerprint bytea NOT NULL CHECK (length(fingerprint) = 32),
+    reply bytea NOT NULL,
+    used_at timestamptz NOT NULL,
+    kept_until timestamptz NOT NULL,
+    CONSTRAINT idempotency_pkey PRIMARY KEY (account_id, id)
+);
+CREATE INDEX idempotency_end ON idempotency (kept_until);
+
+-- Takes a key until the end of the transaction, or fails at once: nobody waits for a duplicate. A function, so that the look
+-- at the table is later than the lock.
+CREATE FUNCTION claim_idempotency_key(account uuid, key bytea, now timestamptz) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
+    IF NOT pg_try_advisory_xact_lock(('x' || encode(substring(key FOR 8), 'hex'))::bit(64)::bigint) THEN
+        RAISE EXCEPTION 'idempotency key in use';
+    END IF;
+    DELETE FROM idempotency WHERE account_id = account AND id = key AND kept_until <= now;
+    IF EXISTS (SELECT FROM idempotency WHERE account_id = account AND id = key) THEN
+        RAISE EXCEPTION 'idempotency key used';
+    END IF;
+END $$;

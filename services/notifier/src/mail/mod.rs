@@ -200,7 +200,9 @@ fn due(mail: &Mail, envelope: &Envelope, recipient: &Recipient) -> bool {
             let warned_at = envelope.expiry_warned_at.as_ref().and_then(datetime);
             is_released && warned_at.is_some() && !is_before(mail, warned_at)
         }
-        MailKind::FellThrough => recipient.released_at.is_some(),
+        MailKind::FellThrough => {
+            recipient.released_at.is_some() && (envelope.tell_acted_recipients || recipient.signed_at.is_none())
+        }
         MailKind::Completed => recipient.role() != RecipientRole::Viewer || recipient.released_at.is_some(),
     }
 }

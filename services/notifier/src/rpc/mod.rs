@@ -5,12 +5,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use countersign::v1;
-use countersign::v1::ErrorReason;
 use countersign::v1::webhook_service_server::{WebhookService, WebhookServiceServer};
+use countersign::v1::{ErrorReason, Scope};
 use countersign_chassis::database::DatabaseError;
 use countersign_chassis::keys::sha256;
+use countersign_chassis::once::{self, Caller, Claimed, Keyed, Onces};
 use countersign_chassis::problem::Problem;
 use countersign_chassis::wire::timestamp;
+use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
@@ -37,6 +39,8 @@ const REMEMBERED_MAX: usize = 10_000;
 struct Sender {
     account: AccountId,
     livemode: bool,
+    may_read: bool,
+    may_write: bool,
 }
 
 /// What the handlers work with.
@@ -49,14 +53,15 @@ pub struct Handler {
     pub secrets: Arc<Secrets>,
     /// Where webhooks may go.
     pub guard: Guard,
+    onces: Onces,
     remembered: Mutex<HashMap<[u8; 32], (Instant, Sender)>>,
 }
 
 impl Handler {
     /// On those parts.
     #[must_use]
-    pub fn new(store: Store, envelopes: Envelopes, secrets: Arc<Secrets>, guard: Guard) -> Self {
-        Self { store, envelopes, secrets, guard, remembered: Mutex::default() }
+    pub fn new(store: Store, envelopes: Envelopes, secrets: Arc<Secrets>, guard: Guard, onces: Onces) -> Self {
+        Self { store, envelopes, secrets, guard, onces, remembered: Mutex::default() }
     }
 
     /// All services.
@@ -79,7 +84,9 @@ impl Handler {
         }
         let known = self.envelopes.identify(authorization.clone()).await.map_err(|status| unidentified(&status))?;
         let account = known.account_id.parse().map_err(|_| Status::from(Problem::internal()))?;
-        let sender = Sender { account, livemode: known.livemode };
+        let has = |scope: Scope| known.scopes.contains(&scope.into());
+        let (may_read, may_write) = (has(Scope::WebhooksRead), has(Scope::WebhooksWrite));
+        let sender = Sender { account, livemode: known.livemode, may_read, may_write };
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
@@ -107,6 +114,9 @@ fn unidentified(status: &Status) -> Status {
 }
 
 fn database(error: &DatabaseError) -> Status {
+    if matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) {
+        return once::in_progress();
+    }
     if error.is_transient() {
         tracing::warn!(error = error.to_string(), "the database is away or too busy");
         return Problem::unavailable().into();
@@ -124,14 +134,41 @@ fn render(endpoint: &Endpoint) -> v1::WebhookEndpoint {
     }
 }
 
-#[tonic::async_trait]
-impl WebhookService for Handler {
-    async fn create_webhook_endpoint(
+impl Handler {
+    fn claim<T: Keyed>(
         &self,
-        request: Request<v1::CreateWebhookEndpointRequest>,
-    ) -> Result<Response<v1::CreateWebhookEndpointResponse>, Status> {
-        let sender = self.sender(request.metadata()).await?;
-        let url = self.guard.check(&request.get_ref().url).map_err(|why| {
+        metadata: &MetadataMap,
+        request: &mut T,
+        sender: Sender,
+    ) -> Result<Option<Claimed>, Status> {
+        let caller = Caller { account: sender.account.uuid(), livemode: Some(sender.livemode), within: &[] };
+        self.onces.claim(metadata, request, caller, self.store.clock().now())
+    }
+
+    /// Runs a change. A reply that is kept for the key is the answer, whatever came of it.
+    async fn once<R: Message + Default>(
+        &self,
+        claimed: Option<&Claimed>,
+        change: impl Future<Output = Result<R, Status>>,
+    ) -> Result<Response<R>, Status> {
+        let refused = match change.await {
+            Ok(reply) => return Ok(Response::new(reply)),
+            Err(refused) => refused,
+        };
+        let Some(Claimed { once, .. }) = claimed else { return Err(refused) };
+        match self.store.kept(once).await.map_err(|error| database(&error))? {
+            Some(kept) => kept.answer(once),
+            None => Err(refused),
+        }
+    }
+
+    async fn create(
+        &self,
+        sender: Sender,
+        claimed: Option<&Claimed>,
+        request: &v1::CreateWebhookEndpointRequest,
+    ) -> Result<v1::CreateWebhookEndpointResponse, Status> {
+        let url = self.guard.check(&request.url).map_err(|why| {
             Status::from(Problem::new(ErrorReason::InvalidField, format!("url: {why}")).field("url", why))
         })?;
         let now = self.store.clock().now();
@@ -145,7 +182,11 @@ impl WebhookService for Handler {
             generation: 1,
             created_at: now,
         };
-        let held = self.store.create_endpoint(&endpoint, ENDPOINTS_MAX).await.map_err(|error| database(&error))?;
+        let reply = v1::CreateWebhookEndpointResponse { endpoint: Some(render(&endpoint)), secret: String::new() };
+        // The secret is not kept: it is shown this once.
+        let kept = claimed.map(|claimed| (claimed.once.clone(), reply.encode_to_vec()));
+        let held =
+            self.store.create_endpoint(&endpoint, ENDPOINTS_MAX, kept).await.map_err(|error| database(&error))?;
         if held >= ENDPOINTS_MAX {
             let message = format!("An account has at most {ENDPOINTS_MAX} endpoints in each mode.");
             return Err(Problem::new(ErrorReason::OutOfScopeV1, message)
@@ -155,7 +196,51 @@ impl WebhookService for Handler {
                 .into());
         }
         let secret = self.secrets.of(endpoint.account, endpoint.id, endpoint.generation).text();
-        Ok(Response::new(v1::CreateWebhookEndpointResponse { endpoint: Some(render(&endpoint)), secret }))
+        Ok(v1::CreateWebhookEndpointResponse { secret, ..reply })
+    }
+
+    async fn delete(
+        &self,
+        sender: Sender,
+        claimed: Option<&Claimed>,
+        request: &v1::DeleteWebhookEndpointRequest,
+    ) -> Result<v1::DeleteWebhookEndpointResponse, Status> {
+        let why = "must be an id of the form whe_…";
+        let id: EndpointId = request.endpoint_id.parse().map_err(|_| {
+            Status::from(
+                Problem::new(ErrorReason::InvalidField, format!("endpoint_id: {why}")).field("endpoint_id", why),
+            )
+        })?;
+        let kept = claimed.map(|claimed| (claimed.once.clone(), Vec::new()));
+        let gone = self.store.delete_endpoint(sender.account, sender.livemode, id, kept).await;
+        if !gone.map_err(|error| database(&error))? {
+            return Err(Problem::not_found().into());
+        }
+        Ok(v1::DeleteWebhookEndpointResponse {})
+    }
+}
+
+/// Refuses what the sender's credential is not for.
+fn require(holds: bool, scope: &str) -> Result<(), Status> {
+    if holds {
+        return Ok(());
+    }
+    let message = "This credential lacks the scope that the call needs.";
+    Err(Problem::new(ErrorReason::PermissionDenied, message).with("scope", scope).into())
+}
+
+#[tonic::async_trait]
+impl WebhookService for Handler {
+    async fn create_webhook_endpoint(
+        &self,
+        request: Request<v1::CreateWebhookEndpointRequest>,
+    ) -> Result<Response<v1::CreateWebhookEndpointResponse>, Status> {
+        let sender = self.sender(request.metadata()).await?;
+        require(sender.may_write, "webhooks.write")?;
+        let (metadata, _, mut message) = request.into_parts();
+        let claimed = self.claim(&metadata, &mut message, sender)?;
+        let made = self.once(claimed.as_ref(), self.create(sender, claimed.as_ref(), &message)).await?;
+        once::shown_once(made, |reply| reply.endpoint.as_ref().map(|it| it.id.clone()).unwrap_or_default())
     }
 
     async fn list_webhook_endpoints(
@@ -163,6 +248,7 @@ impl WebhookService for Handler {
         request: Request<v1::ListWebhookEndpointsRequest>,
     ) -> Result<Response<v1::ListWebhookEndpointsResponse>, Status> {
         let sender = self.sender(request.metadata()).await?;
+        require(sender.may_read, "webhooks.read")?;
         let listed = self.store.endpoints(sender.account, sender.livemode).await.map_err(|error| database(&error))?;
         Ok(Response::new(v1::ListWebhookEndpointsResponse { endpoints: listed.iter().map(render).collect() }))
     }
@@ -172,16 +258,9 @@ impl WebhookService for Handler {
         request: Request<v1::DeleteWebhookEndpointRequest>,
     ) -> Result<Response<v1::DeleteWebhookEndpointResponse>, Status> {
         let sender = self.sender(request.metadata()).await?;
-        let why = "must be an id of the form whe_…";
-        let id: EndpointId = request.get_ref().endpoint_id.parse().map_err(|_| {
-            Status::from(
-                Problem::new(ErrorReason::InvalidField, format!("endpoint_id: {why}")).field("endpoint_id", why),
-            )
-        })?;
-        let gone = self.store.delete_endpoint(sender.account, sender.livemode, id).await;
-        if !gone.map_err(|error| database(&error))? {
-            return Err(Problem::not_found().into());
-        }
-        Ok(Response::new(v1::DeleteWebhookEndpointResponse {}))
+        require(sender.may_write, "webhooks.write")?;
+        let (metadata, _, mut message) = request.into_parts();
+        let claimed = self.claim(&metadata, &mut message, sender)?;
+        self.once(claimed.as_ref(), self.delete(sender, claimed.as_ref(), &message)).await
     }
 }

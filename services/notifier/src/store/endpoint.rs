@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
+use countersign_chassis::once::{self, Kept, Once};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::Store;
@@ -76,9 +77,48 @@ cancelled AS (
 )
 SELECT count(*) AS count FROM gone";
 
+async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<()> {
+    match once {
+        Some(once) => once::claim(conn, once).await.map(drop),
+        None => Ok(()),
+    }
+}
+
+/// Commits, with the reply to be kept.
+async fn end(flight: Flight, kept: Option<(Once, Vec<u8>)>) -> Result<(), DatabaseError> {
+    let keep = async {
+        match kept {
+            Some((once, reply)) => once::keep(flight.connection(), &once, reply).await.map(drop),
+            None => Ok(()),
+        }
+    };
+    let (kept, committed) = futures_util::join!(keep, flight.commit());
+    kept?;
+    committed?;
+    flight.close();
+    Ok(())
+}
+
 impl Store {
+    /// The reply that is kept for a key.
+    pub async fn kept(&self, once: &Once) -> Result<Option<Kept>, DatabaseError> {
+        let conn = acquire(&self.pool).await?;
+        Ok(once::find(&conn, once).await?)
+    }
+
+    /// Forgets the replies whose time is over, at most `limit`; says how many.
+    pub async fn forget_replies(&self, now: DateTime<Utc>, limit: i64) -> Result<usize, DatabaseError> {
+        let mut conn = acquire(&self.pool).await?;
+        Ok(once::forget(&mut conn, now, limit).await?)
+    }
+
     /// Registers an endpoint unless the account has `most` already; says how many it had.
-    pub async fn create_endpoint(&self, new: &Endpoint, most: i64) -> Result<i64, DatabaseError> {
+    pub async fn create_endpoint(
+        &self,
+        new: &Endpoint,
+        most: i64,
+        kept: Option<(Once, Vec<u8>)>,
+    ) -> Result<i64, DatabaseError> {
         enum Lock {}
         enum Create {}
         let create = diesel::sql_query(CREATE)
@@ -94,11 +134,16 @@ impl Store {
         let (mut one, mut two) = (flight.connection(), flight.connection());
         let lock = prepared::<Lock, _>(lock).execute(&mut one);
         let create = prepared::<Create, _>(create).get_result::<Count>(&mut two);
-        let (begun, locked, created, committed) = futures_util::join!(flight.begin(), lock, create, flight.commit());
-        begun.and(locked)?;
+        let once = kept.as_ref().map(|(once, _)| once);
+        let (begun, claimed, locked, created) =
+            futures_util::join!(flight.begin(), claimed(flight.connection(), once), lock, create);
+        begun?;
+        if let Err(error) = claimed.and(locked.map(drop)) {
+            flight.rollback().await?;
+            return Err(error.into());
+        }
         let held = created?.count;
-        committed?;
-        flight.close();
+        end(flight, kept.filter(|_| held < most)).await?;
         Ok(held)
     }
 
@@ -126,13 +171,26 @@ impl Store {
         account: AccountId,
         livemode: bool,
         id: EndpointId,
+        kept: Option<(Once, Vec<u8>)>,
     ) -> Result<bool, DatabaseError> {
+        enum Delete {}
         let query = diesel::sql_query(DELETE)
             .bind::<SqlUuid, _>(account.uuid())
             .bind::<SqlUuid, _>(id.uuid())
             .bind::<Bool, _>(livemode);
-        let mut conn = acquire(&self.pool).await?;
-        Ok(query.get_result::<Count>(&mut *conn).await?.count == 1)
+        let flight = Flight::open(&self.pool).await?;
+        let mut conn = flight.connection();
+        let once = kept.as_ref().map(|(once, _)| once);
+        let delete = prepared::<Delete, _>(query).get_result::<Count>(&mut conn);
+        let (begun, claimed, gone) = futures_util::join!(flight.begin(), claimed(flight.connection(), once), delete);
+        begun?;
+        if let Err(error) = claimed {
+            flight.rollback().await?;
+            return Err(error.into());
+        }
+        let gone = gone?.count == 1;
+        end(flight, kept.filter(|_| gone)).await?;
+        Ok(gone)
     }
 
     /// The endpoints in use of those accounts.

@@ -125,6 +125,72 @@ impl AccountService for Served {
         let unknown = || Problem::new(ErrorReason::AuthenticationRequired, "The API key is not known.").into();
         known.map(Response::new).ok_or_else(unknown)
     }
+    async fn create_account(
+        &self,
+        _: Request<v1::CreateAccountRequest>,
+    ) -> Result<Response<v1::CreateAccountResponse>, Status> {
+        unused()
+    }
+    async fn get_account(&self, _: Request<v1::GetAccountRequest>) -> Result<Response<v1::GetAccountResponse>, Status> {
+        unused()
+    }
+    async fn update_account_settings(
+        &self,
+        _: Request<v1::UpdateAccountSettingsRequest>,
+    ) -> Result<Response<v1::UpdateAccountSettingsResponse>, Status> {
+        unused()
+    }
+    async fn suspend_account(
+        &self,
+        _: Request<v1::SuspendAccountRequest>,
+    ) -> Result<Response<v1::SuspendAccountResponse>, Status> {
+        unused()
+    }
+    async fn resume_account(
+        &self,
+        _: Request<v1::ResumeAccountRequest>,
+    ) -> Result<Response<v1::ResumeAccountResponse>, Status> {
+        unused()
+    }
+    async fn create_api_key(
+        &self,
+        _: Request<v1::CreateApiKeyRequest>,
+    ) -> Result<Response<v1::CreateApiKeyResponse>, Status> {
+        unused()
+    }
+    async fn list_api_keys(
+        &self,
+        _: Request<v1::ListApiKeysRequest>,
+    ) -> Result<Response<v1::ListApiKeysResponse>, Status> {
+        unused()
+    }
+    async fn rotate_api_key(
+        &self,
+        _: Request<v1::RotateApiKeyRequest>,
+    ) -> Result<Response<v1::RotateApiKeyResponse>, Status> {
+        unused()
+    }
+    async fn revoke_api_key(
+        &self,
+        _: Request<v1::RevokeApiKeyRequest>,
+    ) -> Result<Response<v1::RevokeApiKeyResponse>, Status> {
+        unused()
+    }
+    async fn grant_credits(
+        &self,
+        _: Request<v1::GrantCreditsRequest>,
+    ) -> Result<Response<v1::GrantCreditsResponse>, Status> {
+        unused()
+    }
+    async fn get_credit_balance(
+        &self,
+        _: Request<v1::GetCreditBalanceRequest>,
+    ) -> Result<Response<v1::GetCreditBalanceResponse>, Status> {
+        unused()
+    }
+    async fn list_ledger(&self, _: Request<v1::ListLedgerRequest>) -> Result<Response<v1::ListLedgerResponse>, Status> {
+        unused()
+    }
     async fn create_user_token(
         &self,
         _: Request<v1::CreateUserTokenRequest>,

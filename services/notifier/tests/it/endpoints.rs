@@ -39,14 +39,18 @@ impl Serving {
     fn key(&self, account: AccountId, livemode: bool) -> String {
         let mut script = self.stand.double.script();
         let key = format!("Bearer key-{}", script.keys.len());
-        let identity =
-            v1::GetCallerIdentityResponse { account_id: account.to_string(), key_id: "key_x".to_owned(), livemode };
+        let identity = v1::GetCallerIdentityResponse {
+            account_id: account.to_string(),
+            key_id: "key_x".to_owned(),
+            livemode,
+            scopes: vec![8, 9],
+        };
         script.keys.insert(key.clone(), identity);
         key
     }
 
     async fn create(&self, key: &str, url: &str) -> Result<v1::CreateWebhookEndpointResponse, Status> {
-        let request = by(key, v1::CreateWebhookEndpointRequest { url: url.to_owned() });
+        let request = by(key, v1::CreateWebhookEndpointRequest { url: url.to_owned(), ..Default::default() });
         self.client.clone().create_webhook_endpoint(request).await.map(tonic::Response::into_inner)
     }
 
@@ -56,7 +60,7 @@ impl Serving {
     }
 
     async fn delete(&self, key: &str, id: &str) -> Result<(), Status> {
-        let request = by(key, v1::DeleteWebhookEndpointRequest { endpoint_id: id.to_owned() });
+        let request = by(key, v1::DeleteWebhookEndpointRequest { endpoint_id: id.to_owned(), ..Default::default() });
         self.client.clone().delete_webhook_endpoint(request).await.map(|_| ())
     }
 
@@ -170,7 +174,8 @@ async fn the_limit_holds_for_calls_at_once() {
         created_at: now,
     };
     let (first, second) = (endpoint(), endpoint());
-    let creating = async { tokio::join!(store.create_endpoint(&first, 20), store.create_endpoint(&second, 20)) };
+    let creating =
+        async { tokio::join!(store.create_endpoint(&first, 20, None), store.create_endpoint(&second, 20, None)) };
     let releasing = async {
         let waiting = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
             WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";

@@ -42,7 +42,7 @@ async fn only_endpoints_of_the_account_and_mode_hear_of_it() {
     for (account, livemode) in [(stand.account, false), (countersign_notifier::id::AccountId::new(), true)] {
         let id = countersign_notifier::id::EndpointId::new();
         let other = countersign_notifier::store::Endpoint { account, livemode, id, ..own.clone() };
-        stand.notifier.store.create_endpoint(&other, 20).await.unwrap();
+        stand.notifier.store.create_endpoint(&other, 20, None).await.unwrap();
     }
     stand.happens(EventType::EnvelopeSent, 1);
     stand.follow().await;

@@ -74,7 +74,7 @@ impl Stand {
             generation: 1,
             created_at: self.clock.now(),
         };
-        self.notifier.store.create_endpoint(&endpoint, 20).await.unwrap();
+        self.notifier.store.create_endpoint(&endpoint, 20, None).await.unwrap();
         endpoint
     }
 
@@ -192,7 +192,12 @@ impl Stand {
 
 pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Config {
     Config {
-        listen: ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), drain_ms: 5_000, reflection: true },
+        listen: ListenConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            drain_ms: 5_000,
+            reflection: true,
+            help_url: String::new(),
+        },
         database: database.config(),
         keys: KeyConfig { master_key: MASTER_KEY.into() },
         telemetry: TelemetryConfig { log: "off".into(), log_json: false, otlp_endpoint: None },

@@ -116,7 +116,7 @@ async fn set<'a>(
     let mut sender = client::envelopes(&channel, api_key)?;
     let mut webhooks = client::webhooks(&client::connect(notifier_url).await?, api_key)?;
     let receiver = Receiver::start().await?;
-    let request = v1::CreateWebhookEndpointRequest { url: receiver.url.clone() };
+    let request = v1::CreateWebhookEndpointRequest { url: receiver.url.clone(), ..Default::default() };
     let registered =
         webhooks.create_webhook_endpoint(request).await.map_err(refused("CreateWebhookEndpoint"))?.into_inner();
     let listed = webhooks

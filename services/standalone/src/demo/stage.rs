@@ -56,7 +56,11 @@ impl Stage<'_> {
     /// Uploads a file in pieces.
     pub async fn upload(&mut self, sample: &Sample) -> Result<String> {
         use v1::upload_document_request::Part;
-        let info = v1::UploadInfo { name: sample.file_name.to_owned(), sha256: hex::encode(sha256(&sample.bytes)) };
+        let info = v1::UploadInfo {
+            name: sample.file_name.to_owned(),
+            sha256: hex::encode(sha256(&sample.bytes)),
+            ..Default::default()
+        };
         let chunks = sample.bytes.chunks(CHUNK_BYTES).map(|chunk| Part::Chunk(chunk.to_vec().into()));
         let parts: Vec<_> = std::iter::once(Part::Info(info))
             .chain(chunks)
@@ -204,7 +208,7 @@ impl Signer {
         };
         let fields = session.fields.iter().filter(is_signature).filter(|_| value.is_some());
         let (values, seen_revision) = (fields.map(entry).collect(), session.revision);
-        let request = v1::SignRequest { values, consent: true, seen_documents, seen_revision };
+        let request = v1::SignRequest { values, consent: true, seen_documents, seen_revision, ..Default::default() };
         let signed = self
             .client
             .sign(request)
@@ -221,7 +225,7 @@ impl Signer {
     /// Reads the documents and refuses. Returns where the envelope stands right after.
     pub async fn decline(&mut self, reason: &str) -> Result<v1::EnvelopeStatus> {
         self.read().await?;
-        let request = v1::DeclineRequest { reason: reason.to_owned() };
+        let request = v1::DeclineRequest { reason: reason.to_owned(), ..Default::default() };
         let session = self.client.decline(request).await.map_err(refused("Decline"))?.into_inner().session;
         Ok(session.context("Decline answered nothing")?.envelope_status())
     }

@@ -135,7 +135,7 @@ pub(super) async fn sender_voids(stage: &mut Stage<'_>) -> Result<Story> {
     stage.done(&format!("{} sent", scan.file_name));
     let mut signer = stage.invited(&envelope, 0).await?;
     let (envelope_id, reason) = (envelope.id.clone(), WHY_VOIDED.to_owned());
-    let void = v1::VoidEnvelopeRequest { envelope_id, reason, if_revision: envelope.revision };
+    let void = v1::VoidEnvelopeRequest { envelope_id, reason, if_revision: envelope.revision, ..Default::default() };
     let voided = stage
         .sender
         .void_envelope(void)

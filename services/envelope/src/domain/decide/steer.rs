@@ -10,7 +10,7 @@ use crate::domain::envelope::{Cause, Envelope, Ingest};
 use crate::domain::event::Event;
 use crate::domain::field::{Field, FieldType, Value};
 use crate::domain::id::{EnvelopeId, RecipientId};
-use crate::domain::limits::{EXPIRY_DAYS_MAX, FIELDS_MAX, RESEND_PAUSE_MINUTES};
+use crate::domain::limits::{EXPIRY_DAYS_MAX, RESEND_PAUSE_MINUTES};
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Recipient, RecipientState, Role};
 use crate::domain::refusal::{Place, Why};
@@ -104,7 +104,7 @@ pub(super) fn update(envelope: &Envelope, edit: &Edit) -> Result<Vec<Event>, Why
     }
     match edit {
         Edit::Terms(_) => {}
-        Edit::AddFields(fields) => {
+        Edit::AddFields { fields, fields_max } => {
             if fields.iter().any(|field| envelope.recipient(field.recipient).is_none()) {
                 return Err(Why::NoSuchRecipient);
             }
@@ -112,8 +112,8 @@ pub(super) fn update(envelope: &Envelope, edit: &Edit) -> Result<Vec<Event>, Why
                 return Err(Why::NoSuchDocument);
             }
             let count = envelope.fields.len() + fields.len();
-            if count > FIELDS_MAX {
-                return Err(Why::TooManyFields(count));
+            if count > *fields_max {
+                return Err(Why::TooManyFields { actual: count, allowed: *fields_max });
             }
         }
         Edit::ReplaceDocument(new) => {
