@@ -375,6 +375,7 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
     for if_revision in [1, 3] {
         let update_mask = Some(FieldMask { paths: vec!["message".into()] });
         let envelope_id = || envelope_id.clone();
+        let gone = DiscardEnvelopeRequest { envelope_id: envelope_id(), if_revision, ..Default::default() };
         let answers = [
             client
                 .update_envelope(UpdateEnvelopeRequest {
@@ -408,14 +409,7 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
                 .send_envelope(SendEnvelopeRequest { envelope_id: envelope_id(), if_revision, ..Default::default() })
                 .await
                 .map(drop),
-            client
-                .discard_envelope(DiscardEnvelopeRequest {
-                    envelope_id: envelope_id(),
-                    if_revision,
-                    ..Default::default()
-                })
-                .await
-                .map(drop),
+            client.discard_envelope(gone).await.map(drop),
         ];
         for answer in answers {
             let status = answer.unwrap_err();
@@ -425,12 +419,8 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
     }
     assert_eq!(sender.get(&draft.id).await.unwrap(), draft);
     assert_eq!(kinds(&sender, &draft.id).await.len(), 2);
-    let sent = client
-        .send_envelope(SendEnvelopeRequest { envelope_id, if_revision: 2, ..Default::default() })
-        .await
-        .unwrap()
-        .into_inner();
-    assert_eq!(sent.envelope.unwrap().revision, 3);
+    let request = SendEnvelopeRequest { envelope_id, if_revision: 2, ..Default::default() };
+    assert_eq!(client.send_envelope(request).await.unwrap().into_inner().envelope.unwrap().revision, 3);
 }
 
 /// T-14, C-8: a draft is thrown away, not voided and not declined; and then there is nothing any more.

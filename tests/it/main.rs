@@ -16,6 +16,7 @@ mod freshness;
 mod groups;
 mod histories;
 mod model;
+mod pages;
 mod presets;
 mod races;
 mod reasons;

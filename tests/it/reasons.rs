@@ -4,14 +4,16 @@ use std::collections::BTreeMap;
 
 use countersign::v1::document_source::Source;
 use countersign::v1::{
-    AddFieldsRequest, ApproveRequest, CreateEnvelopeRequest, CreateUserTokenRequest, DeclineByUserRequest,
-    DeclinePolicy, DelegateSigningRequest, DownloadDocumentRequest, Envelope, ErrorReason, FieldEntry, FieldType,
-    FieldValue, FillFieldsRequest, Freshness, GetEnvelopeRequest, NewField, NewRecipient, Person, Quorum,
-    ReassignRecipientRequest, RecipientRole, ResendEnvelopeRequest, Routing, SendEnvelopeRequest, VoidEnvelopeRequest,
-    WatchStart, WatchStatusChangesRequest, field_value,
+    AccountSettings, AddFieldsRequest, Amount, ApproveRequest, Billing, ChargeAt, CreateEnvelopeRequest,
+    CreateUserTokenRequest, DeclineByUserRequest, DeclinePolicy, DelegateSigningRequest, DownloadDocumentRequest,
+    Envelope, ErrorReason, FieldEntry, FieldType, FieldValue, FillFieldsRequest, Freshness, GetCallerIdentityRequest,
+    GetEnvelopeRequest, Limits, NewField, NewRecipient, Person, Quorum, ReassignRecipientRequest, RecipientRole,
+    RefundPolicy, ResendEnvelopeRequest, Routing, SendEnvelopeRequest, SuspendAccountRequest,
+    UpdateAccountSettingsRequest, VoidEnvelopeRequest, WatchStart, WatchStatusChangesRequest, field_value,
 };
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::{Caller, Errors as _, Service, Story};
+use prost_types::FieldMask;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -30,7 +32,7 @@ enum With {
 }
 
 /// The contract, as `error_reason.proto` words it.
-const TABLE: [(&str, Code, u16, With); 27] = {
+const TABLE: [(&str, Code, u16, With); 33] = {
     use Code::*;
     [
         ("INVALID_FIELD", InvalidArgument, 400, With::Fields),
@@ -60,6 +62,12 @@ const TABLE: [(&str, Code, u16, With); 27] = {
         ("DELEGATION_NOT_ALLOWED", PermissionDenied, 403, With::State),
         ("NOT_NEEDED", FailedPrecondition, 409, With::State),
         ("FIELDS_CHANGED", Aborted, 409, With::State),
+        ("IDEMPOTENCY_MISMATCH", AlreadyExists, 409, With::Facts(&["key_used_at"])),
+        ("IDEMPOTENCY_IN_PROGRESS", Aborted, 409, With::Nothing),
+        ("INSUFFICIENT_CREDITS", FailedPrecondition, 402, With::Facts(&["unit", "needed"])),
+        ("RATE_LIMIT_EXCEEDED", ResourceExhausted, 429, With::Facts(&["limit", "allowed"])),
+        ("ACCOUNT_SUSPENDED", PermissionDenied, 403, With::Nothing),
+        ("SECRET_SHOWN_ONCE", AlreadyExists, 409, With::Facts(&["id"])),
     ]
 };
 
@@ -84,7 +92,12 @@ fn hold(status: &Status) {
     if with == With::Fields {
         assert!(!status.fields().is_empty(), "{reason}");
     }
-    if ["UNAVAILABLE", "RESEND_TOO_SOON"].contains(&reason.as_str()) {
+    let help = status.get_details_help().expect(&reason).links;
+    assert!(help.len() == 1 && help[0].url.ends_with(&format!("/errors#{reason}")), "{reason}: {help:?}");
+    let waits = ["UNAVAILABLE", "RESEND_TOO_SOON", "IDEMPOTENCY_IN_PROGRESS", "RATE_LIMIT_EXCEEDED"];
+    if waits.contains(&reason.as_str()) {
+        let seconds = status.metadata().get("retry-after").expect(&reason).to_str().unwrap();
+        assert!(seconds.parse::<u64>().unwrap() > 0, "{reason}");
         let delay = status.get_details_retry_info().and_then(|info| info.retry_delay);
         assert!(delay.is_some_and(|delay| !delay.is_zero()), "{reason} says when to try again");
     }
@@ -266,6 +279,66 @@ async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
     vec![old, restored, away, broken]
 }
 
+/// Keys, money, rates and suspension.
+async fn accounts(service: &Service) -> Vec<Status> {
+    let sender = service.account(true).await;
+    let operator = service.operator(&sender.account);
+    let keyed = |subject: &str| CreateEnvelopeRequest {
+        subject: subject.into(),
+        idempotency_key: "one".into(),
+        ..request(1, Routing::Parallel, true)
+    };
+    let envelope = sender.create(keyed("First")).await.unwrap();
+    let mismatch = sender.create(keyed("Second")).await.unwrap_err();
+    let void = VoidEnvelopeRequest { envelope_id: envelope.id, idempotency_key: "two".into(), ..Default::default() };
+    let sql = service.database.connect().await;
+    sql.batch_execute("BEGIN; SELECT FROM envelope FOR UPDATE").await.unwrap();
+    let (mut first, mut second) = (sender.envelopes(), sender.envelopes());
+    let first = first.void_envelope(void.clone());
+    let later = async {
+        tokio::time::sleep(std::time::Duration::from_millis(300)).await;
+        let refused = second.void_envelope(void.clone()).await.unwrap_err();
+        sql.batch_execute("COMMIT").await.unwrap();
+        refused
+    };
+    let (voided, in_progress) = tokio::join!(first, later);
+    voided.unwrap();
+    let user = || CreateUserTokenRequest { email: "u@example.com".into(), idempotency_key: "three".into() };
+    sender.accounts().create_user_token(user()).await.unwrap();
+    let shown = sender.accounts().create_user_token(user()).await.unwrap_err();
+    set(
+        &operator,
+        Billing {
+            charge_at: ChargeAt::Dispatch.into(),
+            price: Some(Amount { unit: "EUR".into(), value: 199 }),
+            refund_policy: Some(RefundPolicy { preset: "void_unsigned".into(), ..RefundPolicy::default() }),
+        },
+    )
+    .await;
+    let poor = sender.create(request(1, Routing::Parallel, true)).await.unwrap_err();
+    operator.accounts().suspend_account(SuspendAccountRequest::default()).await.unwrap();
+    let suspended = sender.create(request(1, Routing::Parallel, true)).await.unwrap_err();
+    let limits = Limits { key_calls_per_second: 1, key_calls_burst: 1, ..Limits::default() };
+    let settings = AccountSettings { limits: Some(limits), ..AccountSettings::default() };
+    change(&operator, settings, "limits").await;
+    let mut rate = sender.accounts();
+    let mut told = rate.get_caller_identity(GetCallerIdentityRequest {}).await;
+    while told.is_ok() {
+        told = rate.get_caller_identity(GetCallerIdentityRequest {}).await;
+    }
+    vec![mismatch, in_progress, shown, poor, suspended, told.unwrap_err()]
+}
+
+async fn set(operator: &Caller, billing: Billing) {
+    change(operator, AccountSettings { billing: Some(billing), ..AccountSettings::default() }, "billing").await;
+}
+
+async fn change(operator: &Caller, settings: AccountSettings, path: &str) {
+    let update_mask = Some(FieldMask { paths: vec![path.into()] });
+    let request = UpdateAccountSettingsRequest { settings: Some(settings), update_mask, ..Default::default() };
+    operator.accounts().update_account_settings(request).await.unwrap();
+}
+
 /// S2.51 to S2.57: each reason of the contract can be met, and comes as the contract says. None is left out but UNSPECIFIED.
 #[tokio::test(flavor = "multi_thread")]
 async fn s2_54_every_reason_comes_as_the_contract_says() {
@@ -275,6 +348,7 @@ async fn s2_54_every_reason_comes_as_the_contract_says() {
     let mut all = requests(&service, &sender).await;
     all.extend(acts(&sender).await);
     all.extend(states(&sender).await);
+    all.extend(accounts(&service).await);
     all.extend(accidents(&service, &sender).await);
     for status in &all {
         hold(status);

@@ -129,7 +129,7 @@ async fn start_and_stop_leave_nothing() {
     postgres.drop_database("copy").await.unwrap();
     postgres.drop_database("copy").await.unwrap();
 
-    let _still_connected = connect(&postgres.url("postgres")).await;
+    let _still_connected = connect(&postgres.superuser_url("postgres")).await;
     postgres.stop().await.unwrap();
     assert_eq!(processes(&folder), []);
     assert!(!folder.exists());
@@ -218,7 +218,7 @@ async fn an_interrupted_initdb_in_a_kept_folder_is_done_again_and_kept_data_outl
     holder.kill_nine();
 
     let postgres = Postgres::start(Options::kept(&folder)).await.unwrap();
-    let client = connect(&postgres.url("postgres")).await;
+    let client = connect(&postgres.superuser_url("postgres")).await;
     assert_eq!(client.query_one("SELECT x FROM t", &[]).await.unwrap().get::<_, i32>(0), 7);
     postgres.stop().await.unwrap();
     assert_eq!(processes(&folder), []);
@@ -234,7 +234,7 @@ async fn kept_data_survives_stops_and_crashes() {
     }
     let mut postgres = Postgres::start(Options::kept(kept.path())).await.unwrap();
     let port = postgres.port();
-    let client = connect(&postgres.url("postgres")).await;
+    let client = connect(&postgres.superuser_url("postgres")).await;
     client.batch_execute("CREATE TABLE t (x int); INSERT INTO t VALUES (1)").await.unwrap();
 
     let error = Postgres::start(Options::kept(kept.path())).await.unwrap_err().to_string();
@@ -280,7 +280,7 @@ async fn kept_data_survives_stops_and_crashes() {
 }
 
 async fn insert_and_count(postgres: &Postgres, count: i64) {
-    let client = connect(&postgres.url("postgres")).await;
+    let client = connect(&postgres.superuser_url("postgres")).await;
     client.batch_execute("INSERT INTO t VALUES (1)").await.unwrap();
     assert_eq!(client.query_one("SELECT count(*) FROM t", &[]).await.unwrap().get::<_, i64>(0), count);
 }

@@ -367,6 +367,15 @@ impl Call<'_> {
                 };
                 of_envelope(owner.reassign_recipient(request).await?.into_inner().envelope)
             }
+            _ => return self.as_steerer(what).await,
+        })
+    }
+
+    async fn as_steerer(&self, what: &What) -> Result<Done, Status> {
+        let (start, if_revision) = (&self.client.start, self.if_revision);
+        let envelope_id = start.id.clone();
+        let mut owner = self.client.sender.envelopes();
+        Ok(match *what {
             What::Resend(recipient, rotate) => {
                 let recipient_ids = recipient.map(|at| start.recipients[at].id.clone()).into_iter().collect();
                 let request =
