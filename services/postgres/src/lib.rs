@@ -137,7 +137,8 @@ impl Postgres {
         let server = server::launch(workplace, &self.settings, Some(self.port)).await?;
         self.guardian = Some(server.guardian);
         self.pid = server.pid;
-        Ok(())
+        // A server that does not wait for the disk may have forgotten its users in a crash.
+        databases::make_owner(self.port).await
     }
 
     /// Ends the server itself, upon which its guardian ends too, and keeps the folder.
