@@ -10,6 +10,7 @@ use countersign_envelope::config::Config;
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::domain::id::{AccountId, KeyId};
 use countersign_envelope::execute::new_id;
+use countersign_envelope::oidc::OidcConfig;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
 use countersign_envelope::store::{KeyRow, Store};
 use tempfile::TempDir;
@@ -58,6 +59,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         signing_url: "https://sign.example.com/s".into(),
         service_token: SERVICE_TOKEN.into(),
         operator_key: Some(OPERATOR_KEY.into()),
+        oidc: OidcConfig::default(),
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
         cache_ms: 2_000,
         heartbeat_seconds: 1,
