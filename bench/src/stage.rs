@@ -15,6 +15,7 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_envelope::config::Config;
 use countersign_envelope::domain::id::EnvelopeId;
+use countersign_envelope::oidc::OidcConfig;
 use countersign_envelope::serve::{create_account, migrate, serve};
 use countersign_postgres::{Durability, Options, Postgres};
 use tempfile::TempDir;
@@ -235,6 +236,7 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         signing_url: "https://sign.example.com/s".into(),
         service_token: "bench-service-token-0123456789abcdef".into(),
         operator_key: None,
+        oidc: OidcConfig::default(),
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
         heartbeat_seconds: 5,

@@ -7,6 +7,8 @@ use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, Telem
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use crate::oidc::OidcConfig;
+
 /// The envelope service of Countersign.
 #[derive(Parser, Debug)]
 #[command(name = "countersign-envelope", version)]
@@ -71,6 +73,8 @@ pub struct Config {
     /// Bearer token of who runs the service: at least 32 characters. Without it there is no operator.
     #[arg(long, env = "COUNTERSIGN_OPERATOR_KEY", hide_env_values = true)]
     pub operator_key: Option<SecretString>,
+    #[command(flatten)]
+    pub oidc: OidcConfig,
     /// Networks of peers that are believed about where a person is and with which program they act, as
     /// `10.0.0.0/8,192.0.2.7/32`.
     #[arg(long, env = "COUNTERSIGN_TRUSTED_PEERS", value_delimiter = ',')]

@@ -8,6 +8,7 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::Config;
+use countersign_envelope::oidc::OidcConfig;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -60,6 +61,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         signing_url: "https://sign.example.com/s".into(),
         service_token: SERVICE_TOKEN.into(),
         operator_key: Some(OPERATOR_KEY.into()),
+        oidc: OidcConfig::default(),
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
         cache_ms: 2_000,
         heartbeat_seconds: 1,

@@ -140,6 +140,7 @@ pub(super) fn envelope(
         signing_url: "https://sign.example.com/s".to_owned(),
         service_token: keys.service_token.clone(),
         operator_key: None,
+        oidc: countersign_envelope::oidc::OidcConfig::default(),
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
         heartbeat_seconds: 5,
