@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use countersign_chassis::database::pool;
 use countersign_chassis::keys::Key;
 use countersign_chassis::telemetry::Telemetry;
@@ -49,7 +49,12 @@ pub fn keys() -> KeyConfig {
 #[must_use]
 pub fn config(database: &Database, documents: &TempDir) -> Config {
     Config {
-        listen: ListenConfig { listen: "127.0.0.1:0".parse().unwrap(), drain_ms: 5_000, reflection: true },
+        listen: ListenConfig {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            drain_ms: 5_000,
+            reflection: true,
+            tls: TlsConfig::default(),
+        },
         database: database.config(),
         keys: keys(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },

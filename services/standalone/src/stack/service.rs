@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{DatabaseConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{DatabaseConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,7 @@ pub(super) fn database(postgres: &Postgres, name: &str) -> DatabaseConfig {
 }
 
 fn listen_config(address: SocketAddr) -> ListenConfig {
-    ListenConfig { listen: address, drain_ms: DRAIN_MS, reflection: true }
+    ListenConfig { listen: address, drain_ms: DRAIN_MS, reflection: true, tls: TlsConfig::default() }
 }
 
 /// Not used: the process that holds the stack decides what is logged.
