@@ -15,6 +15,7 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use countersign_envelope::config::Config;
 use countersign_envelope::domain::id::EnvelopeId;
+use countersign_envelope::identity::Identities;
 use countersign_envelope::serve::{create_account, migrate, serve};
 use countersign_postgres::{Durability, Options, Postgres};
 use tempfile::TempDir;
@@ -233,7 +234,8 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         migrate: false,
         documents: documents.path().to_owned(),
         signing_url: "https://sign.example.com/s".into(),
-        service_token: "bench-service-token-0123456789abcdef".into(),
+        service_token: Some("bench-service-token-0123456789abcdef".into()),
+        service_identities: Identities::default(),
         operator_key: None,
         trusted_peers: Vec::new(),
         cache_ms: 2_000,

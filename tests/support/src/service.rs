@@ -10,6 +10,7 @@ use countersign_envelope::config::Config;
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::domain::id::{AccountId, KeyId};
 use countersign_envelope::execute::new_id;
+use countersign_envelope::identity::Identities;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
 use countersign_envelope::store::{KeyRow, Store};
 use tempfile::TempDir;
@@ -61,7 +62,8 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         migrate: false,
         documents: documents.path().to_owned(),
         signing_url: "https://sign.example.com/s".into(),
-        service_token: SERVICE_TOKEN.into(),
+        service_token: Some(SERVICE_TOKEN.into()),
+        service_identities: Identities::default(),
         operator_key: Some(OPERATOR_KEY.into()),
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
         cache_ms: 2_000,

@@ -155,7 +155,7 @@ type Remembered = (Instant, Option<KeyRow>);
 pub struct Authenticator {
     store: Store,
     keyring: Arc<Keyring>,
-    service_token: Digest,
+    service_token: Option<Digest>,
     operator_key: Option<Digest>,
     remembered: Mutex<HashMap<(AccountId, Digest), Remembered>>,
 }
@@ -165,7 +165,8 @@ impl Authenticator {
     #[must_use]
     pub fn new(store: Store, keyring: Arc<Keyring>, config: &Config) -> Self {
         let digest = |secret: &SecretString| sha256(secret.expose_secret().as_bytes());
-        let (service_token, operator_key) = (digest(&config.service_token), config.operator_key.as_ref().map(digest));
+        let (service_token, operator_key) =
+            (config.service_token.as_ref().map(digest), config.operator_key.as_ref().map(digest));
         Self { store, keyring, service_token, operator_key, remembered: Mutex::default() }
     }
 
@@ -193,7 +194,7 @@ impl Authenticator {
         let digest = sha256(token.as_bytes());
         let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
         let account = account.and_then(|account| account.parse().ok());
-        if same(&digest, &self.service_token) {
+        if self.service_token.is_some_and(|token| same(&digest, &token)) {
             return Ok(Caller::Notifier(account));
         }
         if self.operator_key.is_some_and(|key| same(&digest, &key)) {
