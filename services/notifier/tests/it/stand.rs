@@ -12,7 +12,7 @@ use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig, TlsC
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::wire::timestamp;
-use countersign_notifier::config::Config;
+use countersign_notifier::config::{Config, EnvelopeTlsConfig};
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId};
 use countersign_notifier::serve::{Notifier, migrate};
 use countersign_notifier::signature::Secrets;
@@ -203,7 +203,8 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
         telemetry: TelemetryConfig { log: "off".into(), log_json: false, otlp_endpoint: None },
         migrate: false,
         envelope_url: double.url.clone(),
-        service_token: SERVICE_TOKEN.into(),
+        service_token: Some(SERVICE_TOKEN.into()),
+        envelope_tls: EnvelopeTlsConfig::default(),
         webhook_allow_private: true,
         smtp_url: None,
         mail_folder: mail.map(Path::to_path_buf),
