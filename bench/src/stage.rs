@@ -12,9 +12,10 @@ use countersign::v1::{
     UploadDocumentRequest, UploadInfo,
 };
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use countersign_envelope::config::Config;
 use countersign_envelope::domain::id::EnvelopeId;
+use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
 use countersign_envelope::serve::{create_account, migrate, serve};
 use countersign_postgres::{Durability, Options, Postgres};
@@ -227,6 +228,7 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
             drain_ms: 5_000,
             reflection: true,
             help_url: String::new(),
+            tls: TlsConfig::default(),
         },
         database: database(postgres, SERVICE, pool),
         keys: KeyConfig { master_key: "5c".repeat(32).into() },
@@ -234,7 +236,8 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         migrate: false,
         documents: documents.path().to_owned(),
         signing_url: "https://sign.example.com/s".into(),
-        service_token: "bench-service-token-0123456789abcdef".into(),
+        service_token: Some("bench-service-token-0123456789abcdef".into()),
+        service_identities: Identities::default(),
         operator_key: None,
         oidc: OidcConfig::default(),
         trusted_peers: Vec::new(),

@@ -1,6 +1,7 @@
 //! Settings that several services share, as clap groups: each is a flag and an environment variable of the same name.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
@@ -41,6 +42,9 @@ pub struct ListenConfig {
     /// Where callers read what an error means (`docs/errors.md` as a page); the reason is added as the fragment.
     #[arg(long, env = "COUNTERSIGN_HELP_URL", default_value = HELP_URL)]
     pub help_url: String,
+    /// By which certificates it is known and knows others.
+    #[command(flatten)]
+    pub tls: TlsConfig,
 }
 
 impl ListenConfig {
@@ -49,6 +53,21 @@ impl ListenConfig {
     pub fn drain(&self) -> Duration {
         Duration::from_millis(self.drain_ms)
     }
+}
+
+/// TLS on the service's own address. Without a certificate it speaks plain text.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TlsConfig {
+    /// PEM file with the service's certificate, followed by those between it and its CA.
+    #[arg(long, env = "COUNTERSIGN_TLS_CERT")]
+    pub tls_cert: Option<PathBuf>,
+    /// PEM file with the key of that certificate, not encrypted.
+    #[arg(long, env = "COUNTERSIGN_TLS_KEY")]
+    pub tls_key: Option<PathBuf>,
+    /// PEM file with the CAs of services that call with a certificate instead of a bearer token. A certificate of another
+    /// CA ends the connection; who shows none can still have a token.
+    #[arg(long, env = "COUNTERSIGN_TLS_CLIENT_CA")]
+    pub tls_client_ca: Option<PathBuf>,
 }
 
 /// The secret from which all keys are derived.
@@ -85,8 +104,28 @@ pub fn check_token(setting: &str, token: &SecretString) {
     }
 }
 
+/// A setting that the service cannot start with. Says which one, and never quotes a secret.
+#[derive(Debug, thiserror::Error)]
+#[error("{setting}: {why}")]
+pub struct SettingError {
+    setting: String,
+    why: String,
+}
+
+impl SettingError {
+    /// Of the setting as people know it, `--flag (VARIABLE)`.
+    pub fn new(setting: impl Into<String>, why: impl Into<String>) -> Self {
+        Self { setting: setting.into(), why: why.into() }
+    }
+
+    /// Ends the process with status 2, as clap does for what it checks itself.
+    pub fn exit(&self) -> ! {
+        clap::Error::raw(ErrorKind::ValueValidation, format!("{self}\n")).exit()
+    }
+}
+
 fn refuse(setting: &str, why: &str) {
-    clap::Error::raw(ErrorKind::ValueValidation, format!("{setting}: {why}\n")).exit();
+    SettingError::new(setting, why).exit()
 }
 
 /// What is told of the service's doings.

@@ -27,7 +27,7 @@ use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::config::ListenConfig;
 use crate::problem::{CALL, CallFacts, Problem};
-use crate::propagation;
+use crate::{propagation, tls};
 
 /// Calls at a time on one connection.
 const STREAMS_PER_CONNECTION_MAX: u32 = 100;
@@ -61,7 +61,11 @@ pub async fn serve(
     if config.reflection {
         routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
-    let server = Server::builder()
+    let mut server = Server::builder();
+    if let Some(tls) = tls::server(&config.tls)? {
+        server = server.tls_config(tls).context("TLS")?;
+    }
+    let server = server
         .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
         .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
         .http2_keepalive_interval(Some(KEEPALIVE.0))

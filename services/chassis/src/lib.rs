@@ -14,4 +14,5 @@ pub mod process;
 pub mod propagation;
 pub mod telemetry;
 pub mod ticker;
+pub mod tls;
 pub mod wire;

@@ -7,8 +7,8 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ListenConfig, TelemetryConfig};
-use crate::grpc;
 use crate::telemetry::Telemetry;
+use crate::{grpc, tls};
 
 /// Runs `serve` on the address of the settings until the process is told to end.
 pub async fn run<F: Future<Output = anyhow::Result<()>>>(
@@ -18,6 +18,9 @@ pub async fn run<F: Future<Output = anyhow::Result<()>>>(
     serve: impl FnOnce(TcpListener, CancellationToken) -> F,
 ) -> anyhow::Result<()> {
     grpc::install_tls_provider();
+    if let Err(error) = tls::server(&listen.tls) {
+        error.exit();
+    }
     let telemetry = Telemetry::start(service, telemetry)?;
     let listener = TcpListener::bind(listen.listen).await.with_context(|| format!("listen: {}", listen.listen))?;
     // Read by whoever started the process on port 0.

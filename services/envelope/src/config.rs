@@ -3,10 +3,11 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
-use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, SettingError, TelemetryConfig};
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use crate::identity::{Identities, Role};
 use crate::oidc::OidcConfig;
 
 /// The envelope service of Countersign.
@@ -67,9 +68,13 @@ pub struct Config {
     /// Address of the signing page; the signing token is put behind it as the fragment.
     #[arg(long, env = "COUNTERSIGN_SIGNING_URL", default_value = "https://sign.example.com/s")]
     pub signing_url: String,
-    /// Bearer token by which the notifier is known: at least 32 characters.
+    /// Bearer token by which the notifier is known: at least 32 characters. Not needed where a certificate says it.
     #[arg(long, env = "COUNTERSIGN_SERVICE_TOKEN", hide_env_values = true)]
-    pub service_token: SecretString,
+    pub service_token: Option<SecretString>,
+    /// Which services are known by the names in their certificates and as what (notifier, operator, portal), as
+    /// `spiffe://corp/notifier=notifier,dns:ops.corp=operator`.
+    #[arg(long, env = "COUNTERSIGN_SERVICE_IDENTITIES", default_value = "", hide_default_value = true)]
+    pub service_identities: Identities,
     /// Bearer token of who runs the service: at least 32 characters. Without it there is no operator.
     #[arg(long, env = "COUNTERSIGN_OPERATOR_KEY", hide_env_values = true)]
     pub operator_key: Option<SecretString>,
@@ -91,4 +96,53 @@ pub struct Config {
     /// Milliseconds between looks for what time asks for (scheduled sendings, warnings, deadlines) and unmade artefacts.
     #[arg(long, env = "COUNTERSIGN_SWEEP_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub sweep_ms: u64,
+}
+
+impl Config {
+    /// Why nobody could be the notifier, or the services named could never show who they are.
+    pub fn check_identities(&self) -> Result<(), SettingError> {
+        const IDENTITIES: &str = "--service-identities (COUNTERSIGN_SERVICE_IDENTITIES)";
+        if self.service_token.is_none() && !self.service_identities.knows(Role::Notifier) {
+            let why = format!("is needed where {IDENTITIES} names no notifier");
+            return Err(SettingError::new("--service-token (COUNTERSIGN_SERVICE_TOKEN)", why));
+        }
+        if !self.service_identities.is_empty() && self.listen.tls.tls_client_ca.is_none() {
+            let why = "needs --tls-client-ca (COUNTERSIGN_TLS_CLIENT_CA): without it no certificate is looked at";
+            return Err(SettingError::new(IDENTITIES, why));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &[&str] = &["--service-token", "0123456789abcdef0123456789abcdef"];
+
+    fn checked(more: &[&[&str]]) -> Result<(), String> {
+        let needed = ["countersign-envelope", "serve", "--database-url", "x", "--master-key", "x", "--documents", "x"];
+        match Cli::try_parse_from([&needed[..], &more.concat()].concat()).map(|cli| cli.command) {
+            Ok(Task::Serve(config)) => config.check_identities().map_err(|error| error.to_string()),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_notifier_is_known_by_a_token_or_by_a_name() {
+        const CA: &[&str] = &["--tls-client-ca", "ca.pem"];
+        const NOTIFIER: &[&str] = &["--service-identities", "dns:a=notifier"];
+        const PORTAL: &[&str] = &["--service-identities", "dns:a=portal"];
+        for known in [&[TOKEN][..], &[NOTIFIER, CA], &[TOKEN, PORTAL, CA], &[TOKEN, CA]] {
+            assert_eq!(checked(known), Ok(()));
+        }
+        for unknown in [&[][..], &[CA], &[PORTAL, CA]] {
+            let refused = checked(unknown).unwrap_err();
+            assert!(refused.starts_with("--service-token (COUNTERSIGN_SERVICE_TOKEN): is needed"), "{refused}");
+        }
+        for unseen in [&[NOTIFIER][..], &[TOKEN, PORTAL]] {
+            let refused = checked(unseen).unwrap_err();
+            assert!(refused.contains("needs --tls-client-ca (COUNTERSIGN_TLS_CLIENT_CA)"), "{refused}");
+        }
+    }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod credential;
 pub mod domain;
 pub mod execute;
+pub mod identity;
 pub mod oidc;
 pub mod rpc;
 pub mod serve;

@@ -26,7 +26,12 @@ async fn main() -> anyhow::Result<()> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     config.keys.check();
-    check_service_token(&config.service_token);
+    if let Some(token) = &config.service_token {
+        check_service_token(token);
+    }
+    if let Err(error) = config.check_identities() {
+        error.exit();
+    }
     if let Some(key) = &config.operator_key {
         check_token("--operator-key (COUNTERSIGN_OPERATOR_KEY)", key);
     }

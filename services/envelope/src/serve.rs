@@ -21,6 +21,7 @@ use crate::credential::Keyring;
 use crate::domain::account::Permissions;
 use crate::domain::id::{AccountId, LedgerId};
 use crate::execute::{Executor, account, api_key, new_id};
+use crate::oidc::Oidc;
 use crate::rpc::{Accounts, Authenticator, Context, SERVICES, routes};
 use crate::store::{MIGRATIONS, Store};
 use crate::{artifact, sweep, tail};
@@ -70,8 +71,10 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     let store = Store::open(&config.database, clock).await?;
     let blobs = Blobs::local(&config.documents)?;
     let (heads, tail) = watch::channel(None);
+    grpc::install_tls_provider();
+    let oidc = Oidc::new(&config.oidc, store.clock().clone())?;
     let accounts = Accounts::new(store.clone());
-    let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), &config);
+    let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), oidc, &config);
     let executor = Executor::new(store.clone(), Arc::clone(&keyring));
     let context = Context {
         store: store.clone(),

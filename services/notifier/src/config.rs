@@ -40,12 +40,14 @@ pub struct Config {
     /// Bring the database up to date before serving.
     #[arg(long, env = "COUNTERSIGN_MIGRATE", default_value_t = false, action = clap::ArgAction::Set)]
     pub migrate: bool,
-    /// Address of the envelope service, `http://host:port`.
+    /// Address of the envelope service, `https://host:port` or `http://host:port`.
     #[arg(long, env = "COUNTERSIGN_ENVELOPE_URL")]
     pub envelope_url: String,
-    /// Bearer token by which the envelope service knows the notifier.
+    /// Bearer token by which the envelope service knows the notifier. Not needed with a certificate.
     #[arg(long, env = "COUNTERSIGN_SERVICE_TOKEN", hide_env_values = true)]
-    pub service_token: SecretString,
+    pub service_token: Option<SecretString>,
+    #[command(flatten)]
+    pub envelope_tls: EnvelopeTlsConfig,
     /// Post webhooks also over `http://` and to private addresses. For development only.
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", default_value_t = false, action = clap::ArgAction::Set)]
     pub webhook_allow_private: bool,
@@ -61,4 +63,18 @@ pub struct Config {
     /// Milliseconds between looks for due deliveries and mails; wake-ups come besides.
     #[arg(long, env = "COUNTERSIGN_DELIVERY_POLL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub delivery_poll_ms: u64,
+}
+
+/// TLS to the envelope service, for `https://` addresses.
+#[derive(Args, Clone, Debug, Default)]
+pub struct EnvelopeTlsConfig {
+    /// PEM file with the CAs by which the envelope service's certificate is verified; without it, the platform's.
+    #[arg(long, env = "COUNTERSIGN_ENVELOPE_CA")]
+    pub envelope_ca: Option<PathBuf>,
+    /// PEM file with the certificate by which the envelope service knows the notifier.
+    #[arg(long, env = "COUNTERSIGN_CLIENT_CERT")]
+    pub client_cert: Option<PathBuf>,
+    /// PEM file with the key of that certificate, not encrypted.
+    #[arg(long, env = "COUNTERSIGN_CLIENT_KEY")]
+    pub client_key: Option<PathBuf>,
 }

@@ -1,8 +1,9 @@
-//! The envelope service as the notifier sees it: over gRPC, by its service token.
+//! The envelope service as the notifier sees it: over gRPC, by its service token, its certificate or both.
+//!
+//! Must never show the certificate where it asks in somebody else's name.
 
 use std::time::Duration;
 
-use anyhow::Context as _;
 use countersign::v1::account_service_client::AccountServiceClient;
 use countersign::v1::document_part::Part;
 use countersign::v1::envelope_service_client::EnvelopeServiceClient;
@@ -10,12 +11,15 @@ use countersign::v1::{
     DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetCallerIdentityRequest, GetCallerIdentityResponse,
     GetEnvelopeRequest, GetSigningLinkRequest, WatchStatusChangesRequest, WatchStatusChangesResponse,
 };
+use countersign_chassis::config::SettingError;
 use countersign_chassis::propagation;
+use countersign_chassis::tls::{self, Clients, PemFile};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
+use crate::config::{Config, EnvelopeTlsConfig};
 use crate::id::{AccountId, EnvelopeId, RecipientId};
 
 /// How long a connection may take.
@@ -25,26 +29,42 @@ const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// A dead connection is noticed after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(20);
 
+/// The settings as people know them.
+const URL: &str = "--envelope-url (COUNTERSIGN_ENVELOPE_URL)";
+const TOKEN: &str = "--service-token (COUNTERSIGN_SERVICE_TOKEN)";
+const CA: &str = "--envelope-ca (COUNTERSIGN_ENVELOPE_CA)";
+const CERT: &str = "--client-cert (COUNTERSIGN_CLIENT_CERT)";
+const KEY: &str = "--client-key (COUNTERSIGN_CLIENT_KEY)";
+
 /// The envelope service.
 #[derive(Clone)]
 pub struct Envelopes {
+    /// As the notifier: with its certificate, if it has one.
     channel: Channel,
-    authorization: MetadataValue<Ascii>,
+    /// For questions about somebody else's key: no certificate of ours may answer for them.
+    anonymous: Channel,
+    authorization: Option<MetadataValue<Ascii>>,
 }
 
 impl Envelopes {
-    /// At that address, with that token. Connects when it is first used.
-    pub fn new(url: &str, token: &SecretString) -> anyhow::Result<Self> {
-        let endpoint = Endpoint::from_shared(url.to_owned())
-            .context("envelope url: not an address")?
+    /// As the settings say. Connects when it is first used.
+    pub fn new(config: &Config) -> Result<Self, SettingError> {
+        let endpoint = Endpoint::from_shared(config.envelope_url.clone())
+            .map_err(|_| SettingError::new(URL, "is not an address"))?
             .connect_timeout(CONNECT_MAX)
             .http2_keep_alive_interval(KEEPALIVE)
             .keep_alive_while_idle(true)
             .tcp_nodelay(true);
-        let mut authorization: MetadataValue<Ascii> =
-            format!("Bearer {}", token.expose_secret()).parse().ok().context("service token: not printable")?;
-        authorization.set_sensitive(true);
-        Ok(Self { channel: endpoint.connect_lazy(), authorization })
+        let authorization = config.service_token.as_ref().map(bearer).transpose()?;
+        if authorization.is_none() && config.envelope_tls.client_cert.is_none() {
+            return Err(SettingError::new(TOKEN, format!("is needed without {CERT}")));
+        }
+        let (channel, anonymous) = match endpoint.uri().scheme_str() {
+            Some("https") => secured(&endpoint, &config.envelope_tls)?,
+            Some("http") => plain(&endpoint, &config.envelope_tls)?,
+            _ => return Err(SettingError::new(URL, "must begin with https:// or http://")),
+        };
+        Ok(Self { channel, anonymous, authorization })
     }
 
     /// A request as the notifier, for an account where the call names one of its envelopes.
@@ -53,7 +73,9 @@ impl Envelopes {
         propagation::into_headers(&mut headers);
         let mut request = Request::new(message);
         *request.metadata_mut() = MetadataMap::from_headers(headers);
-        request.metadata_mut().insert("authorization", self.authorization.clone());
+        if let Some(authorization) = &self.authorization {
+            request.metadata_mut().insert("authorization", authorization.clone());
+        }
         if let Some(Ok(account)) = account.map(|account| account.to_string().parse()) {
             request.metadata_mut().insert("countersign-account", account);
         }
@@ -126,6 +148,44 @@ impl Envelopes {
         let mut request = Request::new(GetCallerIdentityRequest {});
         request.metadata_mut().insert("authorization", authorization);
         request.set_timeout(ANSWER_MAX);
-        Ok(AccountServiceClient::new(self.channel.clone()).get_caller_identity(request).await?.into_inner())
+        Ok(AccountServiceClient::new(self.anonymous.clone()).get_caller_identity(request).await?.into_inner())
     }
+}
+
+fn bearer(token: &SecretString) -> Result<MetadataValue<Ascii>, SettingError> {
+    let value = format!("Bearer {}", token.expose_secret()).parse();
+    let mut value: MetadataValue<Ascii> = value.map_err(|_| SettingError::new(TOKEN, "is not printable"))?;
+    value.set_sensitive(true);
+    Ok(value)
+}
+
+/// The notifier's channel and the anonymous one, over TLS.
+fn secured(endpoint: &Endpoint, config: &EnvelopeTlsConfig) -> Result<(Channel, Channel), SettingError> {
+    let Clients { anonymous, identified } = tls::client(
+        PemFile::new(CA, config.envelope_ca.as_deref()),
+        PemFile::new(CERT, config.client_cert.as_deref()),
+        PemFile::new(KEY, config.client_key.as_deref()),
+    )?;
+    let connect = |tls: ClientTlsConfig| {
+        // Files have been looked at: what is left to fail are the platform's CAs and a host that no certificate can name.
+        let unusable =
+            |_| SettingError::new(URL, format!("cannot be verified: its host is no name, or {CA} is needed"));
+        Ok(endpoint.clone().tls_config(tls).map_err(unusable)?.connect_lazy())
+    };
+    let anonymous = connect(anonymous)?;
+    let channel = identified.map_or_else(|| Ok(anonymous.clone()), connect)?;
+    Ok((channel, anonymous))
+}
+
+/// One channel for both, in plain text. Settings that it would leave unheeded are refused: whoever made them believes that
+/// nobody reads along.
+fn plain(endpoint: &Endpoint, config: &EnvelopeTlsConfig) -> Result<(Channel, Channel), SettingError> {
+    let EnvelopeTlsConfig { envelope_ca, client_cert, client_key } = config;
+    for (setting, path) in [(CA, envelope_ca), (CERT, client_cert), (KEY, client_key)] {
+        if path.is_some() {
+            return Err(SettingError::new(setting, format!("needs an https:// address in {URL}")));
+        }
+    }
+    let channel = endpoint.connect_lazy();
+    Ok((channel.clone(), channel))
 }

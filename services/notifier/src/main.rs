@@ -5,6 +5,7 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::check_service_token;
 use countersign_chassis::process;
 use countersign_notifier::config::{Cli, Config, Task};
+use countersign_notifier::envelopes::Envelopes;
 use countersign_notifier::serve;
 
 #[tokio::main]
@@ -17,7 +18,12 @@ async fn main() -> anyhow::Result<()> {
 
 async fn run(config: Config) -> anyhow::Result<()> {
     config.keys.check();
-    check_service_token(&config.service_token);
+    if let Some(token) = &config.service_token {
+        check_service_token(token);
+    }
+    if let Err(error) = Envelopes::new(&config) {
+        error.exit();
+    }
     let (listen, telemetry) = (config.listen.clone(), config.telemetry.clone());
     process::run("countersign-notifier", &listen, &telemetry, |listener, stop| {
         serve::serve(config, Clock::database(), listener, stop)

@@ -53,7 +53,7 @@ impl Notifier {
     pub async fn new(config: &Config, clock: Clock, stop: CancellationToken) -> anyhow::Result<Self> {
         grpc::install_tls_provider();
         let store = Store::new(database::pool(&config.database).await?, clock);
-        let envelopes = Envelopes::new(&config.envelope_url, &config.service_token)?;
+        let envelopes = Envelopes::new(config)?;
         let master = Key::master(&config.keys.master_key)?;
         let secrets = Arc::new(Secrets::new(&master));
         let guard = Guard { allow_private: config.webhook_allow_private };

@@ -3,8 +3,8 @@
 use countersign::v1::CreateWebhookEndpointRequest;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{HELP_URL, ListenConfig, TelemetryConfig};
-use countersign_notifier::config::Config;
+use countersign_chassis::config::{HELP_URL, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_notifier::config::{Config, EnvelopeTlsConfig};
 use countersign_notifier::serve::{migrate, serve};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -42,13 +42,15 @@ pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
             drain_ms: 3_000,
             reflection: true,
             help_url: HELP_URL.into(),
+            tls: TlsConfig::default(),
         },
         database: database.config(),
         keys: keys(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },
         migrate: false,
         envelope_url: format!("http://{service}"),
-        service_token: SERVICE_TOKEN.into(),
+        service_token: Some(SERVICE_TOKEN.into()),
+        envelope_tls: EnvelopeTlsConfig::default(),
         webhook_allow_private: true,
         smtp_url: None,
         mail_folder: Some(mails.path().to_owned()),

@@ -5,9 +5,10 @@ use countersign::v1::{
     AccountSettings, Amount, CreateApiKeyRequest, GrantCreditsRequest, Limits, UpdateAccountSettingsRequest,
 };
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::Config;
+use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
 use tempfile::TempDir;
@@ -52,6 +53,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
             drain_ms: 5_000,
             reflection: true,
             help_url: HELP_URL.into(),
+            tls: TlsConfig::default(),
         },
         database: database.config(),
         keys: keys(),
@@ -59,7 +61,8 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         migrate: false,
         documents: documents.path().to_owned(),
         signing_url: "https://sign.example.com/s".into(),
-        service_token: SERVICE_TOKEN.into(),
+        service_token: Some(SERVICE_TOKEN.into()),
+        service_identities: Identities::default(),
         operator_key: Some(OPERATOR_KEY.into()),
         oidc: OidcConfig::default(),
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],

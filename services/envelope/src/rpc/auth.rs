@@ -11,7 +11,9 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::ErrorReason;
 use countersign_chassis::keys::{same, sha256};
 use countersign_chassis::problem::Problem;
-use http::{HeaderMap, Request, Response};
+use countersign_chassis::tls;
+use http::request::Parts;
+use http::{Request, Response};
 use moka::sync::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::body::Body;
@@ -28,6 +30,8 @@ use crate::domain::account::{Account, ApiKey, Permission, Permissions};
 use crate::domain::command::Actor;
 use crate::domain::envelope::{Cause, Digest};
 use crate::domain::id::{AccountId, KeyId};
+use crate::identity::{Identities, Role};
+use crate::oidc::{Oidc, Rejected};
 use crate::store::{DatabaseError, Scope, Store};
 
 /// How long a key and an account's settings are believed without asking again: a revoked key stops within this time.
@@ -204,6 +208,10 @@ pub(super) fn recipient(extensions: &Extensions) -> Result<(SigningToken, Arc<Ac
     }
 }
 
+/// Marks a call that comes through a portal, known by its certificate.
+#[derive(Clone, Copy)]
+pub(super) struct Portal;
+
 /// Accounts as they were a moment ago.
 #[derive(Clone)]
 pub struct Accounts {
@@ -239,7 +247,9 @@ pub struct Authenticator {
     store: Store,
     accounts: Accounts,
     keyring: Arc<Keyring>,
-    service_token: Digest,
+    service_token: Option<Digest>,
+    identities: Identities,
+    oidc: Option<Oidc>,
     operator_key: Option<Digest>,
     known: Cache<(AccountId, Digest), Arc<ApiKey>>,
     unknown: Cache<(AccountId, Digest), ()>,
@@ -247,15 +257,17 @@ pub struct Authenticator {
 }
 
 impl Authenticator {
-    /// With the tokens by which the notifier and the operator are known.
+    /// With the tokens and certificates by which the notifier and the operator are known, and the issuer of JWTs.
     #[must_use]
-    pub fn new(store: Store, accounts: Accounts, keyring: Arc<Keyring>, config: &Config) -> Self {
+    pub fn new(store: Store, accounts: Accounts, keyring: Arc<Keyring>, oidc: Option<Oidc>, config: &Config) -> Self {
         let digest = |secret: &SecretString| sha256(secret.expose_secret().as_bytes());
         Self {
             store,
             accounts,
             keyring,
-            service_token: digest(&config.service_token),
+            service_token: config.service_token.as_ref().map(digest),
+            identities: config.service_identities.clone(),
+            oidc,
             operator_key: config.operator_key.as_ref().map(digest),
             known: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(KNOWN_FOR).build(),
             unknown: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(UNKNOWN_FOR).build(),
@@ -264,9 +276,9 @@ impl Authenticator {
     }
 
     /// The caller, if they may make this call.
-    async fn admit(&self, headers: &HeaderMap, path: &str) -> Result<Caller, Status> {
-        let access = access::of(path).ok_or_else(|| Status::new(Code::Unimplemented, ""))?;
-        let caller = self.caller(headers).await?;
+    async fn admit(&self, request: &Parts) -> Result<Caller, Status> {
+        let access = access::of(request.uri.path()).ok_or_else(|| Status::new(Code::Unimplemented, ""))?;
+        let caller = self.caller(request).await?;
         match &caller {
             Caller::Sender(sender) => {
                 self.rates.take(Kind::Key, sender.key.uuid(), &sender.account.settings.limits)?;
@@ -287,11 +299,27 @@ impl Authenticator {
         Ok(caller)
     }
 
-    async fn caller(&self, headers: &HeaderMap) -> Result<Caller, Status> {
-        let text = headers.get("authorization").and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let (scheme, token) = text.split_once(' ').unwrap_or_default();
+    /// Whether the peer is a portal, which is believed about where people are.
+    fn is_portal(&self, extensions: &http::Extensions) -> bool {
+        !self.identities.is_empty() && self.identities.role_of(&tls::identities(extensions)) == Some(Role::Portal)
+    }
+
+    /// A bearer token alone decides where there is one: whoever passes on a bad one must not be taken for themselves.
+    async fn caller(&self, request: &Parts) -> Result<Caller, Status> {
+        let headers = &request.headers;
+        let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
+        let account = account.and_then(|account| account.parse().ok());
+        let Some(authorization) = headers.get("authorization") else {
+            return match self.identities.role_of(&tls::identities(&request.extensions)) {
+                Some(Role::Notifier) => Ok(Caller::Notifier(account)),
+                Some(Role::Operator) => Ok(Caller::Operator(account)),
+                // A portal speaks for people, each with a token of their own.
+                Some(Role::Portal) | None => Err(no_bearer()),
+            };
+        };
+        let (scheme, token) = authorization.to_str().ok().and_then(|text| text.split_once(' ')).unwrap_or_default();
         if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
-            return Err(unauthenticated("A bearer token is needed: metadata `authorization: Bearer …`."));
+            return Err(no_bearer());
         }
         let token = token.trim();
         if token.starts_with("cst_") {
@@ -301,15 +329,27 @@ impl Authenticator {
             return self.by_key(presented).await;
         }
         let digest = sha256(token.as_bytes());
-        let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
-        let account = account.and_then(|account| account.parse().ok());
-        if same(&digest, &self.service_token) {
+        if self.service_token.is_some_and(|known| same(&digest, &known)) {
             return Ok(Caller::Notifier(account));
         }
-        if self.operator_key.is_some_and(|key| same(&digest, &key)) {
+        if self.operator_key.is_some_and(|known| same(&digest, &known)) {
             return Ok(Caller::Operator(account));
         }
-        Err(unauthenticated("The bearer token is not known."))
+        match &self.oidc {
+            Some(oidc) if token.split('.').count() == 3 => self.by_jwt(oidc, token).await,
+            _ => Err(unauthenticated("The bearer token is not known.")),
+        }
+    }
+
+    /// A token of the identity provider stands for a key of the account that it names.
+    async fn by_jwt(&self, oidc: &Oidc, token: &str) -> Result<Caller, Status> {
+        let known = oidc.verify(token).await.map_err(|rejected| match rejected {
+            Rejected::Invalid(why) => unauthenticated(why),
+            Rejected::Unavailable => Problem::unavailable().into(),
+        })?;
+        let permissions = Permission::ALL.into_iter().filter(|permission| known.scopes.contains(permission.name()));
+        let key = (known.key, known.livemode, permissions.collect());
+        self.sender(known.account, key).await?.ok_or_else(|| unauthenticated("The token names no account."))
     }
 
     /// Whatever is wrong with a signing token, it gets the same answer.
@@ -325,15 +365,19 @@ impl Authenticator {
         let now = self.store.clock().now();
         let key = self.key(presented, now).await.map_err(|error| database(&error))?;
         let key = key.filter(|key| key.is_usable(now)).ok_or_else(unknown)?;
-        self.sender(presented.account, &key).await?.ok_or_else(unknown)
+        let key = (key.id, key.livemode, key.permissions);
+        self.sender(presented.account, key).await?.ok_or_else(unknown)
     }
 
-    async fn sender(&self, account: AccountId, key: &ApiKey) -> Result<Option<Caller>, Status> {
+    async fn sender(
+        &self,
+        account: AccountId,
+        (key, livemode, permissions): (KeyId, bool, Permissions),
+    ) -> Result<Option<Caller>, Status> {
         let account = self.accounts.get(account).await.map_err(|error| database(&error))?;
         Ok(account.map(|account| {
-            let scope = Scope { account: account.id, livemode: Some(key.livemode) };
-            let (livemode, permissions) = (key.livemode, key.permissions);
-            Caller::Sender(Sender { scope, livemode, key: key.id, permissions, account })
+            let scope = Scope { account: account.id, livemode: Some(livemode) };
+            Caller::Sender(Sender { scope, livemode, key, permissions, account })
         }))
     }
 
@@ -364,6 +408,10 @@ impl Authenticator {
 
 fn is_for(access: &Access, who: Who) -> Result<(), Status> {
     if access.callers.contains(&who) { Ok(()) } else { Err(denied()) }
+}
+
+fn no_bearer() -> Status {
+    unauthenticated("A bearer token is needed: metadata `authorization: Bearer …`.")
 }
 
 fn unauthenticated(message: &str) -> Status {
@@ -400,15 +448,19 @@ where
         self.inner.poll_ready(context)
     }
 
-    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
         let clone = self.inner.clone();
         let mut ready = std::mem::replace(&mut self.inner, clone);
         let authenticator = Arc::clone(&self.authenticator);
+        let (mut parts, body) = request.into_parts();
         Box::pin(async move {
-            match authenticator.admit(request.headers(), request.uri().path()).await {
+            match authenticator.admit(&parts).await {
                 Ok(caller) => {
-                    request.extensions_mut().insert(caller);
-                    ready.call(request).await
+                    if authenticator.is_portal(&parts.extensions) {
+                        parts.extensions.insert(Portal);
+                    }
+                    parts.extensions.insert(caller);
+                    ready.call(Request::from_parts(parts, body)).await
                 }
                 Err(status) => Ok(status.into_http()),
             }

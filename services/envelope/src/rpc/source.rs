@@ -6,6 +6,7 @@ use ipnet::IpNet;
 use tonic::Request;
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::auth::Portal;
 use crate::domain::limits::USER_AGENT_CHARS_MAX;
 use crate::domain::particulars::Source;
 use crate::domain::personal::Personal;
@@ -15,10 +16,11 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 /// The person's program; `user-agent` names the peer's own.
 const USER_AGENT: &str = "x-forwarded-user-agent";
 
-/// What a trusted peer says of the person for whom it calls. Nothing from anybody else.
+/// What a trusted peer or a portal says of the person for whom it calls. Nothing from anybody else.
 pub(super) fn source<T>(request: &Request<T>, trusted: &[IpNet]) -> Source {
     let known = |address: &IpAddr| trusted.iter().any(|network| network.contains(&address.to_canonical()));
-    if !request.remote_addr().is_some_and(|peer| known(&peer.ip())) {
+    let is_portal = request.extensions().get::<Portal>().is_some();
+    if !is_portal && !request.remote_addr().is_some_and(|peer| known(&peer.ip())) {
         return Source::default();
     }
     let header = |name| {

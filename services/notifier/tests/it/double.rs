@@ -9,12 +9,13 @@ use countersign::v1::envelope_service_server::{EnvelopeService, EnvelopeServiceS
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{ErrorReason, document_part::Part};
 use countersign_chassis::problem::Problem;
+use countersign_chassis::tls::identities;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::codegen::{BoxStream, Bytes, tokio_stream as streams};
 use tonic::metadata::MetadataMap;
-use tonic::transport::Server;
+use tonic::transport::{Server, ServerTlsConfig};
 use tonic::{Request, Response, Status, Streaming};
 
 /// Something that happens to what the double knows.
@@ -42,6 +43,8 @@ pub struct Script {
     pub watched: Vec<(String, i32)>,
     /// What every call about an envelope was authorised by.
     pub asked_by: Vec<(String, String)>,
+    /// The names in the certificate that came with a question about an envelope or a caller.
+    pub shown: Vec<Vec<String>>,
     /// How often it was asked who calls.
     pub identified: usize,
 }
@@ -59,11 +62,21 @@ struct Served(Arc<Mutex<Script>>);
 
 impl Double {
     pub async fn start() -> Self {
+        Self::start_over(None).await
+    }
+
+    /// Over TLS, if there is some.
+    pub async fn start_over(tls: Option<ServerTlsConfig>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let script = Arc::new(Mutex::new(Script::default()));
         let served = Served(Arc::clone(&script));
-        let server = Server::builder()
+        let mut server = Server::builder();
+        if let Some(tls) = tls {
+            server = server.tls_config(tls).unwrap();
+        }
+        let server = server
             .add_service(EnvelopeServiceServer::new(served.clone()))
             .add_service(AccountServiceServer::new(served));
         let task = tokio::spawn(async move {
@@ -118,6 +131,7 @@ impl AccountService for Served {
     ) -> Result<Response<v1::GetCallerIdentityResponse>, Status> {
         let mut script = self.script();
         script.identified += 1;
+        script.shown.push(identities(request.extensions()));
         if script.away {
             return Err(Problem::unavailable().into());
         }
@@ -211,6 +225,7 @@ impl EnvelopeService for Served {
         &self,
         request: Request<v1::GetEnvelopeRequest>,
     ) -> Result<Response<v1::GetEnvelopeResponse>, Status> {
+        self.script().shown.push(identities(request.extensions()));
         let envelope = self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
         self.time_passes();
         Ok(Response::new(v1::GetEnvelopeResponse { envelope: Some(envelope), age: None }))

@@ -7,6 +7,7 @@ mod double;
 mod endpoints;
 mod following;
 mod guarding;
+mod identity;
 mod letters;
 mod mails;
 mod mailserver;

@@ -8,11 +8,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1;
 use countersign::v1::{EventType, RecipientStatus};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::wire::timestamp;
-use countersign_notifier::config::Config;
+use countersign_notifier::config::{Config, EnvelopeTlsConfig};
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId};
 use countersign_notifier::serve::{Notifier, migrate};
 use countersign_notifier::signature::Secrets;
@@ -197,13 +197,15 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
             drain_ms: 5_000,
             reflection: true,
             help_url: String::new(),
+            tls: TlsConfig::default(),
         },
         database: database.config(),
         keys: KeyConfig { master_key: MASTER_KEY.into() },
         telemetry: TelemetryConfig { log: "off".into(), log_json: false, otlp_endpoint: None },
         migrate: false,
         envelope_url: double.url.clone(),
-        service_token: SERVICE_TOKEN.into(),
+        service_token: Some(SERVICE_TOKEN.into()),
+        envelope_tls: EnvelopeTlsConfig::default(),
         webhook_allow_private: true,
         smtp_url: None,
         mail_folder: mail.map(Path::to_path_buf),

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{DatabaseConfig, HELP_URL, ListenConfig, TelemetryConfig};
+use countersign_chassis::config::{DatabaseConfig, HELP_URL, ListenConfig, TelemetryConfig, TlsConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -106,7 +106,8 @@ pub(super) fn database(postgres: &Postgres, name: &str) -> DatabaseConfig {
 }
 
 fn listen_config(address: SocketAddr) -> ListenConfig {
-    ListenConfig { listen: address, drain_ms: DRAIN_MS, reflection: true, help_url: HELP_URL.to_owned() }
+    let help_url = HELP_URL.to_owned();
+    ListenConfig { listen: address, drain_ms: DRAIN_MS, reflection: true, help_url, tls: TlsConfig::default() }
 }
 
 /// Not used: the process that holds the stack decides what is logged.
@@ -138,7 +139,8 @@ pub(super) fn envelope(
         migrate: false,
         documents: folder.documents(),
         signing_url: "https://sign.example.com/s".to_owned(),
-        service_token: keys.service_token.clone(),
+        service_token: Some(keys.service_token.clone()),
+        service_identities: countersign_envelope::identity::Identities::default(),
         operator_key: None,
         oidc: countersign_envelope::oidc::OidcConfig::default(),
         trusted_peers: Vec::new(),
@@ -168,7 +170,8 @@ pub(super) fn notifier(
         telemetry: no_telemetry(),
         migrate: false,
         envelope_url: format!("http://{envelope}"),
-        service_token: keys.service_token.clone(),
+        service_token: Some(keys.service_token.clone()),
+        envelope_tls: countersign_notifier::config::EnvelopeTlsConfig::default(),
         webhook_allow_private: true,
         smtp_url: None,
         mail_folder: Some(folder.mail().to_path_buf()),
