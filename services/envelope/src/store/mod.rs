@@ -74,8 +74,10 @@ async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<(
     }
 }
 
-/// Connections for the service's own loops and streams.
-const LOOP_CONNECTIONS: u32 = 6;
+/// One in so many connections is for the service's own loops and streams …
+const LOOPS_SHARE: u32 = 4;
+/// … at most.
+const LOOP_CONNECTIONS_MAX: u32 = 6;
 
 /// Whose envelopes may be touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +99,10 @@ impl Scope {
 impl Store {
     /// Opens the database.
     pub async fn open(config: &DatabaseConfig, clock: Clock) -> anyhow::Result<Self> {
-        let pool = database::pool(config).await?;
-        let loops =
-            DatabaseConfig { database_pool_max: LOOP_CONNECTIONS.min(config.database_pool_max), ..config.clone() };
+        let loops = (config.database_pool_max / LOOPS_SHARE).clamp(1, LOOP_CONNECTIONS_MAX);
+        let calls = config.database_pool_max.saturating_sub(loops).max(1);
+        let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
+        let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
         Ok(Self { pool, across_accounts, clock, committed: Arc::default(), artifacts_due: Arc::default() })
     }
