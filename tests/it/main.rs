@@ -17,6 +17,7 @@ mod groups;
 mod histories;
 mod ledger;
 mod model;
+mod once;
 mod presets;
 mod races;
 mod reasons;
