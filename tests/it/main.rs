@@ -15,6 +15,7 @@ mod flights;
 mod freshness;
 mod groups;
 mod histories;
+mod isolation;
 mod model;
 mod presets;
 mod races;
