@@ -16,6 +16,7 @@ mod freshness;
 mod groups;
 mod histories;
 mod isolation;
+mod keys;
 mod model;
 mod presets;
 mod races;
