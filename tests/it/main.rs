@@ -26,6 +26,7 @@ mod replace;
 mod restarts;
 mod roles;
 mod schedule;
+mod secrets;
 mod sessions;
 mod steps;
 mod stories;
