@@ -3,7 +3,7 @@
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
-    ListApiKeysRequest, ListEnvelopesRequest, ListWebhookEndpointsRequest, Routing, WatchStart,
+    ListApiKeysRequest, ListEnvelopesRequest, ListLedgerRequest, ListWebhookEndpointsRequest, Routing, WatchStart,
     WatchStatusChangesRequest,
 };
 use countersign_test_support::client::request;
@@ -99,4 +99,21 @@ async fn c29_a_test_key_sees_test_keys_only() {
     assert_eq!(list(&test).await, [false]);
     assert_eq!(list(&live).await, [true, false], "a live key looks after all");
     assert_eq!(list(&service.operator(&test.account)).await, [true, false]);
+}
+
+/// C-29, T-53: what live envelopes cost, and their ids, are not for test keys. Fails now: the ledger knows no mode.
+#[tokio::test(flavor = "multi_thread")]
+async fn c29_a_test_key_is_not_told_of_live_envelopes_by_the_ledger() {
+    let service = Service::start().await;
+    let test = service.account(false).await;
+    let live = service.key_of(&test, true).await;
+    let envelope = live.create(request(1, Routing::Parallel, true)).await.unwrap().id;
+    let entries = async |caller: &Caller, envelope_id: &str| {
+        let request = ListLedgerRequest { envelope_id: envelope_id.to_owned(), ..Default::default() };
+        caller.accounts().list_ledger(request).await.unwrap().into_inner().entries
+    };
+    assert_eq!(entries(&live, &envelope).await.len(), 1, "one charge");
+    assert_eq!(entries(&test, &envelope).await, [], "of the envelope");
+    let all = entries(&test, "").await;
+    assert!(all.iter().all(|entry| entry.envelope_id != envelope), "among all: {all:?}");
 }

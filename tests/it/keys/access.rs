@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use countersign::v1::{CreateApiKeyRequest, ResumeAccountRequest, Routing, Scope, SuspendAccountRequest};
+use countersign::v1::{
+    CreateAccountRequest, CreateApiKeyRequest, ResumeAccountRequest, Routing, Scope, SuspendAccountRequest,
+};
 use countersign_envelope::domain::account::Permission;
 use countersign_envelope::rpc::access::{Access, TABLE, Who};
 use countersign_test_support::client::request;
@@ -199,4 +201,21 @@ async fn s1_38_a_suspended_account_reads_and_its_recipients_act() {
     assert_eq!(resumed.suspended_at, None);
     assert_eq!(resume().await, resumed);
     sender.create(request(1, Routing::Parallel, true)).await.expect("as before");
+}
+
+/// S1.38, T-56: the operator's own changes are made once for their key too. Fails now: the kept reply is nobody's row, which
+/// the wall refuses to a transaction of the new account's.
+#[tokio::test(flavor = "multi_thread")]
+async fn t56_an_account_is_made_once_for_its_key() {
+    let service = Service::start().await;
+    let nobody = service.operator("none");
+    let new = CreateAccountRequest { name: "Hidden Holdings".into(), idempotency_key: "once".into() };
+    let made = nobody.accounts().create_account(new.clone()).await.expect("made");
+    assert!(made.metadata().get("idempotency-replayed").is_none());
+    let again = nobody.accounts().create_account(new).await.expect("replayed");
+    assert_eq!(again.metadata().get("idempotency-replayed").unwrap(), "true");
+    assert_eq!(again.into_inner(), made.into_inner());
+    assert_eq!(service.database.number("SELECT count(*) FROM account").await, 1);
+    let other = CreateAccountRequest { name: "Another".into(), idempotency_key: "once".into() };
+    assert_eq!(nobody.accounts().create_account(other).await.unwrap_err().reason(), "IDEMPOTENCY_MISMATCH");
 }
