@@ -2,6 +2,7 @@
 //! keep, say and write is searched for any piece of them.
 
 mod life;
+mod loud;
 mod search;
 
 use std::io::Write;
