@@ -146,7 +146,10 @@ async fn d2_a_refused_request_leaves_its_key_free() {
     assert_eq!(scene.service.database.number("SELECT count(*) FROM idempotency").await, 0);
     let amount = Some(Amount { unit: "CREDIT".into(), value: 2 });
     let mut operator = scene.service.operator(&sender.account).accounts();
-    operator.grant_credits(GrantCreditsRequest { amount, ..Default::default() }).await.unwrap();
+    operator
+        .grant_credits(GrantCreditsRequest { amount, idempotency_key: "grant".into(), ..Default::default() })
+        .await
+        .unwrap();
     for call in [&send, &create] {
         let first = call.send(Key::Field("k")).await.unwrap();
         let again = call.send(Key::Field("k")).await.unwrap();

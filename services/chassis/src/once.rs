@@ -292,7 +292,12 @@ mod tests {
             metadata.insert(KEY_HEADER, header.parse().unwrap());
         }
         let mut request = v1::VoidEnvelopeRequest { idempotency_key: field.to_owned(), ..Default::default() };
-        onces.claim(&metadata, &mut request, Caller { account: Uuid::nil(), livemode: None, within: &[] }, Utc::now())
+        onces.claim(
+            &metadata,
+            &mut request,
+            Caller { account: Uuid::nil(), livemode: None, within: &[] },
+            DateTime::UNIX_EPOCH,
+        )
     }
 
     #[test]
@@ -326,7 +331,8 @@ mod tests {
         let id = |account: u128, livemode, within: &[u8]| {
             let mut request = v1::VoidEnvelopeRequest { idempotency_key: "k".into(), ..Default::default() };
             let caller = Caller { account: Uuid::from_u128(account), livemode, within };
-            let claimed = onces.claim(&MetadataMap::new(), &mut request, caller, Utc::now()).unwrap().unwrap();
+            let claimed =
+                onces.claim(&MetadataMap::new(), &mut request, caller, DateTime::UNIX_EPOCH).unwrap().unwrap();
             claimed.once.id
         };
         let ids =

@@ -21,6 +21,8 @@ impl Telemetry {
     /// Starts telling. Once per process; a second call in one process keeps the first's settings.
     pub fn start(service: &'static str, config: &TelemetryConfig) -> anyhow::Result<Self> {
         let filter = EnvFilter::try_new(&config.log).context("log: not a filter")?;
+        // Below that it prints the parameters of every statement: names, addresses, reasons.
+        let filter = filter.add_directive("tokio_postgres=info".parse().context("log filter")?);
         let colours = std::io::stderr().is_terminal();
         let lines = tracing_subscriber::fmt::layer().with_ansi(colours).with_writer(std::io::stderr);
         let lines = if config.log_json { lines.json().flatten_event(true).boxed() } else { lines.boxed() };

@@ -3,8 +3,8 @@
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
-    ListApiKeysRequest, ListEnvelopesRequest, ListLedgerRequest, ListWebhookEndpointsRequest, Routing, WatchStart,
-    WatchStatusChangesRequest,
+    AccountSettings, ListApiKeysRequest, ListEnvelopesRequest, ListLedgerRequest, ListWebhookEndpointsRequest, Routing,
+    UpdateAccountSettingsRequest, WatchStart, WatchStatusChangesRequest,
 };
 use countersign_test_support::client::request;
 use countersign_test_support::notifier::{authorised, register};
@@ -101,7 +101,7 @@ async fn c29_a_test_key_sees_test_keys_only() {
     assert_eq!(list(&service.operator(&test.account)).await, [true, false]);
 }
 
-/// C-29, T-53: what live envelopes cost, and their ids, are not for test keys. Fails now: the ledger knows no mode.
+/// C-29, T-53: what live envelopes cost, and their ids, are not for test keys.
 #[tokio::test(flavor = "multi_thread")]
 async fn c29_a_test_key_is_not_told_of_live_envelopes_by_the_ledger() {
     let service = Service::start().await;
@@ -116,4 +116,18 @@ async fn c29_a_test_key_is_not_told_of_live_envelopes_by_the_ledger() {
     assert_eq!(entries(&test, &envelope).await, [], "of the envelope");
     let all = entries(&test, "").await;
     assert!(all.iter().all(|entry| entry.envelope_id != envelope), "among all: {all:?}");
+}
+
+/// C-29: the settings are those of live envelopes too, and not for a test key to change.
+#[tokio::test(flavor = "multi_thread")]
+async fn c29_a_test_key_changes_no_settings() {
+    let service = Service::start().await;
+    let test = service.account(false).await;
+    let settings = AccountSettings { tell_acted_recipients: false, ..AccountSettings::default() };
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["tell_acted_recipients".into()] });
+    let request = UpdateAccountSettingsRequest { settings: Some(settings), update_mask, ..Default::default() };
+    let refused = test.accounts().update_account_settings(request.clone()).await.unwrap_err();
+    assert_eq!(refused.reason(), "PERMISSION_DENIED");
+    let live = service.key_of(&test, true).await;
+    live.accounts().update_account_settings(request).await.expect("a live key does");
 }

@@ -121,6 +121,10 @@ async fn s2_52_each_call_is_for_the_credentials_that_the_table_names() {
     ];
     for access in &TABLE {
         for (who, caller) in credentials {
+            if who == Who::Sender && access.path.ends_with("/UpdateAccountSettings") {
+                // The settings are those of live envelopes too, and this is a test key: isolation::modes.
+                continue;
+            }
             let answer = attempt(caller, access.path).await;
             let context = format!("{} by {who:?}: {answer:?}", access.path);
             assert_ne!(answer.code, Code::Unauthenticated, "{context}");

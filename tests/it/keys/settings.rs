@@ -95,7 +95,7 @@ async fn c18_each_limit_goes_as_far_as_the_reference_says() {
 #[tokio::test(flavor = "multi_thread")]
 async fn c18_the_operators_settings_are_not_the_accounts() {
     let service = Service::start().await;
-    let sender = service.account(false).await;
+    let sender = service.account(true).await;
     let before = read(&sender).await;
     let settings = before.settings.clone().unwrap();
     for paths in [&["limits"][..], &["billing"], &["tell_acted_recipients", "limits"], &["billing", "x"]] {
@@ -138,9 +138,10 @@ async fn c18_the_operators_settings_are_not_the_accounts() {
 async fn s2_14_the_accounts_policy_holds_for_envelopes_that_name_none() {
     let service = Service::start().await;
     let sender = service.account(false).await;
+    let live = service.key_of(&sender, true).await;
     let set = async |policy: DeclinePolicy| {
         let settings = AccountSettings { decline_policy: Some(policy), ..AccountSettings::default() };
-        update(&sender, settings, &["decline_policy"], 0).await.unwrap();
+        update(&live, settings, &["decline_policy"], 0).await.unwrap();
     };
     let required = DeclinePolicy { effect: DeclineEffect::Abort.into(), ..refusals(ReasonRule::Required) };
     set(required).await;
@@ -167,7 +168,7 @@ async fn s2_14_the_accounts_policy_holds_for_envelopes_that_name_none() {
         decline_policy: Some(DeclinePolicy { reason: 99, ..DeclinePolicy::default() }),
         ..AccountSettings::default()
     };
-    let fields = update(&sender, unknown, &["decline_policy"], 0).await.unwrap_err().fields();
+    let fields = update(&live, unknown, &["decline_policy"], 0).await.unwrap_err().fields();
     assert_eq!(fields, ["settings.decline_policy.reason"]);
 }
 
@@ -176,9 +177,10 @@ async fn s2_14_the_accounts_policy_holds_for_envelopes_that_name_none() {
 async fn s2_11_whether_those_who_acted_are_told_is_frozen_in_the_envelope() {
     let service = Service::start().await;
     let sender = service.account(false).await;
+    let live = service.key_of(&sender, true).await;
     let set = async |tell_acted_recipients| {
         let settings = AccountSettings { tell_acted_recipients, ..AccountSettings::default() };
-        update(&sender, settings, &["tell_acted_recipients"], 0).await.unwrap();
+        update(&live, settings, &["tell_acted_recipients"], 0).await.unwrap();
     };
     let told = sender.story(2, Routing::Parallel).await;
     set(false).await;

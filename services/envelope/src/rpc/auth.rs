@@ -441,7 +441,8 @@ struct Credential {
 
 /// The account that the metadata names.
 fn acting_for(headers: &HeaderMap) -> Result<Option<AccountId>, Status> {
-    let Some(header) = headers.get(ACCOUNT_HEADER) else { return Ok(None) };
+    let header = headers.get(ACCOUNT_HEADER).filter(|header| !header.is_empty());
+    let Some(header) = header else { return Ok(None) };
     let account = header.to_str().ok().and_then(|text| text.parse().ok());
     account.map(Some).ok_or_else(|| {
         let why = "must be an id of the form acc_…";

@@ -185,19 +185,19 @@ impl Store {
         Ok(row.map(AccountRow::account).transpose()?)
     }
 
-    /// Changes an account under its lock. `None`: there is no such account; `change` says `None` where it does not want to.
-    pub async fn change_account<T: Send + 'static>(
+    /// Changes an account under its lock, unless `change` says no; tells what it said. `None`: there is no such account.
+    pub async fn change_account(
         &self,
         id: AccountId,
-        change: impl FnOnce(&mut Account) -> Option<T> + Send + 'static,
-        keep: Option<Keep<Option<(Account, Option<T>)>>>,
-    ) -> Result<Option<(Account, Option<T>)>, DatabaseError> {
+        change: impl FnOnce(&mut Account) -> bool + Send + 'static,
+        keep: Option<Keep<Option<(Account, bool)>>>,
+    ) -> Result<Option<(Account, bool)>, DatabaseError> {
         self.write(id, keep, move |mut conn| {
             async move {
                 let Some(mut changed) = lock(conn, id).await? else { return Ok(None) };
                 let before = changed.clone();
                 let answer = change(&mut changed);
-                if answer.is_some() && changed != before {
+                if answer && changed != before {
                     changed.revision += 1;
                     let row = (
                         account::suspended_at.eq(changed.suspended_at),

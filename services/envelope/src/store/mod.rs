@@ -63,7 +63,7 @@ async fn write<T: Send + 'static>(
     pool: Pool,
     account: AccountId,
     keep: Option<Keep<T>>,
-    statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+    statements: impl Statements<T>,
 ) -> Result<T, DatabaseError> {
     let write = async move {
         let flight = Flight::open(&pool).await?;
@@ -108,13 +108,23 @@ pub(crate) fn joined<T>(ended: Result<Result<T, DatabaseError>, tokio::task::Joi
     }
 }
 
+/// Statements of one transaction.
+trait Statements<T>: for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static {}
+impl<T, F: for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static> Statements<T>
+    for F
+{
+}
+
 /// What to keep of a change that is made once.
 pub struct Keep<T> {
     /// The key.
     pub once: Once,
     /// The reply to what came of it; `None` where it is not kept and nothing is changed.
-    pub reply: Box<dyn FnOnce(&T) -> Option<Vec<u8>> + Send>,
+    pub reply: KeptReply<T>,
 }
+
+/// Words a reply to be kept.
+type KeptReply<T> = Box<dyn FnOnce(&T) -> Option<Vec<u8>> + Send>;
 
 async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<()> {
     match once {
@@ -162,7 +172,7 @@ impl Store {
     async fn read_one<T: Send + 'static>(
         &self,
         account: AccountId,
-        statement: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+        statement: impl Statements<T>,
     ) -> Result<T, DatabaseError> {
         let pool = self.pool.clone();
         let read = async move {
@@ -186,7 +196,7 @@ impl Store {
         &self,
         account: AccountId,
         keep: Option<Keep<T>>,
-        statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+        statements: impl Statements<T>,
     ) -> Result<T, DatabaseError> {
         write(self.pool.clone(), account, keep, statements).await
     }
@@ -196,7 +206,7 @@ impl Store {
         &self,
         account: AccountId,
         keep: Option<Keep<T>>,
-        statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+        statements: impl Statements<T>,
     ) -> Result<T, DatabaseError> {
         write(self.across_accounts.clone(), account, keep, statements).await
     }

@@ -108,8 +108,8 @@ impl Store {
 
     /// Forgets the replies whose time is over, at most `limit`; says how many.
     pub async fn forget_replies(&self, now: DateTime<Utc>, limit: i64) -> Result<usize, DatabaseError> {
-        let mut conn = acquire(&self.pool).await?;
-        Ok(once::forget(&mut conn, now, limit).await?)
+        let conn = acquire(&self.pool).await?;
+        Ok(once::forget(&conn, now, limit).await?)
     }
 
     /// Registers an endpoint unless the account has `most` already; says how many it had.
