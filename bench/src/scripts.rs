@@ -120,7 +120,7 @@ const SELECTS: [(&str, &str, &str); 5] = [
         "account_id, id, livemode, revision, sequence, chain, last_event_at, subject, external_reference, metadata, \
          terms, scheduled_send_at, created_at, dispatched_at, sent_at, first_signed_at, all_acted_at, completed_at, \
          declined_at, voided_at, expired_at, discarded_at, expires_at, warned_at, cause, ended_by, void_reason, \
-         requires_replacement, replaces, replaced_by",
+         requires_replacement, replaces, replaced_by, charge",
         "",
     ),
     (
@@ -190,13 +190,21 @@ pub fn create(row: &Row) -> Result<String> {
         values.insert(number, format!("'{{}}'::{kind}[]"));
     }
     values.insert(next + 4, ":part::smallint".to_owned());
+    // A draft has cost nothing.
+    values.insert(next + 5, "NULL::jsonb".to_owned());
     // A client's numbers grow, and those of all clients grow together; no run repeats another's.
     Ok(format!(
         "\\set n :n + 1\n\\set id {FIRST} + :run * 10000000000 + :n * 1000 + :client_id\n\
-         \\set part random(0, {})\n{};\n",
+         \\set part random(0, {})\n\\startpipeline\nBEGIN;\n{};\n{};\nCOMMIT;\n\\endpipeline\n",
         PARTS - 1,
+        wall(&row.account),
         substitute(CREATE, &values)?.trim()
     ))
+}
+
+/// Without it row-level security hides everything, from pgbench as from the service.
+fn wall(account: &str) -> String {
+    format!("SET LOCAL countersign.account = '{account}'")
 }
 
 /// The statements of GetEnvelope: all in one flight, or each after the answer to the one before.
@@ -204,7 +212,7 @@ pub fn get(row: &Row, pipelined: bool) -> String {
     let numbers = hot();
     let (begin, end) = if pipelined { ("\\startpipeline\n", "\\endpipeline\n") } else { ("", "") };
     let mut script = format!("\\set n random({}, {})\n{begin}", numbers.start, numbers.end - 1);
-    script.push_str("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n");
+    let _ = writeln!(script, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;\n{};", wall(&row.account));
     for (table, columns, order) in SELECTS {
         let (account, key, id) = (&row.account, key_of(table), numbered(":n"));
         let _ = writeln!(

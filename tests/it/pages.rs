@@ -50,8 +50,12 @@ fn s2_64_the_page_of_errors_is_what_the_contract_says() {
         let (meaning, remedy) = text.split_once(" Remedy: ").unwrap_or_else(|| panic!("{name} has no remedy"));
         let (named, meaning) = meaning.split_once(&format!(" ({http}). ")).unwrap_or_else(|| panic!("{name}: {text}"));
         let name = name.trim_start_matches("ERROR_REASON_");
-        write!(page, "\n## {name}\n\ngRPC `{named}`, HTTP {http}. {meaning}\n\nWhat to do: {}\n", remedy.trim())
-            .unwrap();
+        write!(
+            page,
+            "\n<a id=\"{name}\"></a>\n\n## {name}\n\ngRPC `{named}`, HTTP {http}. {meaning}\n\nWhat to do: {}\n",
+            remedy.trim()
+        )
+        .unwrap();
     }
     hold("errors.md", &page);
 }

@@ -34,8 +34,8 @@ type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::Transaction
 /// Session limits, in milliseconds: nothing waits without bound.
 const SESSION_OPTIONS: &str =
     "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC";
-/// Migrations may run longer than requests.
-const MIGRATION_OPTIONS: &str = "-c lock_timeout=10000";
+/// Migrations may run longer than requests, and see the rows of all accounts.
+const MIGRATION_OPTIONS: &str = "-c lock_timeout=10000 -c countersign.across_accounts=on";
 /// How long a database may say nothing to what was sent before it counts as gone.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
 /// How long a connection lives at most.

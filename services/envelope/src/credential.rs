@@ -39,13 +39,19 @@ pub struct ApiKey {
     pub hash: Digest,
 }
 
-/// An API key as it is presented.
+/// An API key as it is presented. Its `Debug` says only whose it claims to be.
 #[derive(Clone, Copy)]
 pub struct Presented {
     /// Whose it claims to be.
     pub account: AccountId,
     /// What the service should have kept.
     pub hash: Digest,
+}
+
+impl std::fmt::Debug for Presented {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Presented({})", self.account)
+    }
 }
 
 /// A user token as it is shown once.

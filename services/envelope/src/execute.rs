@@ -20,7 +20,7 @@ use crate::domain::id::{AccountId, EnvelopeId, KeyId};
 use crate::domain::personal::Salt;
 use crate::domain::record::{Mint, Recorded, seal};
 use crate::domain::replace::copy;
-use crate::store::{Change, Changed, Scope, Store};
+use crate::store::{Change, Changed, Scope, Store, joined};
 
 /// What became of a command: the envelope as it is now, and what the caller is told.
 pub type Outcome = Changed<Verdict>;
@@ -112,12 +112,7 @@ impl Executor {
             Ok(changed
                 .and_then(|Changed { envelope, reply, answer }| Some(Changed { envelope, reply, answer: answer? })))
         };
-        match tokio::spawn(change.in_current_span()).await {
-            Ok(changed) => changed,
-            Err(cut) if cut.is_panic() => std::panic::resume_unwind(cut.into_panic()),
-            // The runtime is shutting down.
-            Err(_) => Err(DatabaseError::Busy),
-        }
+        joined(tokio::spawn(change.in_current_span()).await)
     }
 
     fn decide(&self, ask: &Ask, before: &Envelope, now: DateTime<Utc>) -> Change<Option<Verdict>> {
@@ -187,6 +182,7 @@ pub fn api_key(name: String, livemode: bool, permissions: Permissions, now: Date
         permissions,
         created_at: now,
         expires_at: None,
+        overlap_until: None,
         revoked_at: None,
         last_used_at: None,
         replaced_by: None,

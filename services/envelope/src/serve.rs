@@ -69,6 +69,9 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     let master = Key::master(&config.keys.master_key)?;
     let keyring = Arc::new(Keyring::new(&master));
     let store = Store::open(&config.database, clock).await?;
+    if store.sees_all_rows().await? {
+        tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
+    }
     let blobs = Blobs::local(&config.documents)?;
     let (heads, tail) = watch::channel(None);
     grpc::install_tls_provider();
@@ -82,6 +85,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         cache: Cache::new(Duration::from_millis(config.cache_ms)),
         trusted_peers: config.trusted_peers.clone(),
         blobs: blobs.clone(),
+        authenticator: Arc::new(authenticator),
         accounts,
         onces: Onces::new(&master),
         keyring,
@@ -91,8 +95,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         stop: stop.clone(),
     };
     let loops = loops(&config, executor, blobs, heads, stop.clone());
-    let server =
-        grpc::serve(listener, routes(context, Arc::new(authenticator)), &SERVICES, &config.listen, stop.clone());
+    let server = grpc::serve(listener, routes(context), &SERVICES, &config.listen, stop.clone());
     let ended = tokio::select! {
         ended = server => ended,
         ended = loops => ended,

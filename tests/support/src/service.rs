@@ -130,7 +130,11 @@ impl Service {
         let mut operator = self.operator(account).accounts();
         operator.update_account_settings(request).await.expect("limits");
         let amount = Some(Amount { unit: "CREDIT".into(), value: 1_000_000 });
-        operator.grant_credits(GrantCreditsRequest { amount, ..Default::default() }).await.expect("credits");
+        let idempotency_key = "open-up".to_owned();
+        operator
+            .grant_credits(GrantCreditsRequest { amount, idempotency_key, ..Default::default() })
+            .await
+            .expect("credits");
     }
 
     /// Another key of the same account.

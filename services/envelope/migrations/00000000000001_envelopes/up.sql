@@ -19,6 +19,8 @@ CREATE TABLE api_key (
     hash bytea NOT NULL CHECK (length(hash) = 32),
     created_at timestamptz NOT NULL,
     expires_at timestamptz,
+    -- Of a key that was rotated: how long it goes on.
+    overlap_until timestamptz,
     revoked_at timestamptz,
     last_used_at timestamptz,
     replaced_by uuid,
@@ -27,17 +29,25 @@ CREATE TABLE api_key (
 );
 
 -- The ledger. Each entry moves an amount between two accounts of the ledger: 1 issued, 2 available, 3 spent.
+-- How many entries an account has: they are numbered under its lock, so that they stand in the order of their commits.
+CREATE TABLE ledger_head (
+    account_id uuid PRIMARY KEY REFERENCES account (id),
+    entries bigint NOT NULL
+) WITH (fillfactor = 50);
+
 CREATE TABLE ledger_balance (
-    account_id uuid NOT NULL REFERENCES account (id),
+    account_id uuid NOT NULL,
     unit text NOT NULL,
     available bigint NOT NULL,
     PRIMARY KEY (account_id, unit),
+    FOREIGN KEY (account_id) REFERENCES ledger_head (account_id),
     CONSTRAINT enough_to_spend CHECK (available >= 0)
 ) WITH (fillfactor = 50);
 
 CREATE TABLE ledger_entry (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
+    sequence bigint NOT NULL CHECK (sequence > 0),
     -- 1 grant, 2 charge, 3 refund.
     kind smallint NOT NULL,
     debit smallint NOT NULL,
@@ -52,6 +62,7 @@ CREATE TABLE ledger_entry (
     charged bigint,
     charge_kind smallint GENERATED ALWAYS AS (CASE WHEN kind = 3 THEN 2 END) STORED,
     PRIMARY KEY (account_id, id),
+    UNIQUE (account_id, sequence),
     FOREIGN KEY (account_id, unit) REFERENCES ledger_balance (account_id, unit),
     -- An envelope is charged once and refunded once.
     CONSTRAINT once_for_each_envelope UNIQUE (account_id, envelope_id, kind),
@@ -384,6 +395,8 @@ CREATE TABLE event_particulars (
     FOREIGN KEY (account_id, envelope_id, sequence) REFERENCES event (account_id, envelope_id, sequence)
 );
 
+ALTER TABLE ledger_entry ADD FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id);
+
 CREATE FUNCTION refuse_change_of_history() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     RAISE EXCEPTION 'the history is append-only' USING ERRCODE = 'check_violation';
@@ -450,7 +463,7 @@ DECLARE
     walled text;
     owner text;
 BEGIN
-    FOREACH walled IN ARRAY ARRAY['account', 'api_key', 'account_user', 'ledger_balance', 'ledger_entry', 'idempotency', 'upload',
+    FOREACH walled IN ARRAY ARRAY['account', 'api_key', 'account_user', 'ledger_head', 'ledger_balance', 'ledger_entry', 'idempotency', 'upload',
         'envelope', 'recipient', 'document', 'artifact', 'field', 'event', 'event_particulars', 'artifact_job']
     LOOP
         owner := CASE walled WHEN 'account' THEN 'id' ELSE 'account_id' END;

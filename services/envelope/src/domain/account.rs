@@ -156,8 +156,10 @@ pub struct ApiKey {
     pub permissions: Permissions,
     /// When it was made.
     pub created_at: DateTime<Utc>,
-    /// The first instant at which it cannot be used any more.
+    /// Its own deadline.
     pub expires_at: Option<DateTime<Utc>>,
+    /// Until when it goes on beside the key in its place.
+    pub overlap_until: Option<DateTime<Utc>>,
     /// When it was revoked.
     pub revoked_at: Option<DateTime<Utc>>,
     /// When it was last used, roughly.
@@ -170,6 +172,12 @@ impl ApiKey {
     /// Whether it opens anything at that time.
     #[must_use]
     pub fn is_usable(&self, now: DateTime<Utc>) -> bool {
-        self.revoked_at.is_none() && self.expires_at.is_none_or(|end| now < end)
+        self.revoked_at.is_none() && self.ends_at().is_none_or(|end| now < end)
+    }
+
+    /// The first instant at which it cannot be used any more.
+    #[must_use]
+    pub fn ends_at(&self) -> Option<DateTime<Utc>> {
+        [self.expires_at, self.overlap_until].into_iter().flatten().min()
     }
 }

@@ -5,9 +5,9 @@ use countersign::v1::ErrorReason;
 use countersign::v1::account_service_server::AccountService;
 use countersign_chassis::once::{Claimed, shown_once};
 use countersign_chassis::problem::Problem;
+use countersign_chassis::wire::timestamp;
 use prost::Message;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 
 use super::auth::{Keeper, keeper, operated, operator, sender};
 use super::envelope::page_start;
@@ -25,6 +25,18 @@ use crate::store::{Scope, UserRow};
 
 /// Entries on a page of the ledger: default and most.
 const ENTRIES: (i64, i64) = (50, 200);
+
+fn not_for(message: &str) -> Status {
+    Problem::new(ErrorReason::PermissionDenied, message).into()
+}
+
+/// The account, for what only live envelopes have to do with.
+fn live_account(keeper: &Keeper) -> Result<AccountId, Status> {
+    if keeper.is_test() {
+        return Err(not_for("Test envelopes cost nothing: the ledger is for live keys."));
+    }
+    Ok(keeper.account())
+}
 
 impl Handler {
     /// The account of a call, as it stands now.
@@ -62,12 +74,10 @@ impl Handler {
     ) -> Result<v1::UpdateAccountSettingsResponse, Status> {
         let mut faults = Faults::default();
         let mask = request.update_mask.clone().unwrap_or_default().paths;
-        let given = request.settings.clone().unwrap_or_default();
-        let (changes, operators) = Changes::read(&given, &mask, &mut faults);
-        if operators && matches!(keeper, Keeper::Sender(_)) {
-            let message = "`billing` and `limits` are the operator's to change.";
-            return Err(Problem::new(ErrorReason::PermissionDenied, message).into());
+        if matches!(keeper, Keeper::Sender(_)) && mask.iter().any(|path| path == "billing" || path == "limits") {
+            return Err(not_for("`billing` and `limits` are the operator's to change."));
         }
+        let changes = Changes::read(request.settings.as_ref(), &mask, &mut faults);
         faults.finish()?;
         let expected = request.if_revision;
         let change = move |account: &mut Account| {
@@ -137,7 +147,7 @@ impl Handler {
         let (key, scope) = (&self.0.keyring.cursor, Some(Scope::any_mode(id)));
         let before = page_start(&mut faults, &request.page_token, |token| {
             let content = cursor::open(key, &purpose, scope, token)?;
-            Some(LedgerId::from_uuid(Uuid::from_slice(&content).ok()?))
+            Some(i64::from_be_bytes(content.try_into().ok()?))
         });
         faults.finish()?;
         let most = usize::try_from(limit).unwrap_or_default();
@@ -145,10 +155,10 @@ impl Handler {
         let mut page = page.map_err(|error| database(&error))?;
         let more = page.len() > most;
         page.truncate(most);
-        let last = page.last().filter(|_| more).map(|entry| entry.id.uuid().into_bytes());
+        let last = page.last().filter(|_| more).map(|entry| entry.sequence.to_be_bytes());
         Ok(v1::ListLedgerResponse {
             entries: page.iter().map(settings::entry).collect(),
-            next_page_token: last.map(|id| cursor::seal(key, &purpose, scope, &id)).unwrap_or_default(),
+            next_page_token: last.map(|at| cursor::seal(key, &purpose, scope, &at)).unwrap_or_default(),
         })
     }
 
@@ -215,6 +225,9 @@ impl AccountService for Handler {
         let keeper = keeper(request.extensions())?;
         let (metadata, _, mut message) = request.into_parts();
         let claimed = self.claim(&metadata, &mut message, keeper.scope())?;
+        if keeper.is_test() {
+            return Err(not_for("The settings are those of live envelopes too: a test key cannot change them."));
+        }
         self.once(claimed.as_ref(), self.change_settings(&keeper, claimed.as_ref(), &message)).await
     }
 
@@ -287,6 +300,11 @@ impl AccountService for Handler {
         let id = operated(request.extensions())?;
         let (metadata, _, mut message) = request.into_parts();
         let claimed = self.claim(&metadata, &mut message, Scope::any_mode(id))?;
+        if claimed.is_none() {
+            let mut faults = Faults::default();
+            faults.add("idempotency_key", "must be there: nothing else keeps a repeat from giving twice");
+            faults.finish()?;
+        }
         self.once(claimed.as_ref(), self.grant(id, claimed.as_ref(), &message)).await
     }
 
@@ -294,7 +312,7 @@ impl AccountService for Handler {
         &self,
         request: Request<v1::GetCreditBalanceRequest>,
     ) -> Result<Response<v1::GetCreditBalanceResponse>, Status> {
-        let id = keeper(request.extensions())?.account();
+        let id = live_account(&keeper(request.extensions())?)?;
         self.current(id).await?;
         let balances = self.0.store.balances(id).await.map_err(|error| database(&error))?;
         let available = balances.into_iter().map(|(unit, value)| v1::Amount { unit, value }).collect();
@@ -305,7 +323,7 @@ impl AccountService for Handler {
         &self,
         request: Request<v1::ListLedgerRequest>,
     ) -> Result<Response<v1::ListLedgerResponse>, Status> {
-        let id = keeper(request.extensions())?.account();
+        let id = live_account(&keeper(request.extensions())?)?;
         Ok(Response::new(self.ledger(id, request.get_ref()).await?))
     }
 
@@ -319,6 +337,8 @@ impl AccountService for Handler {
             key_id: sender.key.to_string(),
             livemode: sender.livemode,
             scopes: scopes(sender.permissions),
+            expires_at: sender.until.map(timestamp),
+            account_suspended: sender.account.suspended_at.is_some(),
         }))
     }
 

@@ -13,13 +13,14 @@ use countersign_chassis::keys::{same, sha256};
 use countersign_chassis::problem::Problem;
 use countersign_chassis::tls;
 use http::request::Parts;
-use http::{Request, Response};
+use http::{HeaderMap, Request, Response};
 use moka::sync::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Extensions, Status};
 use tower::Service;
+use uuid::Uuid;
 
 use super::access::{self, Access, Who};
 use super::rate::{Kind, Rates};
@@ -34,8 +35,9 @@ use crate::identity::{Identities, Role};
 use crate::oidc::{Oidc, Rejected};
 use crate::store::{DatabaseError, Scope, Store};
 
-/// How long a key and an account's settings are believed without asking again: a revoked key stops within this time.
-const KNOWN_FOR: Duration = Duration::from_secs(5);
+/// How long a key and an account's settings are believed without asking again. With the time that asking may take, and
+/// the notifier's own memory, a revoked key stops within five seconds.
+const KNOWN_FOR: Duration = Duration::from_secs(3);
 /// How long a wrong key is refused without asking again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// Remembered keys, and accounts.
@@ -65,7 +67,11 @@ pub(super) struct Sender {
     pub livemode: bool,
     pub key: KeyId,
     pub permissions: Permissions,
+    /// The first instant at which the credential is none any more.
+    pub until: Option<DateTime<Utc>>,
     pub account: Arc<Account>,
+    /// The key, to be asked for again; a token of the identity provider only ends.
+    presented: Option<Presented>,
 }
 
 impl Sender {
@@ -281,17 +287,20 @@ impl Authenticator {
         let caller = self.caller(request).await?;
         match &caller {
             Caller::Sender(sender) => {
-                self.rates.take(Kind::Key, sender.key.uuid(), &sender.account.settings.limits)?;
                 is_for(access, Who::Sender)?;
                 access.permission.map_or(Ok(()), |permission| sender.require(permission))?;
                 if access.changes && sender.account.suspended_at.is_some() {
                     let message = "The account is suspended: its keys only read.";
                     return Err(Problem::new(ErrorReason::AccountSuspended, message).into());
                 }
+                // Last: what is refused for another reason takes nothing from the bucket.
+                self.rates.take(Kind::Key, sender.key.uuid(), &sender.account.settings.limits)?;
             }
             Caller::Recipient(token, account) => {
-                self.rates.take(Kind::Signer, token.recipient.uuid(), &account.settings.limits)?;
                 is_for(access, Who::Recipient)?;
+                // By the token, not by the recipient: a dead link must not use up the living one's calls.
+                let [name @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = token.fingerprint();
+                self.rates.take(Kind::Signer, Uuid::from_bytes(name), &account.settings.limits)?;
             }
             Caller::Notifier(_) => is_for(access, Who::Notifier)?,
             Caller::Operator(_) => is_for(access, Who::Operator)?,
@@ -307,12 +316,11 @@ impl Authenticator {
     /// A bearer token alone decides where there is one: whoever passes on a bad one must not be taken for themselves.
     async fn caller(&self, request: &Parts) -> Result<Caller, Status> {
         let headers = &request.headers;
-        let account = headers.get(ACCOUNT_HEADER).and_then(|value| value.to_str().ok());
-        let account = account.and_then(|account| account.parse().ok());
+        let account = || acting_for(headers);
         let Some(authorization) = headers.get("authorization") else {
             return match self.identities.role_of(&tls::identities(&request.extensions)) {
-                Some(Role::Notifier) => Ok(Caller::Notifier(account)),
-                Some(Role::Operator) => Ok(Caller::Operator(account)),
+                Some(Role::Notifier) => account().map(Caller::Notifier),
+                Some(Role::Operator) => account().map(Caller::Operator),
                 // A portal speaks for people, each with a token of their own.
                 Some(Role::Portal) | None => Err(no_bearer()),
             };
@@ -330,10 +338,10 @@ impl Authenticator {
         }
         let digest = sha256(token.as_bytes());
         if self.service_token.is_some_and(|known| same(&digest, &known)) {
-            return Ok(Caller::Notifier(account));
+            return account().map(Caller::Notifier);
         }
         if self.operator_key.is_some_and(|known| same(&digest, &known)) {
-            return Ok(Caller::Operator(account));
+            return account().map(Caller::Operator);
         }
         match &self.oidc {
             Some(oidc) if token.split('.').count() == 3 => self.by_jwt(oidc, token).await,
@@ -348,8 +356,9 @@ impl Authenticator {
             Rejected::Unavailable => Problem::unavailable().into(),
         })?;
         let permissions = Permission::ALL.into_iter().filter(|permission| known.scopes.contains(permission.name()));
-        let key = (known.key, known.livemode, permissions.collect());
-        self.sender(known.account, key).await?.ok_or_else(|| unauthenticated("The token names no account."))
+        let (key, livemode, permissions) = (known.key, known.livemode, permissions.collect());
+        let credential = Credential { key, livemode, permissions, until: Some(known.expires_at), presented: None };
+        self.sender(known.account, credential).await?.ok_or_else(|| unauthenticated("The token names no account."))
     }
 
     /// Whatever is wrong with a signing token, it gets the same answer.
@@ -365,19 +374,34 @@ impl Authenticator {
         let now = self.store.clock().now();
         let key = self.key(presented, now).await.map_err(|error| database(&error))?;
         let key = key.filter(|key| key.is_usable(now)).ok_or_else(unknown)?;
-        let key = (key.id, key.livemode, key.permissions);
-        self.sender(presented.account, key).await?.ok_or_else(unknown)
+        let credential = Credential {
+            key: key.id,
+            livemode: key.livemode,
+            permissions: key.permissions,
+            until: key.ends_at(),
+            presented: Some(presented),
+        };
+        self.sender(presented.account, credential).await?.ok_or_else(unknown)
     }
 
-    async fn sender(
-        &self,
-        account: AccountId,
-        (key, livemode, permissions): (KeyId, bool, Permissions),
-    ) -> Result<Option<Caller>, Status> {
+    /// Refuses a sender whose credential has ended since they came.
+    pub(super) async fn still(&self, sender: &Sender) -> Result<(), Status> {
+        let now = self.store.clock().now();
+        let ended = || unauthenticated("The credential has ended.");
+        if sender.until.is_some_and(|until| now >= until) {
+            return Err(ended());
+        }
+        let Some(presented) = sender.presented else { return Ok(()) };
+        let key = self.key(presented, now).await.map_err(|error| database(&error))?;
+        key.filter(|key| key.is_usable(now)).map(drop).ok_or_else(ended)
+    }
+
+    async fn sender(&self, account: AccountId, credential: Credential) -> Result<Option<Caller>, Status> {
         let account = self.accounts.get(account).await.map_err(|error| database(&error))?;
+        let Credential { key, livemode, permissions, until, presented } = credential;
         Ok(account.map(|account| {
             let scope = Scope { account: account.id, livemode: Some(livemode) };
-            Caller::Sender(Sender { scope, livemode, key, permissions, account })
+            Caller::Sender(Sender { scope, livemode, key, permissions, until, account, presented })
         }))
     }
 
@@ -404,6 +428,26 @@ impl Authenticator {
         }
         Ok(Some(key))
     }
+}
+
+/// What a sender's credential says.
+struct Credential {
+    key: KeyId,
+    livemode: bool,
+    permissions: Permissions,
+    until: Option<DateTime<Utc>>,
+    presented: Option<Presented>,
+}
+
+/// The account that the metadata names.
+fn acting_for(headers: &HeaderMap) -> Result<Option<AccountId>, Status> {
+    let Some(header) = headers.get(ACCOUNT_HEADER) else { return Ok(None) };
+    let account = header.to_str().ok().and_then(|text| text.parse().ok());
+    account.map(Some).ok_or_else(|| {
+        let why = "must be an id of the form acc_…";
+        let problem = Problem::new(ErrorReason::InvalidField, format!("{ACCOUNT_HEADER}: {why}"));
+        problem.field(ACCOUNT_HEADER, why).into()
+    })
 }
 
 fn is_for(access: &Access, who: Who) -> Result<(), Status> {

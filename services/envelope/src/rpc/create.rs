@@ -45,6 +45,9 @@ impl Handler {
         request: Request<v1::CreateEnvelopeRequest>,
     ) -> Result<Response<v1::CreateEnvelopeResponse>, Status> {
         let (sender, call) = self.call(request)?;
+        if call.message.send {
+            sender.require(Permission::EnvelopesSend)?;
+        }
         self.once(call.claimed.as_ref(), self.created(&sender, &call)).await
     }
 
@@ -54,9 +57,6 @@ impl Handler {
         call: &Call<v1::CreateEnvelopeRequest>,
     ) -> Result<v1::CreateEnvelopeResponse, Status> {
         let (context, request) = (&self.0, &call.message);
-        if request.send {
-            sender.require(Permission::EnvelopesSend)?;
-        }
         let now = context.store.clock().now();
         limits(request, &call.limits)?;
         let mut faults = Faults::within(&call.limits);

@@ -255,11 +255,11 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::WatchStatusChangesRequest>,
     ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
-        let scope = match reader(request.extensions())? {
-            Reader::Sender(sender) => Some(sender.scope),
+        let sender = match reader(request.extensions())? {
+            Reader::Sender(sender) => Some(sender),
             Reader::Notifier(_) => None,
         };
-        let stream = self.watch(scope, request.into_inner()).await?;
+        let stream = self.watch(sender, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 

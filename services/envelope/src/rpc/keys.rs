@@ -1,6 +1,6 @@
 //! API keys: made, rotated, ended, listed. Nobody gives what they do not have.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1;
 use countersign::v1::ErrorReason;
 use countersign_chassis::once::Claimed;
@@ -53,6 +53,20 @@ impl Keeper {
         Ok(())
     }
 
+    /// Whether they are known by a test key.
+    pub fn is_test(&self) -> bool {
+        self.sees() == Some(false)
+    }
+
+    /// The end of a key that they give: not later than that of their own.
+    fn ends(&self, asked: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+        let own = match self {
+            Self::Sender(sender) => sender.until,
+            Self::Operator(_) => None,
+        };
+        [asked, own].into_iter().flatten().min()
+    }
+
     fn gives(&self) -> Permissions {
         match self {
             Self::Sender(sender) => sender.permissions,
@@ -94,7 +108,7 @@ impl Handler {
         keeper.may_give(request.livemode, given)?;
         let keys_max = self.keys_max(keeper).await?;
         let secret = self.0.keyring.new_api_key(keeper.account(), request.livemode);
-        let new = ApiKey { expires_at, ..api_key(name, request.livemode, given, now) };
+        let new = ApiKey { expires_at: keeper.ends(expires_at), ..api_key(name, request.livemode, given, now) };
         let reply = |key: &ApiKey, secret: String| v1::CreateApiKeyResponse { key: Some(settings::key(key)), secret };
         let kept = keep_as(claimed, move |made: &NewKey| match made {
             NewKey::Made(made) => Some(reply(&made.0, String::new()).encode_to_vec()),
@@ -131,7 +145,8 @@ impl Handler {
         keeper.may_give(old.livemode, old.permissions)?;
         let keys_max = self.keys_max(keeper).await?;
         let secret = self.0.keyring.new_api_key(keeper.account(), old.livemode);
-        let new = api_key(String::new(), old.livemode, old.permissions, now);
+        let new =
+            ApiKey { expires_at: keeper.ends(None), ..api_key(String::new(), old.livemode, old.permissions, now) };
         let reply = |made: &(ApiKey, Option<ApiKey>), secret: String| v1::RotateApiKeyResponse {
             key: Some(settings::key(&made.0)),
             secret,

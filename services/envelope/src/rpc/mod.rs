@@ -47,7 +47,7 @@ use crate::tail::Tail;
 /// The services of this process, for health by name.
 pub const SERVICES: [&str; 3] =
     ["countersign.v1.EnvelopeService", "countersign.v1.SignerService", "countersign.v1.AccountService"];
-/// Requests may carry one document of the largest size inline, and the rest of the envelope besides.
+/// Requests may carry documents inline up to this, with all the rest; larger ones are uploaded.
 const REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// What the handlers work with.
@@ -62,6 +62,8 @@ pub struct Context {
     pub trusted_peers: Vec<IpNet>,
     /// The documents.
     pub blobs: Blobs,
+    /// What recognises credentials.
+    pub authenticator: Arc<Authenticator>,
     /// Accounts as they were a moment ago.
     pub accounts: Accounts,
     /// Idempotency keys.
@@ -84,7 +86,8 @@ struct Handler(Arc<Context>);
 
 /// All services, each behind authentication.
 #[must_use]
-pub fn routes(context: Context, authenticator: Arc<Authenticator>) -> Routes {
+pub fn routes(context: Context) -> Routes {
+    let authenticator = Arc::clone(&context.authenticator);
     let handler = Handler(Arc::new(context));
     let envelopes = EnvelopeServiceServer::new(handler.clone()).max_decoding_message_size(REQUEST_BYTES_MAX);
     Routes::new(Authenticated::new(envelopes, Arc::clone(&authenticator)))

@@ -16,7 +16,7 @@ use crate::domain::limits::Limits;
 
 /// Buckets that are kept; a forgotten one is full again.
 const BUCKETS_MAX: u64 = 100_000;
-/// How long an idle bucket is kept: longer than the slowest takes to fill.
+/// How long an idle bucket is kept; after that it is a full one again.
 const IDLE_MAX: Duration = Duration::from_secs(15 * 60);
 
 /// Of which kind a credential is.

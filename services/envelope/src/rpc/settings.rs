@@ -12,6 +12,8 @@ use crate::domain::credit::{Amount, Billing, Charge, ChargeAt, RefundCause, Refu
 use crate::domain::limits::{AMOUNT_MAX, BASIS_POINTS, Limits, REFUND_RULES_MAX};
 use crate::store::LedgerEntry;
 
+/// As many as there are fields to change.
+const MASK_MAX: usize = 4;
 /// The name of the policy that refunds what was voided before anybody had signed.
 const VOID_UNSIGNED: &str = "void_unsigned";
 /// The name of the policy that refunds every end but completion, up to a cap.
@@ -27,12 +29,15 @@ pub(super) struct Changes {
 }
 
 impl Changes {
-    /// Of `given` what `mask` names. The second is true if only the operator may.
-    pub fn read(given: &v1::AccountSettings, mask: &[String], faults: &mut Faults) -> (Self, bool) {
+    /// Of `given` what `mask` names.
+    pub fn read(given: Option<&v1::AccountSettings>, mask: &[String], faults: &mut Faults) -> Self {
         let mut changes = Self::default();
-        if mask.is_empty() {
-            faults.add("update_mask", "must name at least one field");
+        if mask.is_empty() || mask.len() > MASK_MAX {
+            faults.add("update_mask", format!("must name 1 to {MASK_MAX} fields"));
+            return changes;
         }
+        let none = v1::AccountSettings::default();
+        let given = given.unwrap_or(&none);
         for path in mask {
             match path.as_str() {
                 "decline_policy" => {
@@ -42,14 +47,10 @@ impl Changes {
                 "tell_acted_recipients" => changes.tell_acted = Some(given.tell_acted_recipients),
                 "billing" => changes.billing = billing(given.billing.as_ref(), faults),
                 "limits" => changes.limits = Some(limits(&given.limits.unwrap_or_default(), faults)),
-                _ => {
-                    faults.add("update_mask", "names something that `settings` does not have");
-                    break;
-                }
+                _ => faults.add("update_mask", "names something that `settings` does not have"),
             }
         }
-        let operators = mask.iter().any(|path| path == "billing" || path == "limits");
-        (changes, operators)
+        changes
     }
 
     pub fn apply(self, settings: &mut Settings) {
@@ -198,7 +199,8 @@ fn limits(given: &v1::Limits, faults: &mut Faults) -> Limits {
 pub(super) fn permissions(given: &[i32], faults: &mut Faults) -> Permissions {
     let known = |number: &i32| Permission::ALL.into_iter().find(|it| *it as i32 == *number);
     if given.len() > Permission::ALL.len() || given.iter().any(|number| known(number).is_none()) {
-        faults.add("scopes", "names something that the service does not know, or one twice");
+        faults.add("scopes", "names something that the service does not know, or more than there is");
+        return Permissions::default();
     }
     given.iter().filter_map(known).collect()
 }
@@ -262,7 +264,7 @@ pub(super) fn key(key: &ApiKey) -> v1::ApiKey {
         livemode: key.livemode,
         scopes: scopes(key.permissions),
         created_at: Some(timestamp(key.created_at)),
-        expires_at: when(key.expires_at),
+        expires_at: when(key.ends_at()),
         revoked_at: when(key.revoked_at),
         last_used_at: when(key.last_used_at),
         replaced_by_key_id: key.replaced_by.map(|id| id.to_string()).unwrap_or_default(),

@@ -206,7 +206,7 @@ impl SignerService for Handler {
         let call = self.signing(request)?;
         self.once(call.claimed.as_ref(), async {
             let entries = call.message.values.clone();
-            bounded(entries.len(), 0, &call.limits)?;
+            bounded(entries.len(), 0)?;
             let mut faults = Faults::default();
             let values = values(entries, &mut faults);
             faults.finish()?;
@@ -222,7 +222,7 @@ impl SignerService for Handler {
         self.once(call.claimed.as_ref(), async {
             let given = call.message.clone();
             let shown = (given.seen_documents, given.seen_revision);
-            let act = act(&call.token, given.values, shown, given.consent, &call.limits)?;
+            let act = act(&call.token, given.values, shown, given.consent)?;
             let session = self.session_of(call.token);
             let told = move |after: &Envelope, _: &Verdict| v1::SignResponse { session: session(after) };
             self.act(&call, Command::Sign(act), told).await
@@ -235,7 +235,7 @@ impl SignerService for Handler {
         self.once(call.claimed.as_ref(), async {
             let given = call.message.clone();
             let shown = (given.seen_documents, given.seen_revision);
-            let act = act(&call.token, given.values, shown, false, &call.limits)?;
+            let act = act(&call.token, given.values, shown, false)?;
             let session = self.session_of(call.token);
             let told = move |after: &Envelope, _: &Verdict| v1::ApproveResponse { session: session(after) };
             self.act(&call, Command::Approve(act), told).await
@@ -286,12 +286,17 @@ impl SignerService for Handler {
     }
 }
 
-fn bounded(values: usize, seen: usize, limits: &Limits) -> Result<(), Status> {
-    let bounds = [("values", values, limits.fields_max), ("seen_documents", seen, limits.documents_max)];
-    for (path, actual, allowed) in bounds {
+/// By what any envelope can have, as the account's limits may have been lowered since: the rules look at the envelope itself.
+fn bounded(values: usize, seen: usize) -> Result<(), Status> {
+    let limits = Limits::ceiling();
+    let bounds = [
+        ("values", "fields_max", values, limits.fields_max),
+        ("seen_documents", "documents_max", seen, limits.documents_max),
+    ];
+    for (path, limit, actual, allowed) in bounds {
         if actual > allowed {
             let message = format!("{path}: {actual} are more than an envelope can have");
-            return Err(over_limit(path, &format!("{path}_max"), actual, allowed, &message));
+            return Err(over_limit(path, limit, actual, allowed, &message));
         }
     }
     Ok(())
@@ -312,10 +317,9 @@ fn act(
     entries: Vec<v1::FieldEntry>,
     shown: (Vec<v1::SeenDocument>, u64),
     consent: bool,
-    limits: &Limits,
 ) -> Result<Act, Status> {
     let (documents, seen_revision) = shown;
-    bounded(entries.len(), documents.len(), limits)?;
+    bounded(entries.len(), documents.len())?;
     let mut faults = Faults::default();
     let values = values(entries, &mut faults);
     let mut seen: Vec<(DocumentId, Digest)> = Vec::new();

@@ -238,7 +238,7 @@ impl Handler {
             let message = &call.message;
             let mut faults = Faults::default();
             let id = faults.id("envelope_id", &message.envelope_id);
-            let ids: Vec<FieldId> = ids(&message.field_ids, "field_ids", call.limits.fields_max, &mut faults);
+            let ids: Vec<FieldId> = ids(&message.field_ids, "field_ids", Limits::ceiling().fields_max, &mut faults);
             if message.field_ids.is_empty() {
                 faults.add("field_ids", "must hold at least one");
             }
@@ -362,7 +362,7 @@ impl Handler {
             let message = &call.message;
             let mut faults = Faults::default();
             let id = faults.id("envelope_id", &message.envelope_id);
-            let most = call.limits.recipients_max;
+            let most = Limits::ceiling().recipients_max;
             let recipients = ids(&message.recipient_ids, "recipient_ids", most, &mut faults);
             faults.finish()?;
             let command = Command::Resend { recipients, rotate: message.rotate };
@@ -398,6 +398,9 @@ impl Handler {
                 (claimed.once.clone(), reply)
             });
             let outcome = self.execute(ask, kept, |_| true).await?;
+            if let Some(reply) = outcome.reply {
+                return Message::decode(reply.as_slice()).map_err(|_| Problem::internal().into());
+            }
             let already_replaced = outcome.answer == Verdict::AlreadyDone;
             let replacement = outcome.envelope.replaced_by.ok_or_else(|| Status::from(Problem::internal()))?;
             let found = self.0.store.envelope(scope, replacement).await.map_err(|error| database(&error))?;

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use uuid::Uuid;
 
+use super::auth::Sender;
 use super::parse::Faults;
 use super::status::database;
 use super::{Context, Handler, cursor, render};
@@ -27,6 +28,8 @@ const PURPOSE: &str = "watch";
 
 /// Where a stream stands.
 struct Reading {
+    /// Who reads; nobody in particular sees all accounts.
+    sender: Option<Sender>,
     scope: Option<Scope>,
     incarnation: Uuid,
     positions: Positions,
@@ -35,19 +38,16 @@ struct Reading {
 impl Handler {
     pub(super) async fn watch(
         &self,
-        scope: Option<Scope>,
+        sender: Option<Sender>,
         request: v1::WatchStatusChangesRequest,
     ) -> Result<impl Stream<Item = Result<v1::WatchStatusChangesResponse, Status>> + Send + use<>, Status> {
         let mut tail = self.0.tail.clone();
         let heads = known(&mut tail).await?;
-        let reading = match self.0.start(scope, &request, &heads) {
+        let reading = self.0.start(sender, &request, &heads)?;
+        if !request.resume_token.is_empty() && reading.check(&heads).is_err() {
             // Another replica's token may lie beyond what this one has seen of the feed: look before refusing.
-            Err(_) if !request.resume_token.is_empty() => {
-                let heads = self.0.store.heads().await.map_err(|error| database(&error))?;
-                self.0.start(scope, &request, &heads)?
-            }
-            started => started?,
-        };
+            reading.check(&self.0.store.heads_now().await.map_err(|error| database(&error))?)?;
+        }
         Ok(stream(self.clone(), reading, tail))
     }
 }
@@ -62,26 +62,24 @@ async fn known(tail: &mut Tail) -> Result<Heads, Status> {
 impl Context {
     fn start(
         &self,
-        scope: Option<Scope>,
+        sender: Option<Sender>,
         request: &v1::WatchStatusChangesRequest,
         heads: &Heads,
     ) -> Result<Reading, Status> {
-        let incarnation = heads.incarnation;
+        let (scope, incarnation) = (sender.as_ref().map(|sender| sender.scope), heads.incarnation);
         if request.resume_token.is_empty() {
             let positions = match v1::WatchStart::try_from(request.start) {
                 Ok(v1::WatchStart::Unspecified | v1::WatchStart::Now) => heads.last,
                 Ok(v1::WatchStart::Oldest) => heads.floor,
                 Err(_) => return Err(fault("start", "is not a value that the service knows")),
             };
-            return Ok(Reading { scope, incarnation, positions });
+            return Ok(Reading { sender, scope, incarnation, positions });
         }
         let content = cursor::open(&self.keyring.cursor, PURPOSE, scope, &request.resume_token);
         let Some((incarnation, positions)) = content.and_then(|content| cursor::read_positions(&content)) else {
             return Err(fault("resume_token", "is not one that the service gave to this credential"));
         };
-        let reading = Reading { scope, incarnation, positions };
-        reading.check(heads)?;
-        Ok(reading)
+        Ok(Reading { sender, scope, incarnation, positions })
     }
 
     fn message(&self, reading: &Reading, item: Item) -> v1::WatchStatusChangesResponse {
@@ -146,6 +144,10 @@ fn stream(
         loop {
             let heads = known(&mut tail).await?;
             reading.keeps_up(&heads)?;
+            if let Some(sender) = &reading.sender {
+                // A key that was revoked ends its streams too.
+                context.authenticator.still(sender).await?;
+            }
             let wanted = Wanted::next(&reading.positions, &heads);
             if !wanted.is_empty() {
                 let page = context.store.feed(reading.scope, &wanted).await.map_err(|error| database(&error))?;

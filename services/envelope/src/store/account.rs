@@ -8,7 +8,7 @@ use futures_util::FutureExt as _;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
-use super::ledger::{Kind, NewEntry, enter, open_balance};
+use super::ledger::{Kind, NewEntry, enter, open_balance, open_ledger};
 use super::schema::{account, account_user, api_key};
 use super::settings::{settings, settings_of};
 use super::{Keep, Scope, Store, int8};
@@ -72,6 +72,7 @@ struct KeyRow {
     permissions: Vec<i16>,
     created_at: DateTime<Utc>,
     expires_at: Option<DateTime<Utc>>,
+    overlap_until: Option<DateTime<Utc>>,
     revoked_at: Option<DateTime<Utc>>,
     last_used_at: Option<DateTime<Utc>>,
     replaced_by: Option<Uuid>,
@@ -88,6 +89,7 @@ impl From<KeyRow> for ApiKey {
             permissions: row.permissions.iter().filter_map(known).collect::<Permissions>(),
             created_at: row.created_at,
             expires_at: row.expires_at,
+            overlap_until: row.overlap_until,
             revoked_at: row.revoked_at,
             last_used_at: row.last_used_at,
             replaced_by: row.replaced_by.map(KeyId::from_uuid),
@@ -122,10 +124,11 @@ async fn insert_key(mut conn: &AsyncPgConnection, owner: AccountId, new: &ApiKey
         .await
 }
 
-async fn one_key(mut conn: &AsyncPgConnection, owner: AccountId, id: KeyId) -> QueryResult<Option<ApiKey>> {
+async fn one_key(mut conn: &AsyncPgConnection, owner: AccountId, id: KeyId, lock: bool) -> QueryResult<Option<ApiKey>> {
     let key = api_key::table.filter(api_key::account_id.eq(owner.uuid())).filter(api_key::id.eq(id.uuid()));
-    let row = key.select(KeyRow::as_select()).for_update().get_result(&mut conn).await.optional()?;
-    Ok(row.map(ApiKey::from))
+    let key = key.select(KeyRow::as_select());
+    let row = if lock { key.for_update().get_result(&mut conn).await } else { key.get_result(&mut conn).await };
+    Ok(row.optional()?.map(ApiKey::from))
 }
 
 impl Store {
@@ -137,7 +140,8 @@ impl Store {
         key: Option<(ApiKey, Digest)>,
         keep: Option<Keep<Account>>,
     ) -> Result<Account, DatabaseError> {
-        self.write(new.id, keep, move |mut conn| {
+        // The operator's own keys are no account's: the wall would keep the reply out.
+        self.write_across(new.id, keep, move |mut conn| {
             async move {
                 let row = (
                     account::id.eq(new.id.uuid()),
@@ -150,6 +154,7 @@ impl Store {
                 if let Some((key, hash)) = &key {
                     insert_key(conn, new.id, key, hash).await?;
                 }
+                open_ledger(conn, new.id).await?;
                 open_balance(conn, new.id, Unit::Credit.to_string()).await?;
                 let grant = NewEntry {
                     account: new.id,
@@ -224,10 +229,14 @@ impl Store {
                 // One after the other, so that two at once do not both take the last place.
                 lock(conn, owner).await?;
                 let now = new.created_at;
+                // The one that is replaced makes room for its successor; the modes do not take each other's places.
                 let usable = api_key::table
                     .filter(api_key::account_id.eq(owner.uuid()))
+                    .filter(api_key::livemode.eq(new.livemode))
+                    .filter(api_key::id.ne(replaced.map_or(Uuid::nil(), |(old, _)| old.uuid())))
                     .filter(api_key::revoked_at.is_null())
                     .filter(api_key::expires_at.is_null().or(api_key::expires_at.gt(now)))
+                    .filter(api_key::overlap_until.is_null().or(api_key::overlap_until.gt(now)))
                     .count();
                 let held: i64 = usable.get_result(&mut conn).await?;
                 let held = usize::try_from(held).unwrap_or_default();
@@ -238,20 +247,17 @@ impl Store {
                     insert_key(conn, owner, &new, &hash).await?;
                     return Ok(NewKey::Made(Box::new((new, None))));
                 };
-                let Some(mut old) = one_key(conn, owner, old).await?.filter(|old| old.is_usable(now)) else {
+                let Some(mut old) = one_key(conn, owner, old, true).await?.filter(|old| old.is_usable(now)) else {
                     return Ok(NewKey::NoSuchKey);
                 };
-                let new = ApiKey {
-                    name: old.name.clone(),
-                    livemode: old.livemode,
-                    permissions: old.permissions,
-                    expires_at: old.expires_at,
-                    ..new
-                };
-                old.expires_at = Some(old.expires_at.map_or(overlap_until, |end| end.min(overlap_until)));
+                // A key that ends gives no key that goes on for longer.
+                let expires_at = [old.expires_at, new.expires_at].into_iter().flatten().min();
+                let name = old.name.clone();
+                let new = ApiKey { name, livemode: old.livemode, permissions: old.permissions, expires_at, ..new };
+                old.overlap_until = Some(old.overlap_until.map_or(overlap_until, |end| end.min(overlap_until)));
                 old.replaced_by = Some(new.id);
                 insert_key(conn, owner, &new, &hash).await?;
-                let row = (api_key::expires_at.eq(old.expires_at), api_key::replaced_by.eq(new.id.uuid()));
+                let row = (api_key::overlap_until.eq(old.overlap_until), api_key::replaced_by.eq(new.id.uuid()));
                 let this = api_key::table.find((owner.uuid(), old.id.uuid()));
                 diesel::update(this).set(row).execute(&mut conn).await?;
                 Ok(NewKey::Made(Box::new((new, Some(old)))))
@@ -277,7 +283,7 @@ impl Store {
 
     /// A key by its id.
     pub async fn key_by_id(&self, owner: AccountId, id: KeyId) -> Result<Option<ApiKey>, DatabaseError> {
-        self.read_one(owner, move |conn| one_key(conn, owner, id).boxed()).await
+        self.read_one(owner, move |conn| one_key(conn, owner, id, false).boxed()).await
     }
 
     /// A page of an account's keys, newest first; `livemode` limits them to a mode.
@@ -315,7 +321,7 @@ impl Store {
     ) -> Result<Option<ApiKey>, DatabaseError> {
         self.write(owner, keep, move |mut conn| {
             async move {
-                let Some(mut key) = one_key(conn, owner, id).await? else { return Ok(None) };
+                let Some(mut key) = one_key(conn, owner, id, true).await? else { return Ok(None) };
                 if key.revoked_at.is_none() {
                     key.revoked_at = Some(at);
                     let this = api_key::table.find((owner.uuid(), id.uuid()));

@@ -15,6 +15,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::create::{bind_events, checked_value, column, insert, keep, redraft, settled, text_value};
 use super::envelope::{lock, parts};
+use super::ledger::is_insufficient;
 use super::rows::assemble;
 use super::settings::charge;
 use super::{Scope, Store, claimed, int8, part};
@@ -60,7 +61,8 @@ pub struct Changed<T> {
     pub answer: T,
 }
 
-/// Every part depends on the first, so that nothing of it is written to a row that is not as it was when it was locked.
+/// Every part depends on the first, so that nothing of it is written to a row that is not as it was when it was locked;
+/// and without the first it fails, so that nothing that travels with it is committed.
 const SAVE: &str = "
 WITH changed AS (
     UPDATE envelope SET revision = $4, sequence = $5, chain = $6, last_event_at = $7, dispatched_at = $8, sent_at = $9,
@@ -108,7 +110,7 @@ WITH changed AS (
 ), done_job AS (
     DELETE FROM artifact_job USING changed WHERE account_id = $1 AND envelope_id = $2 AND version = $68
 )
-SELECT count(*) AS count FROM changed";
+SELECT 1 / count(*) AS count FROM changed";
 
 enum Save {}
 enum Now {}
@@ -147,6 +149,7 @@ impl Store {
                     tries += 1;
                     tokio::time::sleep(jittered(RETRY_PAUSE)).await;
                 }
+                Err(error) if is_answer(&error) => return Err(error),
                 Err(error) => {
                     tracing::warn!(transaction = name, tries, error = error.to_string(), "transaction failed");
                     return Err(error);
@@ -225,6 +228,11 @@ impl Store {
         }
         Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
     }
+}
+
+/// True where the failure is an ordinary answer to the caller.
+fn is_answer(error: &DatabaseError) -> bool {
+    matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) || is_insufficient(error)
 }
 
 async fn database_now(mut conn: &AsyncPgConnection) -> QueryResult<DateTime<Utc>> {

@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 use super::ledger::{NewEntry, enter};
 use super::settings::charge;
 use super::terms::{decline_policy, metadata, rules, terms};
-use super::{Store, claimed, int8, part};
+use super::{Store, claimed, int8, joined, part};
 use crate::domain::credit::Movement;
 use crate::domain::envelope::Envelope;
 use crate::domain::field::{Field, Value};
@@ -160,10 +160,10 @@ impl Store {
     pub async fn create(&self, new: NewEnvelope) -> Result<(), DatabaseError> {
         let store = self.clone();
         let create = async move { store.create_once(&new).await };
-        tokio::spawn(create.in_current_span()).await.unwrap_or(Err(DatabaseError::Busy))
+        joined(tokio::spawn(create.in_current_span()).await)
     }
 
-    /// All statements travel together: whichever fails, COMMIT is a ROLLBACK.
+    /// All statements travel together: after one that Postgres refuses, COMMIT is a ROLLBACK.
     async fn create_once(&self, new: &NewEnvelope) -> Result<(), DatabaseError> {
         let NewEnvelope { envelope, events, movement, kept } = new;
         let flight = Flight::open(&self.pool).await?;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::rows::{ArtifactRow, DocumentRow, EnvelopeRow, FieldRow, Parts, RecipientRow, assemble, status_of};
 use super::schema::{artifact, document, envelope, field, recipient};
-use super::{Scope, Store};
+use super::{Scope, Store, joined};
 use crate::domain::envelope::Envelope;
 use crate::domain::id::{AccountId, EnvelopeId};
 use crate::domain::status::Status;
@@ -118,7 +118,7 @@ impl Store {
     pub async fn envelope(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
         let store = self.clone();
         let read = tokio::spawn(async move { store.read(scope, id).await }.in_current_span());
-        read.await.unwrap_or(Err(DatabaseError::Busy))
+        joined(read.await)
     }
 
     async fn read(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {

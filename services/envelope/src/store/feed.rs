@@ -5,7 +5,7 @@
 //! positions, so a reader that stands at a position has seen everything before it, for ever.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
+use countersign_chassis::database::{DatabaseError, Flight, Pool, acquire, prepared};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -210,7 +210,16 @@ impl Store {
 
     /// How far the feed reaches. Every event up to there can be read.
     pub async fn heads(&self) -> Result<Heads, DatabaseError> {
-        let mut conn = acquire(&self.across_accounts).await?;
+        self.heads_by(&self.across_accounts).await
+    }
+
+    /// The same for a caller, who must not keep the loops waiting.
+    pub async fn heads_now(&self) -> Result<Heads, DatabaseError> {
+        self.heads_by(&self.pool).await
+    }
+
+    async fn heads_by(&self, pool: &Pool) -> Result<Heads, DatabaseError> {
+        let mut conn = acquire(pool).await?;
         let row: HeadsRow = prepared::<ReadHeads, _>(diesel::sql_query(HEADS)).get_result(&mut *conn).await?;
         self.clock.observe(row.now);
         let positions = |list: Vec<i64>| list.try_into().map_err(|_| corrupt("feed heads"));

@@ -10,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::FutureExt as _;
 use uuid::Uuid;
 
-use super::schema::{ledger_balance, ledger_entry};
+use super::schema::{ledger_balance, ledger_entry, ledger_head};
 use super::settings::amount;
 use super::{Keep, Store, corrupt, int8};
 use crate::domain::credit::{Amount, Movement};
@@ -21,6 +21,7 @@ use crate::domain::id::{AccountId, EnvelopeId, LedgerId};
 #[expect(missing_docs, reason = "the names of the contract's LedgerEntry")]
 pub struct Entry {
     pub id: LedgerId,
+    pub sequence: i64,
     pub kind: Kind,
     pub amount: Amount,
     pub balance_after: i64,
@@ -79,26 +80,31 @@ impl<'a> NewEntry<'a> {
 /// The balance is moved in the same statement. Without a balance in that unit `balance_after` is NULL, which is refused as
 /// too little is.
 const MOVE: &str = "
-WITH moved AS (
+WITH head AS (
+    UPDATE ledger_head SET entries = entries + 1 WHERE account_id = $1 RETURNING entries
+), moved AS (
     UPDATE ledger_balance SET available = available + CASE $3 WHEN 2 THEN -$7 ELSE $7 END
     WHERE account_id = $1 AND unit = $6
     RETURNING available
 )
-INSERT INTO ledger_entry (account_id, id, kind, debit, credit, unit, amount, balance_after, occurred_at, envelope_id,
+INSERT INTO ledger_entry (sequence, account_id, id, kind, debit, credit, unit, amount, balance_after, occurred_at, envelope_id,
     reference, charged)
-VALUES ($1, $2, $3, $4, $5, $6, $7, (SELECT available FROM moved), $8, $9, $10, $11)
-RETURNING balance_after";
+VALUES ((SELECT entries FROM head), $1, $2, $3, $4, $5, $6, $7, (SELECT available FROM moved), $8, $9, $10, $11)
+RETURNING sequence, balance_after";
 
 enum MoveEntry {}
 
 #[derive(QueryableByName)]
 struct BalanceRow {
     #[diesel(sql_type = BigInt)]
+    sequence: i64,
+    #[diesel(sql_type = BigInt)]
     balance_after: i64,
 }
 
-/// Makes an entry and moves the balance. Last in a transaction: the balance is locked until it ends.
-pub(super) async fn enter(mut conn: &AsyncPgConnection, new: &NewEntry<'_>) -> QueryResult<i64> {
+/// Makes an entry and moves the balance; says the entry's number and the balance. Last in a transaction: the ledger is locked
+/// until it ends.
+pub(super) async fn enter(mut conn: &AsyncPgConnection, new: &NewEntry<'_>) -> QueryResult<(i64, i64)> {
     let (debit, credit) = new.kind.sides();
     let query = diesel::sql_query(MOVE)
         .bind::<SqlUuid, _>(new.account.uuid())
@@ -113,7 +119,7 @@ pub(super) async fn enter(mut conn: &AsyncPgConnection, new: &NewEntry<'_>) -> Q
         .bind::<Text, _>(new.reference)
         .bind::<Nullable<BigInt>, _>(new.charged.map(int8));
     let row: BalanceRow = prepared::<MoveEntry, _>(query).get_result(&mut conn).await?;
-    Ok(row.balance_after)
+    Ok((row.sequence, row.balance_after))
 }
 
 /// True if the account had not enough to spend.
@@ -125,6 +131,12 @@ pub fn is_insufficient(error: &DatabaseError) -> bool {
         DatabaseErrorKind::NotNullViolation => info.column_name() == Some("balance_after"),
         _ => false,
     }
+}
+
+/// Begins an account's ledger.
+pub(super) async fn open_ledger(mut conn: &AsyncPgConnection, account: AccountId) -> QueryResult<usize> {
+    let row = (ledger_head::account_id.eq(account.uuid()), ledger_head::entries.eq(0));
+    diesel::insert_into(ledger_head::table).values(row).execute(&mut conn).await
 }
 
 pub(super) async fn open_balance(mut conn: &AsyncPgConnection, account: AccountId, unit: String) -> QueryResult<usize> {
@@ -158,8 +170,17 @@ impl Store {
                     reference: reference_text,
                     charged: None,
                 };
-                let balance_after = enter(conn, &new).await?;
-                Ok(Entry { id, kind, amount: given, balance_after, occurred_at: at, envelope: None, reference })
+                let (sequence, balance_after) = enter(conn, &new).await?;
+                Ok(Entry {
+                    id,
+                    sequence,
+                    kind,
+                    amount: given,
+                    balance_after,
+                    occurred_at: at,
+                    envelope: None,
+                    reference,
+                })
             }
             .boxed()
         })
@@ -184,19 +205,20 @@ impl Store {
         &self,
         account: AccountId,
         envelope: Option<EnvelopeId>,
-        before: Option<LedgerId>,
+        before: Option<i64>,
         limit: i64,
     ) -> Result<Vec<Entry>, DatabaseError> {
-        type Row = (Uuid, i16, String, i64, i64, DateTime<Utc>, Option<Uuid>, String);
+        type Row = (Uuid, i64, i16, String, i64, i64, DateTime<Utc>, Option<Uuid>, String);
         let rows: Vec<Row> = self
             .read_one(account, move |mut conn| {
                 let page = ledger_entry::table
                     .filter(ledger_entry::account_id.eq(account.uuid()))
-                    .filter(ledger_entry::id.lt(before.map_or(Uuid::max(), |id| id.uuid())))
-                    .order(ledger_entry::id.desc())
+                    .filter(ledger_entry::sequence.lt(before.unwrap_or(i64::MAX)))
+                    .order(ledger_entry::sequence.desc())
                     .limit(limit)
                     .select((
                         ledger_entry::id,
+                        ledger_entry::sequence,
                         ledger_entry::kind,
                         ledger_entry::unit,
                         ledger_entry::amount,
@@ -215,9 +237,10 @@ impl Store {
             })
             .await?;
         let kinds = [Kind::Grant, Kind::Charge, Kind::Refund];
-        let entry = |(id, kind, unit, value, balance_after, occurred_at, envelope, reference): Row| {
+        let entry = |(id, sequence, kind, unit, value, balance_after, occurred_at, envelope, reference): Row| {
             Ok(Entry {
                 id: LedgerId::from_uuid(id),
+                sequence,
                 kind: kinds.into_iter().find(|it| *it as i16 == kind).ok_or_else(|| corrupt("kind of entry"))?,
                 amount: amount(&unit, value.unsigned_abs())?,
                 balance_after,

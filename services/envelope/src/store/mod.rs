@@ -27,7 +27,7 @@ pub use countersign_chassis::database::DatabaseError;
 use countersign_chassis::database::{self, Flight, Pool, acquire};
 use countersign_chassis::once::{self, Kept, Once};
 use diesel::QueryResult;
-use diesel_async::AsyncPgConnection;
+use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -59,6 +59,55 @@ pub struct Store {
     artifacts_due: Arc<Notify>,
 }
 
+async fn write<T: Send + 'static>(
+    pool: Pool,
+    account: AccountId,
+    keep: Option<Keep<T>>,
+    statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+) -> Result<T, DatabaseError> {
+    let write = async move {
+        let flight = Flight::open(&pool).await?;
+        let conn = flight.connection();
+        let once = keep.as_ref().map(|keep| &keep.once);
+        let (begun, claimed) = futures_util::join!(flight.begin_for(account.uuid()), claimed(conn, once));
+        begun?;
+        let written = match claimed {
+            Ok(()) => statements(conn).await,
+            Err(error) => Err(error),
+        };
+        let written = match written {
+            Ok(written) => written,
+            Err(error) => {
+                flight.rollback().await?;
+                return Err(error.into());
+            }
+        };
+        if let Some(Keep { once, reply }) = keep {
+            let Some(reply) = reply(&written) else {
+                flight.rollback().await?;
+                return Ok(written);
+            };
+            let (kept, committed) = futures_util::join!(once::keep(conn, &once, reply), flight.commit());
+            kept?;
+            committed?;
+        } else {
+            flight.commit().await?;
+        }
+        flight.close();
+        Ok(written)
+    };
+    joined(tokio::spawn(write.in_current_span()).await)
+}
+
+/// What a task came to. A panic goes on where the task was waited for; a cut task is the runtime's end.
+pub(crate) fn joined<T>(ended: Result<Result<T, DatabaseError>, tokio::task::JoinError>) -> Result<T, DatabaseError> {
+    match ended {
+        Ok(result) => result,
+        Err(cut) if cut.is_panic() => std::panic::resume_unwind(cut.into_panic()),
+        Err(_) => Err(DatabaseError::Busy),
+    }
+}
+
 /// What to keep of a change that is made once.
 pub struct Keep<T> {
     /// The key.
@@ -74,8 +123,10 @@ async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<(
     }
 }
 
-/// Connections for the service's own loops and streams.
-const LOOP_CONNECTIONS: u32 = 6;
+/// One in so many connections is for the service's own loops and streams …
+const LOOPS_SHARE: u32 = 4;
+/// … at most.
+const LOOP_CONNECTIONS_MAX: u32 = 6;
 
 /// Whose envelopes may be touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,9 +148,10 @@ impl Scope {
 impl Store {
     /// Opens the database.
     pub async fn open(config: &DatabaseConfig, clock: Clock) -> anyhow::Result<Self> {
-        let pool = database::pool(config).await?;
-        let loops =
-            DatabaseConfig { database_pool_max: LOOP_CONNECTIONS.min(config.database_pool_max), ..config.clone() };
+        let loops = (config.database_pool_max / LOOPS_SHARE).clamp(1, LOOP_CONNECTIONS_MAX);
+        let calls = config.database_pool_max.saturating_sub(loops).max(1);
+        let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
+        let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
         Ok(Self { pool, across_accounts, clock, committed: Arc::default(), artifacts_due: Arc::default() })
     }
@@ -125,7 +177,7 @@ impl Store {
             begun.and(ended)?;
             Ok(read?)
         };
-        tokio::spawn(read.in_current_span()).await.unwrap_or(Err(DatabaseError::Busy))
+        joined(tokio::spawn(read.in_current_span()).await)
     }
 
     /// Writes to one account: claims the key, runs the statements, keeps the reply, commits. A reply of `None` takes
@@ -136,39 +188,30 @@ impl Store {
         keep: Option<Keep<T>>,
         statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
     ) -> Result<T, DatabaseError> {
-        let pool = self.pool.clone();
-        let write = async move {
-            let flight = Flight::open(&pool).await?;
-            let conn = flight.connection();
-            let once = keep.as_ref().map(|keep| &keep.once);
-            let (begun, claimed) = futures_util::join!(flight.begin_for(account.uuid()), claimed(conn, once));
-            begun?;
-            let written = match claimed {
-                Ok(()) => statements(conn).await,
-                Err(error) => Err(error),
-            };
-            let written = match written {
-                Ok(written) => written,
-                Err(error) => {
-                    flight.rollback().await?;
-                    return Err(error.into());
-                }
-            };
-            if let Some(Keep { once, reply }) = keep {
-                let Some(reply) = reply(&written) else {
-                    flight.rollback().await?;
-                    return Ok(written);
-                };
-                let (kept, committed) = futures_util::join!(once::keep(conn, &once, reply), flight.commit());
-                kept?;
-                committed?;
-            } else {
-                flight.commit().await?;
-            }
-            flight.close();
-            Ok(written)
-        };
-        tokio::spawn(write.in_current_span()).await.unwrap_or(Err(DatabaseError::Busy))
+        write(self.pool.clone(), account, keep, statements).await
+    }
+
+    /// The same where the rows are of more than one account.
+    async fn write_across<T: Send + 'static>(
+        &self,
+        account: AccountId,
+        keep: Option<Keep<T>>,
+        statements: impl for<'a> FnOnce(&'a AsyncPgConnection) -> BoxFuture<'a, QueryResult<T>> + Send + 'static,
+    ) -> Result<T, DatabaseError> {
+        write(self.across_accounts.clone(), account, keep, statements).await
+    }
+
+    /// True if the database's user sees all rows whatever the second wall says: a superuser, or one that bypasses it.
+    pub async fn sees_all_rows(&self) -> Result<bool, DatabaseError> {
+        #[derive(diesel::QueryableByName)]
+        struct Row {
+            #[diesel(sql_type = diesel::sql_types::Bool)]
+            all: bool,
+        }
+        let question = "SELECT rolsuper OR rolbypassrls AS all FROM pg_roles WHERE rolname = current_user";
+        let mut conn = acquire(&self.pool).await?;
+        let row: Row = diesel::sql_query(question).get_result(&mut *conn).await?;
+        Ok(row.all)
     }
 
     /// The reply that is kept for a key.

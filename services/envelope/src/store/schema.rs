@@ -22,10 +22,15 @@ diesel::table! {
         hash -> Bytea,
         created_at -> Timestamptz,
         expires_at -> Nullable<Timestamptz>,
+        overlap_until -> Nullable<Timestamptz>,
         revoked_at -> Nullable<Timestamptz>,
         last_used_at -> Nullable<Timestamptz>,
         replaced_by -> Nullable<Uuid>,
     }
+}
+
+diesel::table! {
+    ledger_head (account_id) { account_id -> Uuid, entries -> Int8, }
 }
 
 diesel::table! {
@@ -36,6 +41,7 @@ diesel::table! {
     ledger_entry (account_id, id) {
         account_id -> Uuid,
         id -> Uuid,
+        sequence -> Int8,
         kind -> Int2,
         unit -> Text,
         amount -> Int8,

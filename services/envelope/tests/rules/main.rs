@@ -3,6 +3,7 @@
 
 mod check;
 mod commands;
+mod credit;
 mod decline;
 mod edges;
 mod edit;

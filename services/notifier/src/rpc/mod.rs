@@ -29,8 +29,8 @@ use crate::store::{Endpoint, Store};
 pub const SERVICES: [&str; 1] = ["countersign.v1.WebhookService"];
 /// Endpoints of an account and mode.
 const ENDPOINTS_MAX: i64 = 20;
-/// How long a caller is believed without asking again.
-const KNOWN_FOR: Duration = Duration::from_secs(5);
+/// How long a caller who reads is believed without asking again; one who changes something never is.
+const KNOWN_FOR: Duration = Duration::from_secs(2);
 /// Remembered callers.
 const REMEMBERED_MAX: usize = 10_000;
 
@@ -41,6 +41,7 @@ struct Sender {
     livemode: bool,
     may_read: bool,
     may_write: bool,
+    suspended: bool,
 }
 
 /// What the handlers work with.
@@ -70,7 +71,25 @@ impl Handler {
         Routes::new(WebhookServiceServer::new(self))
     }
 
-    async fn sender(&self, metadata: &MetadataMap) -> Result<Sender, Status> {
+    /// Somebody who may read.
+    async fn reader(&self, metadata: &MetadataMap) -> Result<Sender, Status> {
+        let sender = self.sender(metadata, true).await?;
+        require(sender.may_read, "webhooks.read")?;
+        Ok(sender)
+    }
+
+    /// Somebody who may change something.
+    async fn writer(&self, metadata: &MetadataMap) -> Result<Sender, Status> {
+        let sender = self.sender(metadata, false).await?;
+        require(sender.may_write, "webhooks.write")?;
+        if sender.suspended {
+            let message = "The account is suspended: its keys only read.";
+            return Err(Problem::new(ErrorReason::AccountSuspended, message).into());
+        }
+        Ok(sender)
+    }
+
+    async fn sender(&self, metadata: &MetadataMap, from_memory: bool) -> Result<Sender, Status> {
         let Some(authorization) = metadata.get("authorization") else {
             let message = "A bearer token is needed: metadata `authorization: Bearer …`.";
             return Err(Problem::new(ErrorReason::AuthenticationRequired, message).into());
@@ -78,6 +97,7 @@ impl Handler {
         let name = sha256(authorization.as_encoded_bytes());
         let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
         if let Some((since, sender)) = remembered
+            && from_memory
             && since.elapsed() < KNOWN_FOR
         {
             return Ok(sender);
@@ -86,7 +106,8 @@ impl Handler {
         let account = known.account_id.parse().map_err(|_| Status::from(Problem::internal()))?;
         let has = |scope: Scope| known.scopes.contains(&scope.into());
         let (may_read, may_write) = (has(Scope::WebhooksRead), has(Scope::WebhooksWrite));
-        let sender = Sender { account, livemode: known.livemode, may_read, may_write };
+        let suspended = known.account_suspended;
+        let sender = Sender { account, livemode: known.livemode, may_read, may_write, suspended };
         let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
         if remembered.len() >= REMEMBERED_MAX {
             remembered.clear();
@@ -105,6 +126,8 @@ fn unidentified(status: &Status) -> Status {
         Code::PermissionDenied => {
             Problem::new(ErrorReason::PermissionDenied, "This credential is not for this call.").into()
         }
+        // With the envelope service's own details: which limit, and when to come again.
+        Code::ResourceExhausted => status.clone(),
         code => {
             let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
             tracing::warn!(code = format!("{code:?}"), reason, "the envelope service cannot identify a caller");
@@ -235,8 +258,7 @@ impl WebhookService for Handler {
         &self,
         request: Request<v1::CreateWebhookEndpointRequest>,
     ) -> Result<Response<v1::CreateWebhookEndpointResponse>, Status> {
-        let sender = self.sender(request.metadata()).await?;
-        require(sender.may_write, "webhooks.write")?;
+        let sender = self.writer(request.metadata()).await?;
         let (metadata, _, mut message) = request.into_parts();
         let claimed = self.claim(&metadata, &mut message, sender)?;
         let made = self.once(claimed.as_ref(), self.create(sender, claimed.as_ref(), &message)).await?;
@@ -247,8 +269,7 @@ impl WebhookService for Handler {
         &self,
         request: Request<v1::ListWebhookEndpointsRequest>,
     ) -> Result<Response<v1::ListWebhookEndpointsResponse>, Status> {
-        let sender = self.sender(request.metadata()).await?;
-        require(sender.may_read, "webhooks.read")?;
+        let sender = self.reader(request.metadata()).await?;
         let listed = self.store.endpoints(sender.account, sender.livemode).await.map_err(|error| database(&error))?;
         Ok(Response::new(v1::ListWebhookEndpointsResponse { endpoints: listed.iter().map(render).collect() }))
     }
@@ -257,8 +278,7 @@ impl WebhookService for Handler {
         &self,
         request: Request<v1::DeleteWebhookEndpointRequest>,
     ) -> Result<Response<v1::DeleteWebhookEndpointResponse>, Status> {
-        let sender = self.sender(request.metadata()).await?;
-        require(sender.may_write, "webhooks.write")?;
+        let sender = self.writer(request.metadata()).await?;
         let (metadata, _, mut message) = request.into_parts();
         let claimed = self.claim(&metadata, &mut message, sender)?;
         self.once(claimed.as_ref(), self.delete(sender, claimed.as_ref(), &message)).await

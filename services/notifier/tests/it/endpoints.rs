@@ -44,6 +44,7 @@ impl Serving {
             key_id: "key_x".to_owned(),
             livemode,
             scopes: vec![8, 9],
+            ..Default::default()
         };
         script.keys.insert(key.clone(), identity);
         key

@@ -1,0 +1,176 @@
+//! Every call that takes a key, ready to be made: each on something of its own, so that their order does not matter.
+
+use chrono::TimeDelta;
+use countersign::v1::field_value::Value;
+use countersign::v1::{
+    AccountSettings, Amount, ApproveRequest, CreateUserTokenRequest, CreateWebhookEndpointRequest, Envelope,
+    EnvelopeChanges, FieldEntry, FieldType, FieldValue, ListApiKeysRequest, Person, SeenDocument,
+};
+use countersign_chassis::wire::timestamp;
+use countersign_test_support::Caller;
+use countersign_test_support::client::{pdf, signature};
+use countersign_test_support::notifier::register;
+
+use super::scene::{APPROVER, ASSISTANT, Scene};
+use super::wire::{Call, call};
+
+/// All of them.
+pub async fn every_call(scene: &Scene) -> Vec<Call> {
+    let mut calls = of_drafts(scene).await;
+    calls.extend(of_the_sender(scene).await);
+    calls.extend(of_recipients(scene).await);
+    calls.extend(of_refusals(scene).await);
+    calls.extend(of_the_operator(scene).await);
+    calls.extend(of_keys(scene).await);
+    calls.extend(of_webhooks(scene).await);
+    // Invitations may be sent again after an hour.
+    scene.later();
+    calls
+}
+
+async fn of_drafts(scene: &Scene) -> Vec<Call> {
+    let sender = &scene.sender;
+    let id = async || scene.draft().await.id;
+    let (edited, replaced) = (scene.draft().await, scene.draft().await);
+    let changes = Some(EnvelopeChanges { subject: "Another".into(), ..EnvelopeChanges::default() });
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["subject".into()] });
+    let mut field = scene.form(false).fields[0].clone();
+    field.placement.as_mut().unwrap().y_percent = 90.0;
+    let document_id = replaced.documents[0].id.clone();
+    let document = Some(scene.form(false).documents[0].clone());
+    let upload =
+        Call { chunk: Some(pdf()), ..call!(sender, UploadInfo { name: "other.pdf".into(), ..Default::default() }) };
+    vec![
+        upload,
+        call!(sender, CreateEnvelopeRequest scene.form(true)),
+        call!(sender, UpdateEnvelopeRequest { envelope_id: id().await, changes, update_mask, ..Default::default() }),
+        call!(sender, AddFieldsRequest { envelope_id: id().await, fields: vec![field], ..Default::default() }),
+        call!(
+            sender,
+            RemoveFieldsRequest {
+                envelope_id: edited.id,
+                field_ids: vec![edited.fields[0].id.clone()],
+                ..Default::default()
+            }
+        ),
+        call!(sender, ReplaceDocumentRequest { envelope_id: replaced.id, document_id, document, ..Default::default() }),
+        call!(sender, DiscardEnvelopeRequest { envelope_id: id().await, ..Default::default() }),
+        call!(sender, SendEnvelopeRequest { envelope_id: id().await, ..Default::default() }),
+    ]
+}
+
+async fn of_the_sender(scene: &Scene) -> Vec<Call> {
+    let sender = &scene.sender;
+    let id = async || scene.sent().await.id;
+    let (reassigned, ended) = (scene.sent().await, scene.sent().await);
+    sender.void(&ended.id, "").await.unwrap();
+    let expires_at = Some(timestamp(scene.service.clock.now() + TimeDelta::days(200)));
+    let person = Some(Person { name: "Heir".into(), email: "heir@example.com".into() });
+    let recipient_id = reassigned.recipients[0].id.clone();
+    vec![
+        call!(sender, VoidEnvelopeRequest { envelope_id: id().await, reason: "wrong".into(), ..Default::default() }),
+        call!(sender, ExtendEnvelopeRequest { envelope_id: id().await, expires_at, ..Default::default() }),
+        call!(
+            sender,
+            ReassignRecipientRequest { envelope_id: reassigned.id, recipient_id, person, ..Default::default() }
+        ),
+        call!(sender, ResendEnvelopeRequest { envelope_id: id().await, rotate: true, ..Default::default() }),
+        call!(sender, ReplaceEnvelopeRequest { envelope_id: ended.id, ..Default::default() }),
+    ]
+}
+
+async fn of_recipients(scene: &Scene) -> Vec<Call> {
+    let person = async |index| {
+        let envelope = scene.sent().await;
+        (scene.signer(&envelope, index).await, envelope)
+    };
+    let (signing, signed) = person(1).await;
+    let (approver, approved) = person(APPROVER).await;
+    let (assistant, filled) = person(ASSISTANT).await;
+    let field = filled.fields.iter().find(|field| field.r#type() == FieldType::Text).unwrap();
+    let value = Some(FieldValue { value: Some(Value::Text("Turing".into())) });
+    let values = vec![FieldEntry { field_id: field.id.clone(), value }];
+    let heir = Some(Person { name: "Heir".into(), email: "heir@example.com".into() });
+    let (viewer, passer) = (person(0).await.0, person(2).await.0);
+    vec![
+        call!(viewer, MarkViewedRequest::default()),
+        call!(assistant, FillFieldsRequest { values, ..Default::default() }),
+        call!(signing, SignRequest signature(&signed)),
+        call!(approver, ApproveRequest approval(&approved)),
+        call!(passer, DelegateSigningRequest { person: heir, ..Default::default() }),
+    ]
+}
+
+fn approval(envelope: &Envelope) -> ApproveRequest {
+    let seen: Vec<SeenDocument> = signature(envelope).seen_documents;
+    ApproveRequest { seen_documents: seen, seen_revision: envelope.revision, ..ApproveRequest::default() }
+}
+
+/// Through each of the three doors.
+async fn of_refusals(scene: &Scene) -> Vec<Call> {
+    let sender = &scene.sender;
+    let (by_link, by_user, by_sender) = (scene.sent().await, scene.sent().await, scene.sent().await);
+    let user = CreateUserTokenRequest { email: by_user.recipients[3].email.clone(), ..Default::default() };
+    let user_token = sender.accounts().create_user_token(user).await.unwrap().into_inner().user_token;
+    let signing_token = scene.signer(&by_user, 3).await.token;
+    let reason = "no".to_owned();
+    vec![
+        call!(scene.signer(&by_link, 3).await, DeclineRequest { reason: reason.clone(), ..Default::default() }),
+        call!(sender, DeclineByUserRequest { user_token, signing_token, reason: reason.clone(), ..Default::default() }),
+        call!(
+            sender,
+            DeclineRecipientRequest {
+                envelope_id: by_sender.id,
+                recipient_id: by_sender.recipients[3].id.clone(),
+                reason,
+                ..Default::default()
+            }
+        ),
+    ]
+}
+
+/// The account that is suspended is one that nothing else happens to.
+async fn of_the_operator(scene: &Scene) -> Vec<Call> {
+    let operator = scene.service.operator(&scene.spare.account);
+    let suspended = scene.service.account(false).await;
+    let resuming = scene.service.operator(&suspended.account);
+    resuming.accounts().suspend_account(countersign::v1::SuspendAccountRequest::default()).await.unwrap();
+    let nobody = Caller { account: String::new(), ..operator.clone() };
+    let amount = Some(Amount { unit: "EUR".into(), value: 1_000 });
+    let settings = Some(AccountSettings { tell_acted_recipients: false, ..AccountSettings::default() });
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["tell_acted_recipients".into()] });
+    vec![
+        call!(nobody, CreateAccountRequest { name: "New Ltd".into(), ..Default::default() }),
+        call!(operator, UpdateAccountSettingsRequest { settings, update_mask, ..Default::default() }),
+        call!(operator, GrantCreditsRequest { amount, reference: "invoice 7".into(), ..Default::default() }),
+        call!(operator, SuspendAccountRequest::default()),
+        call!(resuming, ResumeAccountRequest::default()),
+    ]
+}
+
+async fn of_keys(scene: &Scene) -> Vec<Call> {
+    let sender = &scene.sender;
+    let (first, second) = (scene.service.key_of(sender, false).await, scene.service.key_of(sender, false).await);
+    let (rotated, revoked) = (scene.identity(&first).await, scene.identity(&second).await);
+    let listed = sender.accounts().list_api_keys(ListApiKeysRequest::default()).await.unwrap().into_inner();
+    assert_eq!(listed.keys.len(), 3);
+    let user = CreateUserTokenRequest { email: "user@example.com".into(), ..Default::default() };
+    let user_id = sender.accounts().create_user_token(user).await.unwrap().into_inner().user_id;
+    vec![
+        call!(sender, CreateApiKeyRequest { name: "new".into(), ..Default::default() }),
+        call!(sender, RotateApiKeyRequest { key_id: rotated, ..Default::default() }),
+        call!(sender, RevokeApiKeyRequest { key_id: revoked, ..Default::default() }),
+        call!(sender, CreateUserTokenRequest { email: "ada@example.com".into(), ..Default::default() }),
+        call!(sender, RevokeUserTokenRequest { user_id, ..Default::default() }),
+    ]
+}
+
+async fn of_webhooks(scene: &Scene) -> Vec<Call> {
+    let at_notifier = Caller { channel: scene.notifier.channel.clone(), ..scene.sender.clone() };
+    let endpoint = register(&scene.notifier.channel, &scene.sender, "http://127.0.0.1:9/old").await.unwrap();
+    let new = CreateWebhookEndpointRequest { url: "http://127.0.0.1:9/new".into(), ..Default::default() };
+    vec![
+        call!(at_notifier, CreateWebhookEndpointRequest new),
+        call!(at_notifier, DeleteWebhookEndpointRequest { endpoint_id: endpoint.0, ..Default::default() }),
+    ]
+}
