@@ -64,6 +64,11 @@ impl Notifier {
     pub async fn start(service: &Service) -> Self {
         let (database, mails) = (database().await, tempfile::tempdir().unwrap());
         let config = config(&database, &service.address, &mails);
+        Self::start_with(database, mails, config).await
+    }
+
+    /// With those settings.
+    pub async fn start_with(database: Database, mails: TempDir, config: Config) -> Self {
         let listener = TcpListener::bind(config.listen.listen).await.unwrap();
         let address = listener.local_addr().unwrap();
         let stop = CancellationToken::new();
