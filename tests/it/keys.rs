@@ -118,7 +118,7 @@ async fn s1_38_a_key_is_made_and_its_secret_shown_once() {
     assert_eq!(create(&first, unknown).await.unwrap_err().fields(), ["scopes"]);
     let nowhere = service.operator("acc_01h455vb4pex5vsknk084sn02q");
     assert_eq!(create(&nowhere, CreateApiKeyRequest::default()).await.unwrap_err().reason(), "NOT_FOUND");
-    let none = service.operator("none");
+    let none = service.operator("");
     assert_eq!(create(&none, CreateApiKeyRequest::default()).await.unwrap_err().reason(), "PERMISSION_DENIED");
 }
 

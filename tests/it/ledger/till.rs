@@ -1,6 +1,7 @@
 //! Accounts with a ledger, made as the operator makes them.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use chrono::{DateTime, TimeDelta};
 use countersign::v1::document_source::Source;
@@ -98,7 +99,9 @@ impl<'a> Till<'a> {
     }
 
     pub async fn grant(&self, amount: Amount) -> LedgerEntry {
-        let request = GrantCreditsRequest { amount: Some(amount), reference: "invoice 1".into(), ..Default::default() };
+        static NUMBER: AtomicU32 = AtomicU32::new(0);
+        let idempotency_key = format!("grant {}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let request = GrantCreditsRequest { amount: Some(amount), reference: "invoice 1".into(), idempotency_key };
         self.operator.accounts().grant_credits(request).await.unwrap().into_inner().entry.unwrap()
     }
 

@@ -90,7 +90,7 @@ impl Life {
     async fn open(&mut self, service: &Service) {
         let name = "Hidden Holdings of Lisbon".to_owned();
         self.personal.push(name.clone());
-        let nobody = service.operator("none");
+        let nobody = service.operator("");
         let new = CreateAccountRequest { name, ..Default::default() };
         let account = nobody.accounts().create_account(new).await.unwrap().into_inner().account.unwrap();
         let operator = service.operator(&account.id);
