@@ -72,7 +72,7 @@ pub struct Identity {
     pub scopes: BTreeSet<String>,
     /// Pseudonym by which histories and rate limits know the caller: always the same for a subject of an issuer.
     pub key: KeyId,
-    /// When the token ends.
+    /// When the token ends, the leeway for clocks included.
     pub expires_at: DateTime<Utc>,
 }
 

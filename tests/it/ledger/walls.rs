@@ -29,8 +29,8 @@ fn entry(kind: i16, envelope: &str, amount: i64, charged: Option<i64>) -> String
     let (debit, credit) = [(1, 2), (2, 3), (3, 2)][usize::from(kind.unsigned_abs()) - 1];
     let charged = charged.map_or("NULL".to_owned(), |charged| charged.to_string());
     format!(
-        "INSERT INTO ledger_entry (account_id, id, kind, debit, credit, unit, amount, balance_after, occurred_at, \
-         envelope_id, reference, charged) SELECT account_id, gen_random_uuid(), {kind}, {debit}, {credit}, 'EUR', \
+        "INSERT INTO ledger_entry (sequence, account_id, id, kind, debit, credit, unit, amount, balance_after, occurred_at, \
+         envelope_id, reference, charged) SELECT 1000, account_id, gen_random_uuid(), {kind}, {debit}, {credit}, 'EUR', \
          {amount}, 0, now(), {envelope}, '', {charged} FROM ledger_balance WHERE unit = 'EUR'"
     )
 }

@@ -145,7 +145,13 @@ impl Expected {
             Some(_) => return Err("The token's mode is neither true nor false."),
         };
         let scopes = scopes(claims)?;
-        Ok(Identity { account, livemode, scopes, key: pseudonym(&self.issuer, subject), expires_at })
+        Ok(Identity {
+            account,
+            livemode,
+            scopes,
+            key: pseudonym(&self.issuer, subject),
+            expires_at: expires_at + LEEWAY,
+        })
     }
 }
 

@@ -23,6 +23,7 @@ use tower::Service;
 use uuid::Uuid;
 
 use super::access::{self, Access, Who};
+use super::accounts::Accounts;
 use super::rate::{Kind, Rates};
 use super::status::database;
 use crate::config::Config;
@@ -37,11 +38,11 @@ use crate::store::{DatabaseError, Scope, Store};
 
 /// How long a key and an account's settings are believed without asking again. With the time that asking may take, and
 /// the notifier's own memory, a revoked key stops within five seconds.
-const KNOWN_FOR: Duration = Duration::from_secs(3);
+pub(super) const KNOWN_FOR: Duration = Duration::from_secs(3);
 /// How long a wrong key is refused without asking again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(1);
 /// Remembered keys, and accounts.
-const REMEMBERED_MAX: u64 = 10_000;
+pub(super) const REMEMBERED_MAX: u64 = 10_000;
 /// How exactly it is known when a key was last used.
 const USE_NOTED_SECONDS: i64 = 60;
 /// Names the account for which the service token or the operator's key acts.
@@ -217,36 +218,6 @@ pub(super) fn recipient(extensions: &Extensions) -> Result<(SigningToken, Arc<Ac
 /// Marks a call that comes through a portal, known by its certificate.
 #[derive(Clone, Copy)]
 pub(super) struct Portal;
-
-/// Accounts as they were a moment ago.
-#[derive(Clone)]
-pub struct Accounts {
-    store: Store,
-    known: Cache<AccountId, Arc<Account>>,
-}
-
-impl Accounts {
-    /// Of that store.
-    #[must_use]
-    pub fn new(store: Store) -> Self {
-        Self { store, known: Cache::builder().max_capacity(REMEMBERED_MAX).time_to_live(KNOWN_FOR).build() }
-    }
-
-    /// An account.
-    pub async fn get(&self, id: AccountId) -> Result<Option<Arc<Account>>, DatabaseError> {
-        if let Some(known) = self.known.get(&id) {
-            return Ok(Some(known));
-        }
-        let Some(account) = self.store.account(id).await?.map(Arc::new) else { return Ok(None) };
-        self.known.insert(id, Arc::clone(&account));
-        Ok(Some(account))
-    }
-
-    /// Has it looked up anew: it was changed here.
-    pub fn forget(&self, id: AccountId) {
-        self.known.invalidate(&id);
-    }
-}
 
 /// Recognises credentials.
 pub struct Authenticator {

@@ -2,6 +2,7 @@
 
 pub mod access;
 mod account;
+mod accounts;
 mod auth;
 mod create;
 mod cursor;
@@ -35,8 +36,9 @@ use ipnet::IpNet;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+pub use self::accounts::Accounts;
 use self::auth::Authenticated;
-pub use self::auth::{Accounts, Authenticator};
+pub use self::auth::Authenticator;
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::credential::Keyring;

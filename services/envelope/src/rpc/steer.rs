@@ -15,6 +15,7 @@ use super::auth::{Owner, Sender, owner, sender};
 use super::create::origin;
 use super::envelope::rendered;
 use super::fields::{Ground, fields};
+use super::once::keep;
 use super::parse::{Faults, envelope_id, expected};
 use super::people::person;
 use super::source::source;
@@ -405,7 +406,13 @@ impl Handler {
             let replacement = outcome.envelope.replaced_by.ok_or_else(|| Status::from(Problem::internal()))?;
             let found = self.0.store.envelope(scope, replacement).await.map_err(|error| database(&error))?;
             match found {
-                Some(envelope) => return Ok(in_place(&envelope, already_replaced)),
+                Some(envelope) => {
+                    let told = in_place(&envelope, already_replaced);
+                    // Nothing was changed: the reply is kept by itself, so that the same key is answered in the same way.
+                    let kept = keep(call.claimed.as_ref(), &told);
+                    self.0.store.remember(scope.account, kept).await.map_err(|error| database(&error))?;
+                    return Ok(told);
+                }
                 // The draft that was made before has been thrown away: another is owed.
                 None => lost = Some(replacement),
             }

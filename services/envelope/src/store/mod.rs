@@ -224,6 +224,14 @@ impl Store {
         Ok(row.all)
     }
 
+    /// Keeps a reply to what changed nothing.
+    pub async fn remember(&self, account: AccountId, keep: Option<Keep<()>>) -> Result<(), DatabaseError> {
+        match keep {
+            Some(keep) => self.write(account, Some(keep), |_| async { Ok(()) }.boxed()).await,
+            None => Ok(()),
+        }
+    }
+
     /// The reply that is kept for a key.
     pub async fn kept(&self, once: Once) -> Result<Option<Kept>, DatabaseError> {
         let account = AccountId::from_uuid(once.account());
