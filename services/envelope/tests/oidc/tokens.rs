@@ -55,7 +55,7 @@ async fn a_good_token_of_each_algorithm_is_believed() {
         assert_eq!(identity.account.to_string(), ACCOUNT);
         assert!(!identity.livemode, "test mode unless said otherwise");
         assert_eq!(identity.scopes.into_iter().collect::<Vec<_>>(), ["envelopes.read", "envelopes.write"]);
-        assert_eq!(identity.expires_at, start() + TimeDelta::seconds(300));
+        assert_eq!(identity.expires_at, start() + TimeDelta::seconds(300 + 30), "with the leeway");
     }
     assert_eq!((issuer.described(), issuer.asked()), (1, 1));
 }
