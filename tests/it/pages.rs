@@ -99,3 +99,39 @@ fn t55_the_page_of_access_is_what_is_enforced() {
         assert!(page.contains(&format!("| {} |", call.name())), "{} has no line", call.full_name());
     }
 }
+
+/// The comments of the fields of a message, in order.
+fn fields(file: &str, message: &str) -> Vec<(String, String)> {
+    let files = FileDescriptorSet::decode(countersign::FILE_DESCRIPTOR_SET).unwrap();
+    let file = files.file.iter().find(|it| it.name().ends_with(file)).unwrap();
+    let locations = &file.source_code_info.as_ref().unwrap().location;
+    let number = |place: usize| i32::try_from(place).unwrap();
+    let (at, found) = file.message_type.iter().enumerate().find(|(_, it)| it.name() == message).unwrap();
+    let comment = |place: usize| {
+        // The path of a field: message `at` of the file, field `place` of that.
+        let path = [4, number(at), 2, number(place)];
+        let lines = locations.iter().find(|it| it.path == path).unwrap().leading_comments().to_owned();
+        lines.lines().map(str::trim).collect::<Vec<_>>().join(" ")
+    };
+    found.field.iter().enumerate().map(|(place, field)| (field.name().to_owned(), comment(place))).collect()
+}
+
+/// C-18, T-71: limits and rates stand on a page, as the contract words them.
+#[test]
+fn c18_the_page_of_limits_is_what_the_contract_says() {
+    let mut page = String::from(
+        "# Limits\n\nThe operator sets them for each account (AccountService.UpdateAccountSettings); 0 is the usual value. More than a limit is \
+         refused\nwith OUT_OF_SCOPE_V1 and the metadata `limit`, `actual` and `allowed`; more than a rate with RATE_LIMIT_EXCEEDED, \
+         `google.rpc.RetryInfo`\nand the metadata `retry-after` in seconds. Rates are token buckets, one for each key and each signing token \
+         in each process of the\nservice. A refused request uses up no idempotency key and no credit.\n\n| limit | meaning |\n|---|---|\n",
+    );
+    for (name, comment) in fields("v1/account.proto", "Limits") {
+        writeln!(page, "| `{name}` | {comment} |").unwrap();
+    }
+    page.push_str(
+        "\nThe same for everybody: a request has at most 64 MiB, its headers 16 KiB, a connection 100 calls at a time; a subject, a name \
+         and an\nexternal reference 200 characters; an e-mail address 254 octets; a deadline lies 1 minute to 366 days ahead; an invitation \
+         goes out\nagain after an hour.\n",
+    );
+    hold("limits.md", &page);
+}

@@ -215,6 +215,32 @@ struct KeptRow {
     used_at: DateTime<Utc>,
 }
 
+/// Runs a change. Whatever came of it, a reply that is kept for the key is the answer: also where the change was refused
+/// because it had been made, or where nobody knows whether it was.
+pub async fn run<R: Message + Default>(
+    claimed: Option<&Claimed>,
+    change: impl Future<Output = Result<R, Status>>,
+    kept: impl AsyncFnOnce(&Once) -> Result<Option<Kept>, Status>,
+) -> Result<Response<R>, Status> {
+    let refused = match change.await {
+        Ok(reply) => return Ok(Response::new(reply)),
+        Err(refused) => refused,
+    };
+    let Some(Claimed { once, .. }) = claimed else { return Err(refused) };
+    match kept(once).await? {
+        Some(kept) => kept.answer(once),
+        None => Err(refused),
+    }
+}
+
+/// Claims a request's key, if it has one; see [`claim`].
+pub async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<()> {
+    match once {
+        Some(once) => claim(conn, once).await.map(drop),
+        None => Ok(()),
+    }
+}
+
 /// Claims the key until the end of the transaction, or fails: as used, if a reply is kept for it, or as in use. Waits for
 /// nobody.
 pub fn claim(mut conn: &AsyncPgConnection, once: &Once) -> impl Future<Output = QueryResult<usize>> {

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use countersign_chassis::once::{Caller, Claimed, Keyed, in_progress};
+use countersign_chassis::once::{self, Caller, Claimed, Keyed, Once};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
@@ -47,22 +47,14 @@ impl Handler {
         self.0.onces.claim(metadata, request, caller, self.0.store.clock().now())
     }
 
-    /// Runs a change. Whatever came of it, a reply that is kept for the key is the answer: also where the change was refused
-    /// because it had been made, or where nobody knows whether it was.
+    /// Runs a change, or answers with the reply that is kept for its key.
     pub(super) async fn once<R: Message + Default>(
         &self,
         claimed: Option<&Claimed>,
         change: impl Future<Output = Result<R, Status>>,
     ) -> Result<Response<R>, Status> {
-        let refused = match change.await {
-            Ok(reply) => return Ok(Response::new(reply)),
-            Err(refused) => refused,
-        };
-        let Some(Claimed { once, .. }) = claimed else { return Err(refused) };
-        match self.0.store.kept(once.clone()).await.map_err(|error| database(&error))? {
-            Some(kept) => kept.answer(once),
-            None => Err(refused),
-        }
+        let kept = async |once: &Once| self.0.store.kept(once.clone()).await.map_err(|error| database(&error));
+        once::run(claimed, change, kept).await
     }
 }
 
@@ -80,9 +72,4 @@ pub(super) fn keep_as<T>(
     reply: impl FnOnce(&T) -> Option<Vec<u8>> + Send + 'static,
 ) -> Option<Keep<T>> {
     claimed.map(|claimed| Keep { once: claimed.once.clone(), reply: Box::new(reply) })
-}
-
-/// What a claim that failed is told as, should no reply be found.
-pub(super) fn clash() -> Status {
-    in_progress()
 }

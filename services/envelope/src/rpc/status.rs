@@ -3,10 +3,10 @@
 use chrono::{DateTime, Utc};
 use countersign::v1::ErrorReason;
 use countersign_chassis::database::DatabaseError;
+use countersign_chassis::once::in_progress;
 use countersign_chassis::problem::Problem;
 use tonic::Status;
 
-use super::once::clash;
 use super::upload::over_limit;
 use crate::domain::credit::Amount;
 use crate::domain::refusal::{Place, Refusal, Transition, Why};
@@ -85,7 +85,7 @@ fn wrong(problem: Problem, place: &Place, why: &str) -> Problem {
 /// The database did not answer with a result.
 pub(super) fn database(error: &DatabaseError) -> Status {
     if matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) {
-        return clash();
+        return in_progress();
     }
     if error.is_transient() {
         tracing::warn!(error = error.to_string(), "the database is away or too busy");

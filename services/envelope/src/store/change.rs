@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, prepared};
-use countersign_chassis::once::Once;
+use countersign_chassis::once::{Once, claimed};
 use countersign_chassis::ticker::jittered;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -18,7 +18,7 @@ use super::envelope::{lock, parts};
 use super::ledger::is_insufficient;
 use super::rows::assemble;
 use super::settings::charge;
-use super::{Scope, Store, claimed, int8, part};
+use super::{Scope, Store, int8, part};
 use crate::domain::credit::Movement;
 use crate::domain::envelope::{Envelope, Version};
 use crate::domain::event::EventType;

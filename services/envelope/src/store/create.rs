@@ -1,7 +1,7 @@
 //! A new envelope with all that belongs to it: one statement, one flight.
 
 use countersign_chassis::database::{DatabaseError, Flight, prepared};
-use countersign_chassis::once::{self, Once};
+use countersign_chassis::once::{self, Once, claimed};
 use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::sql_types::{
@@ -14,7 +14,7 @@ use tracing::Instrument as _;
 use super::ledger::{NewEntry, enter};
 use super::settings::charge;
 use super::terms::{decline_policy, metadata, rules, terms};
-use super::{Store, claimed, int8, joined, part};
+use super::{Store, int8, joined, part};
 use crate::domain::credit::Movement;
 use crate::domain::envelope::Envelope;
 use crate::domain::field::{Field, Value};

@@ -25,7 +25,7 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 pub use countersign_chassis::database::DatabaseError;
 use countersign_chassis::database::{self, Flight, Pool, acquire};
-use countersign_chassis::once::{self, Kept, Once};
+use countersign_chassis::once::{self, Kept, Once, claimed};
 use diesel::QueryResult;
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
@@ -125,13 +125,6 @@ pub struct Keep<T> {
 
 /// Words a reply to be kept.
 type KeptReply<T> = Box<dyn FnOnce(&T) -> Option<Vec<u8>> + Send>;
-
-async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<()> {
-    match once {
-        Some(once) => once::claim(conn, once).await.map(drop),
-        None => Ok(()),
-    }
-}
 
 /// One in so many connections is for the service's own loops and streams …
 const LOOPS_SHARE: u32 = 4;

@@ -9,7 +9,7 @@ use countersign::v1::webhook_service_server::{WebhookService, WebhookServiceServ
 use countersign::v1::{ErrorReason, Scope};
 use countersign_chassis::database::DatabaseError;
 use countersign_chassis::keys::sha256;
-use countersign_chassis::once::{self, Caller, Claimed, Keyed, Onces};
+use countersign_chassis::once::{self, Caller, Claimed, Keyed, Once, Onces};
 use countersign_chassis::problem::Problem;
 use countersign_chassis::wire::timestamp;
 use prost::Message;
@@ -168,21 +168,14 @@ impl Handler {
         self.onces.claim(metadata, request, caller, self.store.clock().now())
     }
 
-    /// Runs a change. A reply that is kept for the key is the answer, whatever came of it.
+    /// Runs a change, or answers with the reply that is kept for its key.
     async fn once<R: Message + Default>(
         &self,
         claimed: Option<&Claimed>,
         change: impl Future<Output = Result<R, Status>>,
     ) -> Result<Response<R>, Status> {
-        let refused = match change.await {
-            Ok(reply) => return Ok(Response::new(reply)),
-            Err(refused) => refused,
-        };
-        let Some(Claimed { once, .. }) = claimed else { return Err(refused) };
-        match self.store.kept(once).await.map_err(|error| database(&error))? {
-            Some(kept) => kept.answer(once),
-            None => Err(refused),
-        }
+        let kept = async |once: &Once| self.store.kept(once).await.map_err(|error| database(&error));
+        once::run(claimed, change, kept).await
     }
 
     async fn create(

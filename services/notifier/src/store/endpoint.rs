@@ -2,10 +2,10 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
-use countersign_chassis::once::{self, Kept, Once};
+use countersign_chassis::once::{self, Kept, Once, claimed};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
 use super::Store;
@@ -76,13 +76,6 @@ cancelled AS (
     UPDATE delivery SET state = 4 FROM gone WHERE account_id = $1 AND endpoint_id = gone.id AND state = 1
 )
 SELECT count(*) AS count FROM gone";
-
-async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResult<()> {
-    match once {
-        Some(once) => once::claim(conn, once).await.map(drop),
-        None => Ok(()),
-    }
-}
 
 /// Commits, with the reply to be kept.
 async fn end(flight: Flight, kept: Option<(Once, Vec<u8>)>) -> Result<(), DatabaseError> {
