@@ -175,7 +175,7 @@ async fn s2_51_answers_stay_small_and_undecodable_bytes_are_refused() {
     let mut many = signature(&story.envelope);
     many.values = vec![FieldEntry { field_id: "fld_1".into(), value: None }; 5000];
     let status = story.signer(0).signer().sign(many).await.unwrap_err();
-    assert_eq!((status.reason().as_str(), status.fact("allowed").as_str()), (OVER, "200"));
+    assert_eq!((status.reason().as_str(), status.fact("allowed").as_str()), (OVER, "2000"));
     // Two bytes that are not UTF-8, where a string belongs.
     let codec = tonic_prost::ProstCodec::<UploadedBytes, countersign::v1::GetEnvelopeResponse>::default();
     let mut message = tonic::Request::new(UploadedBytes { bytes: vec![0xff, 0xfe] });
