@@ -1,5 +1,6 @@
 //! A life in which every kind of secret is issued, and names, addresses and reasons are told wherever the contract takes them.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::TimeDelta;
@@ -49,12 +50,17 @@ pub struct Life {
     /// Names, addresses and reasons.
     pub personal: Vec<String>,
     envelopes: Vec<String>,
+    mails: PathBuf,
 }
 
 impl Life {
     pub async fn lead(service: &Service, notifier: &Notifier, receiver: &Receiver) -> Self {
         let people = PEOPLE.iter().flat_map(|(name, email)| [*name, *email]);
-        let mut life = Self { personal: people.chain(REASONS).map(str::to_owned).collect(), ..Self::default() };
+        let mut life = Self {
+            personal: people.chain(REASONS).map(str::to_owned).collect(),
+            mails: notifier.mails.path().to_owned(),
+            ..Self::default()
+        };
         life.keep("the service token", SERVICE_TOKEN);
         life.keep("the operator's key", OPERATOR_KEY);
         life.open(service).await;
@@ -164,7 +170,22 @@ impl Life {
         let envelope = by.create(new.clone()).await.unwrap();
         assert_eq!(by.create(new).await.unwrap(), envelope, "the kept reply");
         self.envelopes.push(envelope.id.clone());
+        self.until_invited(&envelope).await;
         envelope
+    }
+
+    /// Waits for the invitations: one that is overtaken by what comes next is not written.
+    async fn until_invited(&self, envelope: &Envelope) {
+        for recipient in &envelope.recipients {
+            let is_theirs = |name: String| name.contains(&recipient.id) && name.ends_with(".invitation.eml");
+            let names = || std::fs::read_dir(&self.mails).unwrap().map(|it| it.unwrap().file_name());
+            let mut looks = 0;
+            while !names().any(|name| is_theirs(name.to_string_lossy().into_owned())) {
+                looks += 1;
+                assert!(looks < 3_000, "waited for an invitation");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        }
     }
 
     /// The link of a recipient as it is now.
