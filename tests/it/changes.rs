@@ -21,7 +21,7 @@ use crate::steps::{
 };
 
 fn person(name: &str, email: &str) -> Person {
-    Person { name: name.into(), email: email.into() }
+    Person { name: name.into(), email: email.into(), ..Default::default() }
 }
 
 async fn reassign(sender: &Caller, envelope: &Envelope, index: usize, to: Person) -> Result<Envelope, Status> {

@@ -145,7 +145,7 @@ async fn s4_8_a_user_refuses_with_good_tokens_only() {
         assert_eq!((status.code(), status.reason().as_str()), (Code::NotFound, "NOT_FOUND"), "{name}");
     }
     // A link that was passed on is dead at this door too.
-    let person = Person { name: "Dora".into(), email: "dora@example.com".into() };
+    let person = Person { name: "Dora".into(), email: "dora@example.com".into(), ..Default::default() };
     let delegate = DelegateSigningRequest { person: Some(person), reason: String::new(), ..Default::default() };
     story.signer(0).signer().delegate_signing(delegate).await.unwrap();
     assert_eq!(by_user(&sender, &good, &signing, "no").await.unwrap_err().reason(), "NOT_FOUND");

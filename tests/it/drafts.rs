@@ -224,6 +224,7 @@ async fn an_update_takes_what_its_mask_names() {
         }),
         delegations_max: 2,
         expiry_warning: Some(Duration { seconds: 7200, nanos: 0 }),
+        ..Default::default()
     };
     let mut before = changeable(&draft);
     for index in 0..before.len() {
@@ -273,6 +274,7 @@ async fn a_bad_update_is_refused_by_field_and_changes_nothing() {
         decline_policy: Some(DeclinePolicy { effect: 9, ..DeclinePolicy::default() }),
         delegations_max: 6,
         expiry_warning: Some(Duration { seconds: 60, nanos: 0 }),
+        ..Default::default()
     };
     for (changes, mask, field) in [
         (&good, "", "update_mask"),
@@ -428,7 +430,8 @@ async fn a_draft_changes_only_at_the_revision_that_is_asked_for() {
 async fn t14_a_discarded_draft_is_gone() {
     let service = Service::start().await;
     let sender = service.account(false).await;
-    let start = WatchStatusChangesRequest { resume_token: String::new(), start: WatchStart::Now.into() };
+    let start =
+        WatchStatusChangesRequest { resume_token: String::new(), start: WatchStart::Now.into(), ..Default::default() };
     let mut stream = sender.envelopes().watch_status_changes(start).await.unwrap().into_inner();
     assert!(matches!(stream.next().await.unwrap().unwrap().item, Some(Item::Heartbeat(_))));
     let draft = sender.create(request(1, Routing::Parallel, false)).await.unwrap();

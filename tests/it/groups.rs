@@ -172,7 +172,7 @@ async fn t21_who_is_not_needed_owes_nothing_any_more() {
     let (envelope_id, recipient_id) = (envelope.id.clone(), envelope.recipients[1].id.clone());
     let link = sender.signer_of(&envelope_id, &recipient_id).await.unwrap_err();
     assert_eq!(link.reason(), "SIGNING_CLOSED");
-    let person = Some(Person { name: "Other".into(), email: "other@example.com".into() });
+    let person = Some(Person { name: "Other".into(), email: "other@example.com".into(), ..Default::default() });
     let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new(), ..Default::default() };
     let on_behalf = DeclineRecipientRequest {
         envelope_id: envelope_id.clone(),

@@ -159,14 +159,22 @@ impl Long {
         let reassign = ReassignRecipientRequest {
             envelope_id: self.id.clone(),
             recipient_id: self.people[REPLACED].clone(),
-            person: Some(Person { name: "Rolf Replacement".into(), email: "rolf@elsewhere.example".into() }),
+            person: Some(Person {
+                name: "Rolf Replacement".into(),
+                email: "rolf@elsewhere.example".into(),
+                ..Default::default()
+            }),
             reason: "Rita has left".into(),
             if_revision: 0,
             ..Default::default()
         };
         self.sender.envelopes().reassign_recipient(reassign).await.unwrap();
         let delegate = DelegateSigningRequest {
-            person: Some(Person { name: "Dora Delegate".into(), email: "dora@elsewhere.example".into() }),
+            person: Some(Person {
+                name: "Dora Delegate".into(),
+                email: "dora@elsewhere.example".into(),
+                ..Default::default()
+            }),
             reason: "Dora knows more".into(),
             ..Default::default()
         };
@@ -296,7 +304,8 @@ async fn s2_16_an_entry_tells_why_from_where_and_what_was_seen() {
     let long = Long::whole().await;
     let history = long.sender.history(&long.id).await.unwrap();
     let envelope = long.now().await;
-    let person = |name: &str, email: &str| Some(Person { name: name.into(), email: email.into() });
+    let person =
+        |name: &str, email: &str| Some(Person { name: name.into(), email: email.into(), ..Default::default() });
     let (reassigned, delegated, resent) = (&history[11], &history[12], &history[13]);
     assert_eq!((reassigned.reason.as_str(), reassigned.link_rotated), ("Rita has left", true));
     assert_eq!(reassigned.before, person("Rita Replaced", "rita.replaced@example.com"));
@@ -364,7 +373,11 @@ async fn d4_nothing_personal_is_hashed_or_streamed() {
             assert!(!record.contains(secret), "{secret} in {record}");
         }
     }
-    let watch = WatchStatusChangesRequest { resume_token: String::new(), start: WatchStart::Oldest.into() };
+    let watch = WatchStatusChangesRequest {
+        resume_token: String::new(),
+        start: WatchStart::Oldest.into(),
+        ..Default::default()
+    };
     let mut stream = long.sender.envelopes().watch_status_changes(watch).await.unwrap().into_inner();
     let mut events = 0;
     while events < 27 {

@@ -220,7 +220,7 @@ async fn t72_a_repeat_after_the_end_is_answered_with_the_first_reply() {
     // A token that dies with the act opens the reply, and nothing else.
     let story = scene.sent().await;
     let (passer, refuser) = (scene.signer(&story, 0).await, scene.signer(&story, 1).await);
-    let person = Some(Person { name: "Heir".into(), email: "heir@example.com".into() });
+    let person = Some(Person { name: "Heir".into(), email: "heir@example.com".into(), ..Default::default() });
     let pass = call!(passer, DelegateSigningRequest { person, ..Default::default() });
     let decline = call!(refuser, DeclineRequest { reason: "no".into(), ..Default::default() });
     let first = [pass.send(Key::Field("k")).await.unwrap(), decline.send(Key::Field("k")).await.unwrap()];
@@ -240,7 +240,7 @@ async fn c30_the_reply_to_what_had_been_done_is_kept_too() {
     sender.void(&ended.id, "").await.unwrap();
     let envelope_id = story.id.clone();
     let first = &story.recipients[0];
-    let person = Some(Person { name: first.name.clone(), email: first.email.clone() });
+    let person = Some(Person { name: first.name.clone(), email: first.email.clone(), ..Default::default() });
     let recipient_id = first.id.clone();
     let expires_at = story.expires_at;
     let spent = scene.service.key_of(sender, false).await;

@@ -187,7 +187,7 @@ async fn acts(sender: &Caller) -> Vec<Status> {
     };
     link(3).await.unwrap().signer().fill_fields(fill).await.unwrap();
     let filled = signer.sign(&seen).await.unwrap_err();
-    let person = Some(Person { name: "D".into(), email: "d@example.com".into() });
+    let person = Some(Person { name: "D".into(), email: "d@example.com".into(), ..Default::default() });
     let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new(), ..Default::default() };
     let delegated = signer.signer().delegate_signing(delegate).await.unwrap_err();
     let soon = resend(&story).await;
@@ -236,7 +236,8 @@ async fn states(sender: &Caller) -> Vec<Status> {
 }
 
 async fn watch(caller: &Caller, resume_token: &str, start: WatchStart) -> Result<String, Status> {
-    let request = WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: start.into() };
+    let request =
+        WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: start.into(), ..Default::default() };
     let mut stream = caller.envelopes().watch_status_changes(request).await?.into_inner();
     stream.next().await.expect("a first message").map(|message| message.resume_token)
 }

@@ -384,11 +384,12 @@ async fn t63_bad_pages_and_tokens_are_refused_by_field() {
         assert_eq!((refused.code(), refused.fields()), (Code::InvalidArgument, vec![field.to_owned()]));
     }
     for resume_token in ["x", "AAAAAAAA", &token] {
-        let request = WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: 0 };
+        let request =
+            WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: 0, ..Default::default() };
         let refused = sender.envelopes().watch_status_changes(request).await.unwrap_err();
         assert_eq!(refused.fields(), ["resume_token"]);
     }
-    let request = WatchStatusChangesRequest { resume_token: String::new(), start: 9 };
+    let request = WatchStatusChangesRequest { resume_token: String::new(), start: 9, ..Default::default() };
     let refused = sender.envelopes().watch_status_changes(request).await.unwrap_err();
     assert_eq!(refused.fields(), ["start"]);
 }

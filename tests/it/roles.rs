@@ -17,7 +17,7 @@ use crate::steps::{
 use RecipientRole::{Approver, Assistant, Cc, Signer, Viewer};
 
 async fn delegate(signer: &Caller) -> Result<(), Status> {
-    let person = Some(Person { name: "Other".into(), email: "other@example.com".into() });
+    let person = Some(Person { name: "Other".into(), email: "other@example.com".into(), ..Default::default() });
     let request = DelegateSigningRequest { person, reason: String::new(), ..Default::default() };
     signer.signer().delegate_signing(request).await.map(drop)
 }

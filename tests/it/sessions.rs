@@ -125,7 +125,7 @@ async fn attempt(caller: &Caller, envelope: &Envelope, transition: Transition) -
         }
         Transition::View => view(caller).await.map(drop),
         Transition::Delegate => {
-            let person = Some(Person { name: "Dora".into(), email: "dora@example.com".into() });
+            let person = Some(Person { name: "Dora".into(), email: "dora@example.com".into(), ..Default::default() });
             client
                 .delegate_signing(DelegateSigningRequest { person, reason: String::new(), ..Default::default() })
                 .await

@@ -17,7 +17,8 @@ async fn read(
     start: WatchStart,
     mut enough: impl FnMut(&[Event]) -> bool,
 ) -> Result<(Vec<Event>, String), Status> {
-    let request = WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: start.into() };
+    let request =
+        WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: start.into(), ..Default::default() };
     let mut stream = caller.envelopes().watch_status_changes(request).await?.into_inner();
     let (mut events, mut token) = (Vec::new(), resume_token.to_owned());
     while let Some(message) = stream.next().await {
@@ -193,7 +194,11 @@ async fn t27_nothing_that_commits_late_is_skipped() {
         let sender = Caller { channel: service.channel.clone(), ..sender.clone() };
         let moment = Duration::from_millis(80 + u64::from(rand::random::<u8>()));
         let cut = tokio::time::timeout(moment, async {
-            let request = WatchStatusChangesRequest { resume_token: token.clone(), start: WatchStart::Oldest.into() };
+            let request = WatchStatusChangesRequest {
+                resume_token: token.clone(),
+                start: WatchStart::Oldest.into(),
+                ..Default::default()
+            };
             let mut stream = sender.envelopes().watch_status_changes(request).await.unwrap().into_inner();
             while let Some(Ok(message)) = stream.next().await {
                 // What a consumer does: keep the event and the token together.

@@ -47,7 +47,8 @@ impl Feed {
     pub async fn tick(&self) -> anyhow::Result<Progress> {
         let mut token = self.store.resume_token().await?;
         let start = WatchStart::Oldest.into();
-        let request = WatchStatusChangesRequest { resume_token: token.clone(), start };
+        let request =
+            WatchStatusChangesRequest { resume_token: token.clone(), start, ..WatchStatusChangesRequest::default() };
         let mut stream = match self.envelopes.watch(request).await {
             Ok(stream) => stream,
             Err(status) => return self.refused(&token, status).await,

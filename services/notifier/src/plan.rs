@@ -194,7 +194,12 @@ fn mails(event: &Event) -> Result<Vec<(Addressee, MailKind)>, Unplannable> {
         | EventType::RecipientNotNeeded
         | EventType::RecipientReassigned
         | EventType::RecipientDeclined
-        | EventType::RecipientReleasedByDecline => Ok(Vec::new()),
+        | EventType::RecipientReleasedByDecline
+        | EventType::RecipientReminderDue
+        | EventType::RecipientBounced
+        | EventType::RecipientMuted
+        | EventType::EndpointTest
+        | EventType::EndpointDisabled => Ok(Vec::new()),
     }
 }
 

@@ -260,7 +260,7 @@ impl Call<'_> {
 
     fn person(&self, to: To) -> Option<Person> {
         let (name, email) = world::person(to, self.tag, &self.client.start);
-        Some(Person { name, email })
+        Some(Person { name, email, ..Default::default() })
     }
 
     async fn as_recipient(&self, what: &What, recipient: usize, token: String) -> Result<Done, Status> {

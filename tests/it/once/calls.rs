@@ -65,7 +65,7 @@ async fn of_the_sender(scene: &Scene) -> Vec<Call> {
     let (reassigned, ended) = (scene.sent().await, scene.sent().await);
     sender.void(&ended.id, "").await.unwrap();
     let expires_at = Some(timestamp(scene.service.clock.now() + TimeDelta::days(200)));
-    let person = Some(Person { name: "Heir".into(), email: "heir@example.com".into() });
+    let person = Some(Person { name: "Heir".into(), email: "heir@example.com".into(), ..Default::default() });
     let recipient_id = reassigned.recipients[0].id.clone();
     vec![
         call!(sender, VoidEnvelopeRequest { envelope_id: id().await, reason: "wrong".into(), ..Default::default() }),
@@ -90,7 +90,7 @@ async fn of_recipients(scene: &Scene) -> Vec<Call> {
     let field = filled.fields.iter().find(|field| field.r#type() == FieldType::Text).unwrap();
     let value = Some(FieldValue { value: Some(Value::Text("Turing".into())) });
     let values = vec![FieldEntry { field_id: field.id.clone(), value }];
-    let heir = Some(Person { name: "Heir".into(), email: "heir@example.com".into() });
+    let heir = Some(Person { name: "Heir".into(), email: "heir@example.com".into(), ..Default::default() });
     let (viewer, passer) = (person(0).await.0, person(2).await.0);
     vec![
         call!(viewer, MarkViewedRequest::default()),

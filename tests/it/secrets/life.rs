@@ -204,7 +204,9 @@ impl Life {
         let test = self.test();
         let envelope = self.envelope(&test).await;
         let (first, _) = (self.link(&test, &envelope, 0).await, self.link(&test, &envelope, 1).await);
-        let person = |index: usize| Some(Person { name: PEOPLE[index].0.into(), email: PEOPLE[index].1.into() });
+        let person = |index: usize| {
+            Some(Person { name: PEOPLE[index].0.into(), email: PEOPLE[index].1.into(), ..Default::default() })
+        };
         let (reason, idempotency_key) = (REASONS[0].into(), self.once());
         let delegate = DelegateSigningRequest { person: person(2), reason, idempotency_key };
         first.signer().delegate_signing(delegate).await.unwrap();

@@ -87,6 +87,7 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         replaced_by_envelope_id: id(envelope.replaced_by),
         charge: envelope.charge.as_ref().map(settings::charge),
         tell_acted_recipients: terms.tell_acted,
+        ..Default::default()
     }
 }
 
@@ -188,11 +189,12 @@ pub(super) fn recipient(recipient: &Recipient) -> v1::Recipient {
         invited_at: when(recipient.invited_at),
         delegations: recipient.delegations.into(),
         link_generation: recipient.credential.generation,
+        ..Default::default()
     }
 }
 
 pub(super) fn named(named: &Named) -> v1::Person {
-    v1::Person { name: named.name.clone(), email: named.email.clone() }
+    v1::Person { name: named.name.clone(), email: named.email.clone(), ..Default::default() }
 }
 
 fn document(document: &Document) -> v1::Document {
@@ -287,6 +289,7 @@ pub(super) fn recorded(record: &Record, stored: &Entry) -> v1::Event {
         state: Some(state(&record.state)),
         prev_hash: hex::encode(stored.prev_hash),
         hash: hex::encode(stored.hash),
+        ..Default::default()
     }
 }
 
@@ -318,5 +321,6 @@ fn state(state: &State) -> v1::EnvelopeState {
             .collect(),
         cause: state.cause.unwrap_or_default().into(),
         watcher_ids: state.watchers.iter().map(ToString::to_string).collect(),
+        ..Default::default()
     }
 }

@@ -234,6 +234,7 @@ pub(super) fn account(account: &Account) -> v1::Account {
                 refund_policy: Some(refund_policy_of(&settings.billing.refund)),
             }),
             limits: Some(limits_of(&settings.limits)),
+            ..Default::default()
         }),
     }
 }

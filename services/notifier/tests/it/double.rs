@@ -269,7 +269,7 @@ impl EnvelopeService for Served {
         &self,
         request: Request<v1::WatchStatusChangesRequest>,
     ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
-        let v1::WatchStatusChangesRequest { resume_token, start } = request.into_inner();
+        let v1::WatchStatusChangesRequest { resume_token, start, .. } = request.into_inner();
         let mut script = self.script();
         script.watched.push((resume_token.clone(), start));
         if let Some(reason) = script.lost.get(&resume_token) {
