@@ -7,15 +7,13 @@ use std::time::Duration;
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Event, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
 use countersign_chassis::ticker::Progress;
-use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use crate::envelopes::Envelopes;
-use crate::id::AccountId;
-use crate::plan::{Plan, plan};
+use crate::sink::{Sink, Work};
 use crate::store::Store;
 
 /// Events that are planned together at most.
@@ -34,10 +32,8 @@ pub struct Feed {
     pub store: Store,
     /// Where the events come from.
     pub envelopes: Envelopes,
-    /// Notified when there are new deliveries.
-    pub deliveries: Arc<Notify>,
-    /// Notified when there are new mails.
-    pub mails: Arc<Notify>,
+    /// Where the events go.
+    pub sinks: Arc<[Box<dyn Sink>]>,
     /// Ends the consumer.
     pub stop: CancellationToken,
 }
@@ -69,36 +65,22 @@ impl Feed {
             if quiet && kept.elapsed() < HEARTBEAT_KEPT && !token.is_empty() {
                 continue;
             }
-            let plan = self.plan(&batch.events).await?;
-            if !self.store.advance(&token, &batch.resume_token, &plan).await? {
+            let work = self.plan(&batch.events).await?;
+            if !self.store.advance(&token, &batch.resume_token, &work).await? {
                 tracing::info!("another notifier has moved the cursor; starting over from there");
                 return Ok(Progress::Idle);
             }
             token = batch.resume_token;
             kept = Instant::now();
-            if !plan.deliveries.is_empty() {
-                self.deliveries.notify_one();
-            }
-            if !plan.mails.is_empty() {
-                self.mails.notify_one();
-            }
+            work.iter().for_each(|work| work.kept());
         }
     }
 
-    async fn plan(&self, events: &[Event]) -> anyhow::Result<Plan> {
-        let mut accounts: Vec<AccountId> = events.iter().filter_map(|event| event.account_id.parse().ok()).collect();
-        accounts.sort_unstable();
-        accounts.dedup();
-        let listeners = if accounts.is_empty() { Vec::new() } else { self.store.listeners(accounts).await? };
-        let mut all = Plan::default();
-        for event in events {
-            match plan(event, &listeners) {
-                Ok(one) => {
-                    all.deliveries.extend(one.deliveries);
-                    all.mails.extend(one.mails);
-                }
-                // One that cannot be read must not keep all others from everybody.
-                Err(error) => tracing::error!(event = event.id, error = error.to_string(), "passed over"),
+    async fn plan(&self, events: &[Event]) -> anyhow::Result<Vec<Box<dyn Work>>> {
+        let mut all = Vec::with_capacity(self.sinks.len());
+        if !events.is_empty() {
+            for sink in self.sinks.iter() {
+                all.push(sink.plan(events).await?);
             }
         }
         Ok(all)

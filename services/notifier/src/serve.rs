@@ -15,14 +15,17 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
-use crate::deliver::{Deliverer, LANES};
 use crate::envelopes::Envelopes;
 use crate::feed::Feed;
-use crate::guard::Guard;
+use crate::mail::sink::Mails;
 use crate::mail::{Mailer, Outbox};
 use crate::rpc::{Handler, SERVICES};
-use crate::signature::Secrets;
+use crate::sink::Sink;
 use crate::store::{MIGRATIONS, Store};
+use crate::webhook::Webhooks;
+use crate::webhook::deliver::{Deliverer, LANES};
+use crate::webhook::guard::Guard;
+use crate::webhook::signature::Secrets;
 
 /// How long the feed pauses after a stream has ended.
 const RECONNECT: Duration = Duration::from_millis(200);
@@ -46,6 +49,8 @@ pub struct Notifier {
     /// The sending of mails.
     pub mailer: Mailer,
     handler: Handler,
+    /// Notified when there are new deliveries, and new mails.
+    wake: (Arc<Notify>, Arc<Notify>),
 }
 
 impl Notifier {
@@ -59,15 +64,13 @@ impl Notifier {
         let guard = Guard { allow_private: config.webhook_allow_private };
         let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), guard)?;
         let mailer = Mailer { store: store.clone(), envelopes: envelopes.clone(), outbox: Outbox::new(config)? };
-        let feed = Feed {
-            store: store.clone(),
-            envelopes: envelopes.clone(),
-            deliveries: Arc::default(),
-            mails: Arc::default(),
-            stop,
-        };
+        let webhooks = Webhooks { store: store.clone(), wake: Arc::default() };
+        let mails = Mails { store: store.clone(), wake: Arc::default() };
+        let wake = (Arc::clone(&webhooks.wake), Arc::clone(&mails.wake));
+        let sinks: [Box<dyn Sink>; 2] = [Box::new(webhooks), Box::new(mails)];
+        let feed = Feed { store: store.clone(), envelopes: envelopes.clone(), sinks: Arc::new(sinks), stop };
         let handler = Handler::new(store.clone(), envelopes, secrets, guard, Onces::new(&master));
-        Ok(Self { store, feed, deliverer, mailer, handler })
+        Ok(Self { store, feed, deliverer, mailer, handler, wake })
     }
 }
 
@@ -76,9 +79,9 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if config.migrate {
         migrate(&config.database).await?;
     }
-    let Notifier { store, feed, deliverer, mailer, handler } = Notifier::new(&config, clock, stop.clone()).await?;
+    let Notifier { store, feed, deliverer, mailer, handler, wake: (deliveries, mails) } =
+        Notifier::new(&config, clock, stop.clone()).await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
-    let (deliveries, mails) = (Arc::clone(&feed.deliveries), Arc::clone(&feed.mails));
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn({
         let stop = stop.clone();

@@ -9,7 +9,7 @@ use lettre::message::{Attachment as Part, Mailbox, MultiPart, SinglePart};
 use minijinja::{AutoEscape, Environment, context};
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::plan::Mail;
+use super::plan::Mail;
 
 /// Who reads a mail.
 pub struct Reader {

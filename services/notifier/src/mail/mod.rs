@@ -3,7 +3,9 @@
 //! Names, addresses and links are asked for at the moment of sending and are nowhere kept or logged.
 
 mod compose;
+pub mod plan;
 mod send;
+pub mod sink;
 
 use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
@@ -14,9 +16,9 @@ use secrecy::SecretString;
 use tonic::{Code, Status};
 
 use self::compose::{Attachment, Documents, Letter, Reader, compose};
+use self::plan::{Addressee, Mail, MailKind};
 pub use self::send::Outbox;
 use crate::envelopes::Envelopes;
-use crate::plan::{Addressee, Mail, MailKind};
 use crate::schedule::pause;
 use crate::store::{ClaimedMail, MailState, Store};
 

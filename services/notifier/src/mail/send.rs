@@ -8,8 +8,8 @@ use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
 use secrecy::ExposeSecret as _;
 use url::Url;
 
+use super::plan::Mail;
 use crate::config::Config;
-use crate::plan::Mail;
 use crate::store::MailState;
 
 /// Answers that say that a mailbox does not exist (RFC 5321 §4.2.3); all others may be different tomorrow.

@@ -20,10 +20,10 @@ use tonic_types::StatusExt as _;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::envelopes::Envelopes;
-use crate::guard::Guard;
 use crate::id::{AccountId, EndpointId};
-use crate::signature::Secrets;
 use crate::store::{Endpoint, Store};
+use crate::webhook::guard::Guard;
+use crate::webhook::signature::Secrets;
 
 /// The services of this process, for health by name.
 pub const SERVICES: [&str; 1] = ["countersign.v1.WebhookService"];

@@ -2,13 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{Array, BigInt, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::Store;
+use super::{Store, column};
 use crate::id::{AccountId, EndpointId, EventId};
+use crate::webhook::plan::Delivery;
 
 /// Attempts after which a delivery does not hold up the next ones of its envelope any more.
 const HOLDS_UP: i32 = 3;
@@ -113,6 +115,33 @@ SELECT count(*) AS count FROM settled";
 const DISABLE: &str = "
 WITH disabled AS (UPDATE endpoint SET disabled_at = $3 WHERE account_id = $1 AND id = $2 AND disabled_at IS NULL)
 UPDATE delivery SET state = 4 WHERE account_id = $1 AND endpoint_id = $2 AND state = 1";
+
+const KEEP: &str = "
+INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, state, attempts, next_at, lease_epoch,
+    created_at)
+SELECT d.*, 1, 0, $7, 0, $7 FROM unnest($1, $2, $3, $4, $5, $6) AS d
+ON CONFLICT DO NOTHING";
+
+/// Writes deliveries down, in the caller's transaction. Those that are there already stay as they are.
+pub async fn keep_deliveries(
+    mut connection: &AsyncPgConnection,
+    deliveries: &[Delivery],
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    enum Keep {}
+    let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    let query = diesel::sql_query(KEEP)
+        .into_boxed::<Pg>()
+        .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.account.uuid()))
+        .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.endpoint.uuid()))
+        .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.event.uuid()))
+        .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.envelope.uuid()))
+        .bind::<Array<BigInt>, _>(column(deliveries, |d| sequence(d.sequence)))
+        .bind::<Array<Bytea>, _>(column(deliveries, |d| d.body.clone()))
+        .bind::<Timestamptz, _>(now);
+    prepared::<Keep, _>(query).execute(&mut connection).await?;
+    Ok(())
+}
 
 impl Store {
     /// Claims due deliveries until `until`. The claim of a process that dies runs out by itself.

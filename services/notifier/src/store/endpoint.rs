@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::Store;
 use crate::id::{AccountId, EndpointId};
-use crate::plan::Listener;
+use crate::webhook::plan::Listener;
 
 /// A registered endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]

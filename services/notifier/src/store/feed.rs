@@ -1,43 +1,23 @@
-//! Where the notifier stands in the feed, and the work that follows from it: both move in one statement.
+//! Where the notifier stands in the feed, and the work that follows from it: both move in one transaction.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, acquire, prepared};
-use diesel::pg::Pg;
+use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Text, Timestamptz};
 use diesel_async::RunQueryDsl;
+use futures_util::future::try_join_all;
 
 use super::Store;
-use super::mail::addressee_columns;
-use crate::plan::Plan;
+use crate::sink::Work;
 
 /// The only consumer so far.
 const CONSUMER: &str = "notifier";
 
-/// The cursor moves only from where this consumer read it: whoever lost the race inserts nothing.
-const ADVANCE: &str = "
-WITH moved AS (
-    UPDATE feed_cursor SET resume_token = $3, updated_at = $4 WHERE consumer = $1 AND resume_token = $2 RETURNING consumer
-), new_deliveries AS (
-    INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, state, attempts, next_at,
-        lease_epoch, created_at)
-    SELECT d.*, 1, 0, $4, 0, $4 FROM moved, unnest($5, $6, $7, $8, $9, $10) AS d
-    ON CONFLICT DO NOTHING
-), new_mails AS (
-    INSERT INTO mail (account_id, event_id, addressee_kind, addressee_id, kind, envelope_id, livemode, occurred_at, state,
-        attempts, next_at, lease_epoch, created_at)
-    SELECT m.*, 1, 0, $4, 0, $4 FROM moved, unnest($11, $12, $13, $14, $15, $16, $17, $18) AS m
-    ON CONFLICT DO NOTHING
-)
-SELECT count(*) AS count FROM moved";
+/// The cursor moves only from where this consumer read it: whoever lost the race keeps nothing.
+const ADVANCE: &str =
+    "UPDATE feed_cursor SET resume_token = $3, updated_at = $4 WHERE consumer = $1 AND resume_token = $2";
 
 enum Advance {}
-
-#[derive(QueryableByName)]
-struct Count {
-    #[diesel(sql_type = BigInt)]
-    count: i64,
-}
 
 #[derive(QueryableByName)]
 struct TokenRow {
@@ -63,34 +43,28 @@ impl Store {
         Ok(row.resume_token)
     }
 
-    /// Stores what follows from the events between two tokens and moves the cursor, all or nothing. False if the cursor
+    /// Keeps what follows from the events between two tokens and moves the cursor, all or nothing. False if the cursor
     /// was not at `from` any more: somebody else is the consumer now.
-    pub async fn advance(&self, from: &str, to: &str, plan: &Plan) -> Result<bool, DatabaseError> {
-        let (deliveries, mails) = (&plan.deliveries, &plan.mails);
-        let sequence = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+    pub async fn advance(&self, from: &str, to: &str, work: &[Box<dyn Work>]) -> Result<bool, DatabaseError> {
         let query = diesel::sql_query(ADVANCE)
-            .into_boxed::<Pg>()
             .bind::<Text, _>(CONSUMER)
             .bind::<Text, _>(from)
             .bind::<Text, _>(to)
-            .bind::<Timestamptz, _>(self.clock.now())
-            .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.account.uuid()))
-            .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.endpoint.uuid()))
-            .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.event.uuid()))
-            .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.envelope.uuid()))
-            .bind::<Array<BigInt>, _>(column(deliveries, |d| sequence(d.sequence)))
-            .bind::<Array<Bytea>, _>(column(deliveries, |d| d.body.clone()))
-            .bind::<Array<SqlUuid>, _>(column(mails, |m| m.account.uuid()))
-            .bind::<Array<SqlUuid>, _>(column(mails, |m| m.event.uuid()))
-            .bind::<Array<SmallInt>, _>(column(mails, |m| addressee_columns(m.addressee).0))
-            .bind::<Array<SqlUuid>, _>(column(mails, |m| addressee_columns(m.addressee).1))
-            .bind::<Array<SmallInt>, _>(column(mails, |m| m.kind as i16))
-            .bind::<Array<SqlUuid>, _>(column(mails, |m| m.envelope.uuid()))
-            .bind::<Array<Bool>, _>(column(mails, |m| m.livemode))
-            .bind::<Array<Timestamptz>, _>(column(mails, |m| m.occurred_at));
-        let mut conn = acquire(&self.pool).await?;
-        let moved: Count = prepared::<Advance, _>(query).get_result(&mut *conn).await?;
-        Ok(moved.count == 1)
+            .bind::<Timestamptz, _>(self.clock.now());
+        let flight = Flight::open(&self.pool).await?;
+        let mut connection = flight.connection();
+        let move_on = prepared::<Advance, _>(query).execute(&mut connection);
+        let keep = try_join_all(work.iter().map(|work| work.keep(flight.connection())));
+        let (begun, moved, kept) = futures_util::join!(flight.begin(), move_on, keep);
+        begun?;
+        if moved? == 0 {
+            flight.rollback().await?;
+            return Ok(false);
+        }
+        kept?;
+        flight.commit().await?;
+        flight.close();
+        Ok(true)
     }
 
     /// Starts over at the oldest event that is kept, because the feed cannot be resumed; keeps the lost token for the
@@ -103,8 +77,4 @@ impl Store {
         query.bind::<Timestamptz, _>(self.clock.now()).execute(&mut *conn).await?;
         Ok(())
     }
-}
-
-fn column<T, C>(rows: &[T], of: impl FnMut(&T) -> C) -> Vec<C> {
-    rows.iter().map(of).collect()
 }

@@ -2,14 +2,15 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bool, Integer, SmallInt, Timestamptz, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::{MailState, Store};
+use super::{MailState, Store, column};
 use crate::id::{AccountId, EnvelopeId, EventId, RecipientId, WatcherId};
-use crate::plan::{Addressee, Mail, MailKind};
+use crate::mail::plan::{Addressee, Mail, MailKind};
 
 /// A claimed mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,11 +65,39 @@ WHERE account_id = $1 AND event_id = $2 AND addressee_kind = $3 AND addressee_id
     AND state = 1";
 
 /// An addressee as the table has it: which kind, and which one.
-pub(super) fn addressee_columns(addressee: Addressee) -> (i16, Uuid) {
+fn addressee_columns(addressee: Addressee) -> (i16, Uuid) {
     match addressee {
         Addressee::Recipient(id) => (1, id.uuid()),
         Addressee::Watcher(id) => (2, id.uuid()),
     }
+}
+
+const KEEP: &str = "
+INSERT INTO mail (account_id, event_id, addressee_kind, addressee_id, kind, envelope_id, livemode, occurred_at, state,
+    attempts, next_at, lease_epoch, created_at)
+SELECT m.*, 1, 0, $9, 0, $9 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS m
+ON CONFLICT DO NOTHING";
+
+/// Writes mails down, in the caller's transaction. Those that are there already stay as they are.
+pub async fn keep_mails(
+    mut connection: &AsyncPgConnection,
+    mails: &[Mail],
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    enum Keep {}
+    let query = diesel::sql_query(KEEP)
+        .into_boxed::<Pg>()
+        .bind::<Array<SqlUuid>, _>(column(mails, |m| m.account.uuid()))
+        .bind::<Array<SqlUuid>, _>(column(mails, |m| m.event.uuid()))
+        .bind::<Array<SmallInt>, _>(column(mails, |m| addressee_columns(m.addressee).0))
+        .bind::<Array<SqlUuid>, _>(column(mails, |m| addressee_columns(m.addressee).1))
+        .bind::<Array<SmallInt>, _>(column(mails, |m| m.kind as i16))
+        .bind::<Array<SqlUuid>, _>(column(mails, |m| m.envelope.uuid()))
+        .bind::<Array<Bool>, _>(column(mails, |m| m.livemode))
+        .bind::<Array<Timestamptz>, _>(column(mails, |m| m.occurred_at))
+        .bind::<Timestamptz, _>(now);
+    prepared::<Keep, _>(query).execute(&mut connection).await?;
+    Ok(())
 }
 
 impl Store {

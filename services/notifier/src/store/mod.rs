@@ -10,9 +10,9 @@ pub use countersign_chassis::database::DatabaseError;
 use countersign_chassis::database::Pool;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-pub use self::delivery::{ClaimedDelivery, Outcome, Settled};
+pub use self::delivery::{ClaimedDelivery, Outcome, Settled, keep_deliveries};
 pub use self::endpoint::Endpoint;
-pub use self::mail::ClaimedMail;
+pub use self::mail::{ClaimedMail, keep_mails};
 
 /// The schema of this service.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -36,6 +36,10 @@ impl Store {
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
+}
+
+fn column<T, C>(rows: &[T], of: impl FnMut(&T) -> C) -> Vec<C> {
+    rows.iter().map(of).collect()
 }
 
 /// What becomes of a mail. The numbers are those of the database.

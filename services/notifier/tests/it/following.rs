@@ -3,7 +3,8 @@
 
 use countersign::v1::{ErrorReason, EventType, RecipientStatus, WatchStart};
 use countersign_notifier::id::RecipientId;
-use countersign_notifier::plan::Plan;
+use countersign_notifier::sink::Sink as _;
+use countersign_notifier::webhook::Webhooks;
 
 use crate::receiver::Receiver;
 use crate::stand::Stand;
@@ -66,11 +67,11 @@ async fn who_stands_at_an_old_place_inserts_nothing() {
     stand.another().await.feed.tick().await.unwrap();
     assert_eq!(stand.number(DELIVERIES).await, 1);
     stand.sql("DELETE FROM delivery").await;
-    assert!(!stand.notifier.store.advance("0", "9", &Plan::default()).await.unwrap());
+    assert!(!stand.notifier.store.advance("0", "9", &[]).await.unwrap());
     let event = stand.double.script().feed[0].clone();
-    let listeners = stand.notifier.store.listeners(vec![stand.account]).await.unwrap();
-    let late = countersign_notifier::plan::plan(&event, &listeners);
-    assert!(!stand.notifier.store.advance("0", "9", &late.unwrap()).await.unwrap());
+    let webhooks = Webhooks { store: stand.notifier.store.clone(), wake: std::sync::Arc::default() };
+    let late = webhooks.plan(&[event]).await.unwrap();
+    assert!(!stand.notifier.store.advance("0", "9", &[late]).await.unwrap());
     assert_eq!(stand.number(DELIVERIES).await, 0, "nothing of a fenced batch is kept");
     assert_eq!(stand.notifier.store.resume_token().await.unwrap(), "1");
 }

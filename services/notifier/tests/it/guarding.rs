@@ -1,7 +1,7 @@
 //! Where webhooks may go. A canary listens where they must not. Must never resolve a name outside this machine.
 
 use countersign::v1::EventType;
-use countersign_notifier::guard::Guard;
+use countersign_notifier::webhook::guard::Guard;
 use reqwest::dns::Resolve as _;
 
 use crate::receiver::Receiver;

@@ -13,10 +13,10 @@ use reqwest::header::{HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 
-use crate::guard::Guard;
 use crate::schedule::pause;
-use crate::signature::Secrets;
 use crate::store::{ClaimedDelivery, Outcome, Settled, Store};
+use crate::webhook::guard::Guard;
+use crate::webhook::signature::Secrets;
 
 /// Deliveries of one tick; they are posted at once.
 const BATCH_MAX: i64 = 16;

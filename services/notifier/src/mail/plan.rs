@@ -1,39 +1,12 @@
-//! What follows from an event: which endpoints get it and who gets a mail. Pure: no clock, no database, no network.
+//! Who gets a mail after an event. Pure: no clock, no database, no network.
 
 use std::fmt;
 
 use chrono::{DateTime, Utc};
-use countersign::v1::{Event, EventType, RecipientRole, RecipientState, RecipientStatus, WebhookPayload};
-use countersign_chassis::wire::datetime;
-use prost::Message as _;
-use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
+use countersign::v1::{Event, EventType, RecipientRole, RecipientState, RecipientStatus};
 
-use crate::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId, WatcherId};
-
-/// An endpoint that wants the events of its account and mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Listener {
-    /// Whose.
-    pub account: AccountId,
-    /// Which.
-    pub endpoint: EndpointId,
-    /// Of live envelopes or of test ones.
-    pub livemode: bool,
-    /// Since when it listens.
-    pub since: DateTime<Utc>,
-}
-
-/// A webhook to be posted.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of the table")]
-pub struct Delivery {
-    pub account: AccountId,
-    pub endpoint: EndpointId,
-    pub event: EventId,
-    pub envelope: EnvelopeId,
-    pub sequence: u64,
-    pub body: Vec<u8>,
-}
+use crate::event::{Head, Unplannable};
+use crate::id::{AccountId, EnvelopeId, EventId, RecipientId, WatcherId};
 
 /// Why somebody gets a mail. The numbers are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,66 +69,11 @@ pub struct Mail {
     pub occurred_at: DateTime<Utc>,
 }
 
-/// What follows from an event.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Plan {
-    /// Webhooks.
-    pub deliveries: Vec<Delivery>,
-    /// Mails.
-    pub mails: Vec<Mail>,
-}
-
-/// Why an event cannot be planned. It is a defect of a service, not of a caller.
-#[derive(Debug, thiserror::Error)]
-pub enum Unplannable {
-    /// An id is none.
-    #[error("malformed {0} in the event")]
-    Id(&'static str),
-    /// It has no time.
-    #[error("no time in the event")]
-    Time,
-    /// The event cannot be written as JSON.
-    #[error("the event cannot be written as JSON: {0}")]
-    Json(String),
-}
-
-/// Plans an event.
-pub fn plan(event: &Event, listeners: &[Listener]) -> Result<Plan, Unplannable> {
-    let account: AccountId = event.account_id.parse().map_err(|_| Unplannable::Id("account_id"))?;
-    let id: EventId = event.id.parse().map_err(|_| Unplannable::Id("id"))?;
-    let envelope: EnvelopeId = event.envelope_id.parse().map_err(|_| Unplannable::Id("envelope_id"))?;
-    let mut plan = Plan::default();
-    if event.r#type() == EventType::Unspecified {
-        // Of a newer contract: whoever does not know a type passes it over.
-        return Ok(plan);
-    }
-    let occurred_at = event.occurred_at.as_ref().and_then(datetime).ok_or(Unplannable::Time)?;
-    let wanting = |listener: &&Listener| {
-        listener.account == account && listener.livemode == event.livemode && listener.since <= occurred_at
-    };
-    let mut wanting = listeners.iter().filter(wanting).peekable();
-    if wanting.peek().is_some() {
-        let body = body(event)?;
-        plan.deliveries.extend(wanting.map(|listener| Delivery {
-            account,
-            endpoint: listener.endpoint,
-            event: id,
-            envelope,
-            sequence: event.sequence,
-            body: body.clone(),
-        }));
-    }
-    let livemode = event.livemode;
-    plan.mails.extend(mails(event)?.into_iter().map(|(addressee, kind)| Mail {
-        account,
-        event: id,
-        envelope,
-        addressee,
-        kind,
-        livemode,
-        occurred_at,
-    }));
-    Ok(plan)
+/// The mails of an event.
+pub fn plan(event: &Event, head: Head) -> Result<Vec<Mail>, Unplannable> {
+    let Head { account, event: id, envelope, livemode, occurred_at } = head;
+    let mail = |(addressee, kind)| Mail { account, event: id, envelope, addressee, kind, livemode, occurred_at };
+    Ok(mails(event)?.into_iter().map(mail).collect())
 }
 
 /// Who gets a mail. Whether somebody had been invited at all shows when the mail is written: those who had not are spared.
@@ -259,82 +177,14 @@ fn hears_of_failure(it: &RecipientState) -> bool {
     !matches!(it.status(), RecipientStatus::Declined | RecipientStatus::NotNeeded)
 }
 
-/// The bytes of a webhook: the payload in proto3's canonical JSON.
-fn body(event: &Event) -> Result<Vec<u8>, Unplannable> {
-    static POOL: std::sync::OnceLock<Option<DescriptorPool>> = std::sync::OnceLock::new();
-    let json = |why: &str| Unplannable::Json(why.to_owned());
-    let pool = POOL.get_or_init(|| DescriptorPool::decode(countersign::FILE_DESCRIPTOR_SET).ok());
-    let pool = pool.as_ref().ok_or_else(|| json("no descriptors"))?;
-    let descriptor = pool.get_message_by_name("countersign.v1.WebhookPayload").ok_or_else(|| json("no payload"))?;
-    let payload =
-        WebhookPayload { r#type: event.r#type().dotted(), timestamp: event.occurred_at, data: Some(event.clone()) };
-    let dynamic = DynamicMessage::decode(descriptor, payload.encode_to_vec().as_slice())
-        .map_err(|error| json(&error.to_string()))?;
-    let mut bytes = Vec::new();
-    dynamic
-        .serialize_with_options(&mut serde_json::Serializer::new(&mut bytes), &SerializeOptions::new())
-        .map_err(|error| json(&error.to_string()))?;
-    Ok(bytes)
-}
-
 #[cfg(test)]
 mod tests {
-    use countersign::v1::EnvelopeState;
-
     use super::*;
+    use crate::event::head;
+    use crate::event::samples::{all, event, event_among};
 
-    fn event(kind: EventType, statuses: &[RecipientStatus]) -> Event {
-        let signers: Vec<_> = statuses.iter().map(|status| (RecipientRole::Signer, *status)).collect();
-        event_among(kind, &signers)
-    }
-
-    /// It concerns the first of them.
-    fn event_among(kind: EventType, people: &[(RecipientRole, RecipientStatus)]) -> Event {
-        let recipient = |(index, (role, status)): (usize, &(RecipientRole, RecipientStatus))| RecipientState {
-            id: RecipientId::from_uuid(uuid::Uuid::from_u128(index as u128)).to_string(),
-            role: (*role).into(),
-            status: (*status).into(),
-            ..RecipientState::default()
-        };
-        let recipients = people.iter().enumerate().map(recipient).collect();
-        Event {
-            id: EventId::from_uuid(uuid::Uuid::from_u128(7)).to_string(),
-            r#type: kind.into(),
-            account_id: AccountId::from_uuid(uuid::Uuid::from_u128(1)).to_string(),
-            envelope_id: EnvelopeId::from_uuid(uuid::Uuid::from_u128(2)).to_string(),
-            recipient_id: RecipientId::from_uuid(uuid::Uuid::from_u128(0)).to_string(),
-            livemode: true,
-            sequence: 3,
-            occurred_at: Some(countersign_chassis::wire::timestamp(DateTime::UNIX_EPOCH)),
-            state: Some(EnvelopeState { recipients, ..EnvelopeState::default() }),
-            ..Event::default()
-        }
-    }
-
-    fn all() -> impl Iterator<Item = EventType> {
-        (1..).map_while(|number| EventType::try_from(number).ok())
-    }
-
-    fn listener(account: u128, livemode: bool) -> Listener {
-        Listener {
-            account: AccountId::from_uuid(uuid::Uuid::from_u128(account)),
-            endpoint: EndpointId::from_uuid(uuid::Uuid::from_u128(account + 100)),
-            livemode,
-            since: DateTime::UNIX_EPOCH,
-        }
-    }
-
-    #[test]
-    fn s1_31_endpoints_of_the_account_and_mode_get_the_event() {
-        let listeners = [listener(1, true), listener(1, false), listener(9, true)];
-        let event = event(EventType::EnvelopeDeclined, &[]);
-        let plan = plan(&event, &listeners).unwrap();
-        assert_eq!(plan.deliveries.len(), 1);
-        assert_eq!(plan.deliveries[0].endpoint, listeners[0].endpoint);
-        assert_eq!(plan, super::plan(&event, &listeners).unwrap(), "the same again: bodies are frozen");
-        let body: serde_json::Value = serde_json::from_slice(&plan.deliveries[0].body).unwrap();
-        assert_eq!((body["type"].as_str(), body["data"]["sequence"].as_str()), (Some("envelope.declined"), Some("3")));
-        assert_eq!(body["data"]["type"], "EVENT_TYPE_ENVELOPE_DECLINED");
+    fn planned(event: &Event) -> Vec<Mail> {
+        plan(event, head(event).unwrap().unwrap()).unwrap()
     }
 
     /// S2.10, S2.13: pending siblings are told, and by default those who signed; the one who refused is not.
@@ -342,7 +192,7 @@ mod tests {
     fn s2_10_those_who_must_know_get_a_mail() {
         use RecipientStatus::{Declined, Released, ReleasedByVoid, Signed, Waiting};
         let count = |kind, statuses: &[RecipientStatus]| {
-            let mails = plan(&event(kind, statuses), &[]).unwrap().mails;
+            let mails = planned(&event(kind, statuses));
             mails.iter().map(|mail| mail.kind).collect::<Vec<_>>()
         };
         assert_eq!(count(EventType::RecipientReleased, &[Released, Waiting]), [MailKind::Invitation]);
@@ -360,7 +210,7 @@ mod tests {
             let recipients = event.state.iter().flat_map(|state| &state.recipients);
             recipients.map(|it| &it.id).position(|id| *id == format!("{addressee}")).unwrap()
         };
-        plan(&event, &[]).unwrap().mails.iter().map(|mail| (place(mail.addressee), mail.kind)).collect()
+        planned(&event).iter().map(|mail| (place(mail.addressee), mail.kind)).collect()
     }
 
     #[test]
@@ -431,7 +281,7 @@ mod tests {
         let told = |kind| {
             let mut event = event(kind, &[]);
             event.state.as_mut().unwrap().watcher_ids = vec![watcher.to_string()];
-            let mails = plan(&event, &[]).unwrap().mails;
+            let mails = planned(&event);
             mails
                 .into_iter()
                 .filter(|mail| mail.addressee == Addressee::Watcher(watcher))
@@ -452,15 +302,6 @@ mod tests {
     }
 
     #[test]
-    fn every_event_is_posted() {
-        assert_eq!(all().count(), 27);
-        for kind in all() {
-            let plan = plan(&event(kind, &[RecipientStatus::Released]), &[listener(1, true)]).unwrap();
-            assert_eq!(plan.deliveries.len(), 1, "{kind:?}");
-        }
-    }
-
-    #[test]
     fn of_most_events_nobody_gets_a_mail() {
         for kind in [
             EventType::EnvelopeCreated,
@@ -476,7 +317,7 @@ mod tests {
             EventType::RecipientApproved,
             EventType::RecipientNotNeeded,
         ] {
-            assert_eq!(plan(&event(kind, &[RecipientStatus::Released]), &[]).unwrap().mails, [], "{kind:?}");
+            assert_eq!(planned(&event(kind, &[RecipientStatus::Released])), [], "{kind:?}");
         }
     }
 }
