@@ -48,6 +48,10 @@ pub struct Config {
     pub service_token: Option<SecretString>,
     #[command(flatten)]
     pub envelope_tls: EnvelopeTlsConfig,
+    /// Seconds for which a partition of the feed is leased to a process: after that another one takes over from one that is
+    /// gone.
+    #[arg(long, env = "COUNTERSIGN_LEASE_SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u32).range(3..=300))]
+    pub lease_seconds: u32,
     /// Post webhooks also over `http://` and to private addresses. For development only.
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", default_value_t = false, action = clap::ArgAction::Set)]
     pub webhook_allow_private: bool,

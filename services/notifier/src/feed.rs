@@ -1,5 +1,5 @@
-//! Follows the status stream. What follows from a batch of events and the place behind it are stored together: whatever
-//! happens to this process, each event is planned once.
+//! Follows the status stream, a partition at a time. What follows from a batch of events and the place behind it are stored
+//! together, under the lease of the partition: whatever happens to this process, each event is planned once.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +7,7 @@ use std::time::Duration;
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Event, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
 use countersign_chassis::ticker::Progress;
+use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
@@ -14,7 +15,7 @@ use tonic_types::StatusExt as _;
 
 use crate::envelopes::Envelopes;
 use crate::sink::{Sink, Work};
-use crate::store::Store;
+use crate::store::{Lease, Store};
 
 /// Events that are planned together at most.
 const BATCH_MAX: usize = 100;
@@ -23,7 +24,10 @@ const BATCH_WAIT: Duration = Duration::from_millis(15);
 /// A stream that says nothing for so long, not even a heartbeat, is dead.
 const SILENCE_MAX: Duration = Duration::from_secs(90);
 /// How often a heartbeat moves the stored place.
-const HEARTBEAT_KEPT: Duration = Duration::from_secs(5);
+const HEARTBEAT_KEPT: Duration = Duration::from_secs(30);
+
+/// Batches that are planned and stored at once, of all partitions.
+pub const AT_ONCE: usize = 4;
 
 /// The consumer of the stream.
 #[derive(Clone)]
@@ -34,40 +38,44 @@ pub struct Feed {
     pub envelopes: Envelopes,
     /// Where the events go.
     pub sinks: Arc<[Box<dyn Sink>]>,
-    /// Ends the consumer.
-    pub stop: CancellationToken,
+    /// Places to plan and store a batch, so that a long feed does not take all connections.
+    pub places: Arc<Semaphore>,
 }
 
 impl Feed {
-    /// Follows one stream to its end. To be run again and again.
-    pub async fn tick(&self) -> anyhow::Result<Progress> {
-        let mut token = self.store.resume_token().await?;
-        let start = WatchStart::Oldest.into();
-        let request =
-            WatchStatusChangesRequest { resume_token: token.clone(), start, ..WatchStatusChangesRequest::default() };
+    /// Follows one stream to its end, or until `stop`. To be run again and again.
+    pub async fn tick(&self, lease: Lease, stop: &CancellationToken) -> anyhow::Result<Progress> {
+        let Some(mut token) = self.store.resume_token(lease).await? else { return Ok(Progress::Idle) };
+        let request = WatchStatusChangesRequest {
+            resume_token: token.clone(),
+            start: WatchStart::Oldest.into(),
+            partitions: vec![lease.partition.into()],
+            ..WatchStatusChangesRequest::default()
+        };
         let mut stream = match self.envelopes.watch(request).await {
             Ok(stream) => stream,
-            Err(status) => return self.refused(&token, status).await,
+            Err(status) => return self.refused(lease, &token, status, stop).await,
         };
         let mut kept = Instant::now();
         loop {
             let batch = tokio::select! {
                 batch = next_batch(&mut stream) => batch,
-                () = self.stop.cancelled() => return Ok(Progress::Idle),
+                () = stop.cancelled() => return Ok(Progress::Idle),
             };
             let batch = match batch {
                 Ok(Some(batch)) => batch,
                 // A clean end: the server drains or the stream is old.
                 Ok(None) => return Ok(Progress::Idle),
-                Err(status) => return self.refused(&token, status).await,
+                Err(status) => return self.refused(lease, &token, status, stop).await,
             };
             let quiet = batch.events.is_empty();
             if quiet && kept.elapsed() < HEARTBEAT_KEPT && !token.is_empty() {
                 continue;
             }
+            let _place = self.places.acquire().await?;
             let work = self.plan(&batch.events).await?;
-            if !self.store.advance(&token, &batch.resume_token, &work).await? {
-                tracing::info!("another notifier has moved the cursor; starting over from there");
+            if !self.store.advance(lease, &token, &batch.resume_token, &work).await? {
+                tracing::info!(partition = lease.partition, "another process follows this partition now");
                 return Ok(Progress::Idle);
             }
             token = batch.resume_token;
@@ -87,14 +95,24 @@ impl Feed {
     }
 
     /// The stream was refused or broke.
-    async fn refused(&self, token: &str, status: Status) -> anyhow::Result<Progress> {
+    async fn refused(
+        &self,
+        lease: Lease,
+        token: &str,
+        status: Status,
+        stop: &CancellationToken,
+    ) -> anyhow::Result<Progress> {
         let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
         if matches!(reason.as_str(), "RESUME_TOKEN_TOO_OLD" | "FEED_INCARNATION") {
-            tracing::error!(reason, "the feed cannot be resumed; starting over at its oldest event");
-            self.store.start_over(token).await?;
+            tracing::error!(
+                partition = lease.partition,
+                reason,
+                "the feed cannot be resumed; starting over at its oldest event"
+            );
+            self.store.start_over(lease, token).await?;
             return Ok(Progress::Busy);
         }
-        if self.stop.is_cancelled() || status.code() == Code::Ok {
+        if stop.is_cancelled() || status.code() == Code::Ok {
             return Ok(Progress::Idle);
         }
         anyhow::bail!("the stream broke: {:?} {reason}", status.code());

@@ -7,6 +7,7 @@ pub mod envelopes;
 pub mod event;
 pub mod feed;
 pub mod id;
+pub mod lease;
 pub mod mail;
 pub mod rpc;
 pub mod schedule;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 use countersign_chassis::keys::Key;
@@ -11,12 +12,13 @@ use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
 use crate::envelopes::Envelopes;
-use crate::feed::Feed;
+use crate::feed::{AT_ONCE, Feed};
+use crate::lease::Leases;
 use crate::mail::sink::Mails;
 use crate::mail::{Mailer, Outbox};
 use crate::rpc::{Handler, SERVICES};
@@ -27,8 +29,6 @@ use crate::webhook::deliver::{Deliverer, LANES};
 use crate::webhook::guard::Guard;
 use crate::webhook::signature::Secrets;
 
-/// How long the feed pauses after a stream has ended.
-const RECONNECT: Duration = Duration::from_millis(200);
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
 const FORGOTTEN_MAX: i64 = 1_000;
@@ -44,6 +44,8 @@ pub struct Notifier {
     pub store: Store,
     /// The consumer of the stream.
     pub feed: Feed,
+    /// What of the stream is this process's to follow.
+    pub leases: Leases,
     /// The posting of webhooks.
     pub deliverer: Deliverer,
     /// The sending of mails.
@@ -68,9 +70,15 @@ impl Notifier {
         let mails = Mails { store: store.clone(), wake: Arc::default() };
         let wake = (Arc::clone(&webhooks.wake), Arc::clone(&mails.wake));
         let sinks: [Box<dyn Sink>; 2] = [Box::new(webhooks), Box::new(mails)];
-        let feed = Feed { store: store.clone(), envelopes: envelopes.clone(), sinks: Arc::new(sinks), stop };
+        let feed = Feed {
+            store: store.clone(),
+            envelopes: envelopes.clone(),
+            sinks: Arc::new(sinks),
+            places: Arc::new(Semaphore::new(AT_ONCE)),
+        };
+        let leases = Leases::new(feed.clone(), TimeDelta::seconds(config.lease_seconds.into()), stop);
         let handler = Handler::new(store.clone(), envelopes, secrets, guard, Onces::new(&master));
-        Ok(Self { store, feed, deliverer, mailer, handler, wake })
+        Ok(Self { store, feed, leases, deliverer, mailer, handler, wake })
     }
 }
 
@@ -79,15 +87,15 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if config.migrate {
         migrate(&config.database).await?;
     }
-    let Notifier { store, feed, deliverer, mailer, handler, wake: (deliveries, mails) } =
+    let Notifier { store, feed: _, leases, deliverer, mailer, handler, wake: (deliveries, mails) } =
         Notifier::new(&config, clock, stop.clone()).await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn({
-        let stop = stop.clone();
-        ticker::run("feed", RECONNECT, Arc::new(Notify::new()), stop, move || {
-            let feed = feed.clone();
-            async move { feed.tick().await }
+        let (stop, leases) = (stop.clone(), leases.clone());
+        ticker::run("leases", leases.interval(), Arc::new(Notify::new()), stop, move || {
+            let leases = leases.clone();
+            async move { leases.tick().await }
         })
     });
     for _ in 0..LANES {
@@ -114,7 +122,10 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     };
     stop.cancel();
     // What is being posted is finished and written down.
-    let finished = async { while loops.join_next().await.is_some() {} };
+    let finished = async {
+        while loops.join_next().await.is_some() {}
+        leases.leave().await;
+    };
     let _ = tokio::time::timeout(config.listen.drain(), finished).await;
     served
 }

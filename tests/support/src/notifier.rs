@@ -56,6 +56,7 @@ pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
         mail_folder: Some(mails.path().to_owned()),
         mail_from: "Countersign <no-reply@example.com>".into(),
         delivery_poll_ms: 20,
+        lease_seconds: 15,
     }
 }
 

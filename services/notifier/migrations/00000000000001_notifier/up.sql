@@ -1,12 +1,25 @@
 -- What the notifier knows: where it stands in the feed, whom to tell, and what is still to be told.
 -- Names, addresses, reasons and tokens are not kept here: they are asked for when they are needed.
 
-CREATE TABLE feed_cursor (
-    consumer text PRIMARY KEY,
+-- One row for each partition of the feed: where it was left, and which process follows it. Nothing moves the place but the
+-- owner under the present epoch: whoever was taken for dead and wakes up again keeps nothing.
+CREATE TABLE feed_partition (
+    partition smallint PRIMARY KEY CHECK (partition BETWEEN 0 AND 15),
     resume_token text NOT NULL,
     -- Set when the feed could not be resumed where it was left: an operator's matter.
     lost_from text,
-    updated_at timestamptz NOT NULL
+    owner uuid,
+    lease_until timestamptz,
+    -- Grows with every owner.
+    epoch bigint NOT NULL,
+    CHECK ((owner IS NULL) = (lease_until IS NULL))
+);
+INSERT INTO feed_partition (partition, resume_token, epoch) SELECT partition, '', 0 FROM generate_series(0, 15) AS partition;
+
+-- The processes that share the partitions.
+CREATE TABLE follower (
+    id uuid PRIMARY KEY,
+    seen_until timestamptz NOT NULL
 );
 
 CREATE TABLE endpoint (

@@ -12,6 +12,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 pub use self::delivery::{ClaimedDelivery, Outcome, Settled, keep_deliveries};
 pub use self::endpoint::Endpoint;
+pub use self::feed::{Lease, PARTITIONS};
 pub use self::mail::{ClaimedMail, keep_mails};
 
 /// The schema of this service.

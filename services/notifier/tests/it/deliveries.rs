@@ -298,6 +298,7 @@ async fn a_hanging_receiver_does_not_hold_up_the_others() {
     stand.endpoint(&hanging).await;
     stand.happens(EventType::EnvelopeSent, 1);
     stand.follow().await;
+    stand.notifier.store.leave_partitions(stand.notifier.leases.me).await.unwrap();
     let mut config = stand.config.clone();
     config.delivery_poll_ms = 20;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();

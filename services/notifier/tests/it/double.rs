@@ -10,6 +10,7 @@ use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{ErrorReason, document_part::Part};
 use countersign_chassis::problem::Problem;
 use countersign_chassis::tls::identities;
+use countersign_notifier::id::EnvelopeId;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
 use tokio_util::task::AbortOnDropHandle;
@@ -39,8 +40,8 @@ pub struct Script {
     pub meanwhile: Option<Change>,
     /// Every unary call fails.
     pub away: bool,
-    /// The token and start of every stream.
-    pub watched: Vec<(String, i32)>,
+    /// The partitions, token and start of every stream.
+    pub watched: Vec<(Vec<u32>, String, i32)>,
     /// What every call about an envelope was authorised by.
     pub asked_by: Vec<(String, String)>,
     /// The names in the certificate that came with a question about an envelope or a caller.
@@ -92,6 +93,12 @@ impl Double {
 
 fn header(metadata: &MetadataMap, name: &str) -> String {
     metadata.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned()
+}
+
+/// As the real feed has it: the last byte of the envelope's UUID, modulo 16.
+pub fn partition(event: &v1::Event) -> u32 {
+    let envelope = event.envelope_id.parse::<EnvelopeId>();
+    envelope.map_or(0, |id| u32::from(id.uuid().as_bytes()[15] % 16))
 }
 
 fn unused<T>() -> Result<T, Status> {
@@ -269,9 +276,9 @@ impl EnvelopeService for Served {
         &self,
         request: Request<v1::WatchStatusChangesRequest>,
     ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
-        let v1::WatchStatusChangesRequest { resume_token, start, .. } = request.into_inner();
+        let v1::WatchStatusChangesRequest { resume_token, start, partitions, .. } = request.into_inner();
         let mut script = self.script();
-        script.watched.push((resume_token.clone(), start));
+        script.watched.push((partitions.clone(), resume_token.clone(), start));
         if let Some(reason) = script.lost.get(&resume_token) {
             return Err(Problem::new(*reason, "The feed does not resume from there.").into());
         }
@@ -280,7 +287,8 @@ impl EnvelopeService for Served {
             Ok(v1::WatchStatusChangesResponse { item: Some(item), resume_token: token.to_string() })
         };
         let mut messages = vec![message(Item::Heartbeat(v1::Heartbeat::default()), from)];
-        for (place, event) in script.feed.iter().enumerate().skip(from) {
+        let wanted = |event: &v1::Event| partitions.is_empty() || partitions.contains(&partition(event));
+        for (place, event) in script.feed.iter().enumerate().skip(from).filter(|(_, event)| wanted(event)) {
             messages.push(message(Item::Event(event.clone()), place + 1));
         }
         let messages = streams::iter(messages);

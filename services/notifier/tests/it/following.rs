@@ -23,16 +23,16 @@ async fn an_event_is_planned_once_however_often_it_comes() {
     stand.happens(EventType::EnvelopeAllActed, 2);
     stand.follow().await;
     assert_eq!((stand.number(DELIVERIES).await, stand.number(MAILS).await), (2, 1));
-    assert_eq!(stand.notifier.store.resume_token().await.unwrap(), "2");
-    assert_eq!(stand.double.script().watched, [(String::new(), WatchStart::Oldest as i32)]);
+    assert_eq!(stand.token().await, "2");
+    assert_eq!(stand.watched(), [(String::new(), WatchStart::Oldest as i32)]);
 
     // A feed that starts over brings everything again.
-    stand.sql("UPDATE feed_cursor SET resume_token = ''").await;
+    stand.sql("UPDATE feed_partition SET resume_token = ''").await;
     stand.happens(EventType::EnvelopeVoided, 3);
     stand.follow().await;
     assert_eq!((stand.number(DELIVERIES).await, stand.number(MAILS).await), (3, 1));
     stand.follow().await;
-    assert_eq!(stand.double.script().watched.last().unwrap().0, "3", "resumes behind the last event");
+    assert_eq!(stand.watched().last().unwrap().0, "3", "resumes behind the last event");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -56,24 +56,24 @@ async fn who_stands_at_an_old_place_inserts_nothing() {
     let receiver = Receiver::start([]).await;
     stand.endpoint(&receiver).await;
     stand.double.script().hold = true;
-    let feed = stand.notifier.feed.clone();
-    let following = tokio::spawn(async move { feed.tick().await });
-    crate::receiver::until(async || stand.notifier.store.resume_token().await.unwrap() == "0").await;
+    let (feed, lease, stop) = (stand.notifier.feed.clone(), stand.lease(&stand.notifier).await, stand.stop.clone());
+    let following = tokio::spawn(async move { feed.tick(lease, &stop).await });
+    crate::receiver::until(async || stand.token().await == "0").await;
     following.abort();
 
     // Another process goes ahead; the plan of the first comes too late.
     stand.double.script().hold = false;
     stand.happens(EventType::EnvelopeSent, 1);
-    stand.another().await.feed.tick().await.unwrap();
+    stand.follow().await;
     assert_eq!(stand.number(DELIVERIES).await, 1);
     stand.sql("DELETE FROM delivery").await;
-    assert!(!stand.notifier.store.advance("0", "9", &[]).await.unwrap());
+    assert!(!stand.notifier.store.advance(lease, "0", "9", &[]).await.unwrap());
     let event = stand.double.script().feed[0].clone();
     let webhooks = Webhooks { store: stand.notifier.store.clone(), wake: std::sync::Arc::default() };
     let late = webhooks.plan(&[event]).await.unwrap();
-    assert!(!stand.notifier.store.advance("0", "9", &[late]).await.unwrap());
+    assert!(!stand.notifier.store.advance(lease, "0", "9", &[late]).await.unwrap());
     assert_eq!(stand.number(DELIVERIES).await, 0, "nothing of a fenced batch is kept");
-    assert_eq!(stand.notifier.store.resume_token().await.unwrap(), "1");
+    assert_eq!(stand.token().await, "1");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,9 @@ async fn two_processes_at_once_plan_each_event_once() {
         stand.happens(EventType::RecipientSigned, sequence);
     }
     let other = stand.another().await;
-    let (first, second) = tokio::join!(stand.notifier.feed.tick(), other.feed.tick());
+    let lease = stand.lease(&stand.notifier).await;
+    let (first, second) =
+        tokio::join!(stand.notifier.feed.tick(lease, &stand.stop), other.feed.tick(lease, &stand.stop));
     first.and(second).unwrap();
     stand.follow().await;
     assert_eq!(stand.number(DELIVERIES).await, 50);
@@ -101,11 +103,16 @@ async fn a_lost_place_starts_over_and_is_kept_for_the_operator() {
         stand.follow().await;
         stand.double.script().lost.insert("1".to_owned(), reason);
         stand.happens(EventType::EnvelopeSent, 2);
-        stand.notifier.feed.tick().await.unwrap();
         stand.follow().await;
         assert_eq!(stand.number(DELIVERIES).await, 2, "{reason:?}: the first event came twice");
-        let lost: String =
-            stand.database.connect().await.query_one("SELECT lost_from FROM feed_cursor", &[]).await.unwrap().get(0);
+        let lost: String = stand
+            .database
+            .connect()
+            .await
+            .query_one("SELECT lost_from FROM feed_partition WHERE lost_from IS NOT NULL", &[])
+            .await
+            .unwrap()
+            .get(0);
         assert_eq!(lost, "1");
     }
 }
@@ -114,9 +121,9 @@ async fn a_lost_place_starts_over_and_is_kept_for_the_operator() {
 async fn a_stop_ends_an_open_stream() {
     let stand = Stand::new().await;
     stand.double.script().hold = true;
-    let feed = stand.notifier.feed.clone();
-    let following = tokio::spawn(async move { feed.tick().await });
-    crate::receiver::until(async || !stand.double.script().watched.is_empty()).await;
+    let (feed, lease, stop) = (stand.notifier.feed.clone(), stand.lease(&stand.notifier).await, stand.stop.clone());
+    let following = tokio::spawn(async move { feed.tick(lease, &stop).await });
+    crate::receiver::until(async || !stand.watched().is_empty()).await;
     stand.stop.cancel();
     let ended = tokio::time::timeout(crate::receiver::SOON, following).await.expect("ends at once");
     ended.unwrap().unwrap();
@@ -129,10 +136,9 @@ async fn an_unreadable_event_does_not_stop_the_feed() {
     let receiver = Receiver::start([]).await;
     stand.endpoint(&receiver).await;
     stand.happens(EventType::EnvelopeCreated, 1);
-    stand.double.script().feed[0].envelope_id = "not an id".to_owned();
+    stand.double.script().feed[0].id = "not an id".to_owned();
     stand.happens(EventType::EnvelopeSent, 2);
-    let _ = stand.notifier.feed.tick().await;
-    let _ = stand.notifier.feed.tick().await;
+    stand.follow().await;
     assert_eq!(stand.number(DELIVERIES).await, 1);
 }
 
@@ -145,6 +151,6 @@ async fn an_unknown_type_is_passed_over() {
     stand.happens(EventType::EnvelopeCreated, 1);
     stand.double.script().feed[0].r#type = 999;
     stand.follow().await;
-    assert_eq!(stand.notifier.store.resume_token().await.unwrap(), "1");
+    assert_eq!(stand.token().await, "1");
     assert_eq!(stand.number(DELIVERIES).await, 0);
 }

@@ -13,4 +13,5 @@ mod mails;
 mod mailserver;
 mod receiver;
 mod roles;
+mod sharing;
 mod stand;

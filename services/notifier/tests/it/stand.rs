@@ -15,7 +15,7 @@ use countersign_chassis::wire::timestamp;
 use countersign_notifier::config::{Config, EnvelopeTlsConfig};
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId};
 use countersign_notifier::serve::{Notifier, migrate};
-use countersign_notifier::store::Endpoint;
+use countersign_notifier::store::{Endpoint, Lease};
 use countersign_notifier::webhook::signature::Secrets;
 use countersign_test_support::Database;
 use tempfile::TempDir;
@@ -132,9 +132,42 @@ impl Stand {
         event
     }
 
-    /// Reads the stream to its end.
+    /// Reads the stream of every partition to its end.
     pub async fn follow(&self) {
-        assert_eq!(self.notifier.feed.tick().await.unwrap(), Progress::Idle);
+        self.follow_as(&self.notifier).await;
+    }
+
+    /// The same by another process: what it can get a lease of.
+    pub async fn follow_as(&self, notifier: &Notifier) {
+        for lease in self.leases_of(notifier).await {
+            while notifier.feed.tick(lease, &self.stop).await.unwrap() == Progress::Busy {}
+        }
+    }
+
+    /// What the process may follow.
+    pub async fn leases_of(&self, notifier: &Notifier) -> Vec<Lease> {
+        notifier.store.share_partitions(notifier.leases.me, TimeDelta::seconds(15)).await.unwrap()
+    }
+
+    /// The partition of the envelope, in the hands of that process.
+    pub async fn lease(&self, notifier: &Notifier) -> Lease {
+        let partition = self.envelope.uuid().as_bytes()[15] % 16;
+        let held = self.leases_of(notifier).await;
+        held.into_iter().find(|lease| lease.partition == partition).expect("the lease of the envelope's partition")
+    }
+
+    /// Where the partition of the envelope was left.
+    pub async fn token(&self) -> String {
+        let query = "SELECT resume_token FROM feed_partition WHERE partition = $1";
+        let partition = i16::from(self.envelope.uuid().as_bytes()[15] % 16);
+        self.database.connect().await.query_one(query, &[&partition]).await.unwrap().get(0)
+    }
+
+    /// Token and start of the streams of the envelope's partition.
+    pub fn watched(&self) -> Vec<(String, i32)> {
+        let own = u32::from(self.envelope.uuid().as_bytes()[15] % 16);
+        let watched = self.double.script().watched.clone();
+        watched.into_iter().filter(|it| it.0 == [own]).map(|(_, token, start)| (token, start)).collect()
     }
 
     /// Posts until nothing is due any more.
@@ -211,6 +244,7 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
         mail_folder: mail.map(Path::to_path_buf),
         mail_from: "Countersign <no-reply@countersign.example>".into(),
         delivery_poll_ms: 20,
+        lease_seconds: 15,
     }
 }
 

@@ -177,6 +177,7 @@ pub(super) fn notifier(
         mail_folder: Some(folder.mail().to_path_buf()),
         mail_from: "Countersign <no-reply@countersign.invalid>".to_owned(),
         delivery_poll_ms: 100,
+        lease_seconds: 15,
     };
     Service::run("notifier", listener, |listener, stop| {
         countersign_notifier::serve::serve(config, clock, listener, stop)
