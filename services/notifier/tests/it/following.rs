@@ -1,10 +1,13 @@
 //! The feed: what follows from an event is stored once, together with the place behind it.
 //! Must never take a repeat for something new.
 
+use countersign::v1;
 use countersign::v1::{ErrorReason, EventType, RecipientStatus, WatchStart};
+use countersign_chassis::database::DatabaseError;
 use countersign_notifier::id::RecipientId;
-use countersign_notifier::sink::Sink as _;
+use countersign_notifier::sink::{Sink, Work};
 use countersign_notifier::webhook::Webhooks;
+use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 
 use crate::receiver::Receiver;
 use crate::stand::Stand;
@@ -153,4 +156,47 @@ async fn an_unknown_type_is_passed_over() {
     stand.follow().await;
     assert_eq!(stand.token().await, "1");
     assert_eq!(stand.number(DELIVERIES).await, 0);
+}
+
+/// A broker as a third sink: the feed does not change for it.
+struct Broker;
+
+struct Messages(Vec<String>);
+
+#[tonic::async_trait]
+impl Sink for Broker {
+    async fn plan(&self, events: &[v1::Event]) -> anyhow::Result<Box<dyn Work>> {
+        Ok(Box::new(Messages(events.iter().map(|event| event.id.clone()).collect())))
+    }
+}
+
+#[tonic::async_trait]
+impl Work for Messages {
+    async fn keep(&self, mut connection: &AsyncPgConnection) -> Result<(), DatabaseError> {
+        for id in &self.0 {
+            connection.batch_execute(&format!("INSERT INTO message VALUES ('{id}')")).await?;
+        }
+        Ok(())
+    }
+
+    fn kept(&self) {}
+}
+
+/// All sinks and the place move together: what one of them cannot keep, none keeps.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_third_sink_gets_every_event_in_the_same_transaction() {
+    let mut stand = Stand::new().await;
+    let receiver = Receiver::start([]).await;
+    stand.endpoint(&receiver).await;
+    let webhooks = Webhooks { store: stand.notifier.store.clone(), wake: std::sync::Arc::default() };
+    let sinks: [Box<dyn Sink>; 2] = [Box::new(webhooks), Box::new(Broker)];
+    stand.notifier.feed.sinks = std::sync::Arc::new(sinks);
+    stand.happens(EventType::EnvelopeSent, 1);
+    let lease = stand.lease(&stand.notifier).await;
+    stand.notifier.feed.tick(lease, &stand.stop).await.expect_err("there is no table yet");
+    assert_eq!((stand.number(DELIVERIES).await, stand.token().await.as_str()), (0, "0"));
+    stand.sql("CREATE TABLE message (id text PRIMARY KEY); GRANT ALL ON message TO PUBLIC").await;
+    stand.happens(EventType::EnvelopeVoided, 2);
+    stand.follow().await;
+    assert_eq!((stand.number(DELIVERIES).await, stand.number("SELECT count(*) FROM message").await), (2, 2));
 }

@@ -90,6 +90,21 @@ async fn t37_who_was_paused_and_resumes_writes_nothing() {
     assert_eq!((stand.number(DELIVERIES).await, stand.token().await.as_str()), (1, "1"));
 }
 
+/// The owner is the same again, but not for the consumer that it had before: in between somebody else went ahead.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_earlier_lease_of_the_same_process_is_worth_nothing() {
+    let stand = Stand::new().await;
+    let (first, other) = (stand.lease(&stand.notifier).await, stand.another().await);
+    stand.later(TimeDelta::seconds(16));
+    stand.lease(&other).await;
+    other.store.leave_partitions(other.leases.me).await.unwrap();
+    let again = stand.lease(&stand.notifier).await;
+    assert_eq!((again.owner, again.epoch), (first.owner, first.epoch + 2));
+    assert!(!stand.notifier.store.advance(first, "", "9", &[]).await.unwrap());
+    assert_eq!(stand.notifier.store.resume_token(first).await.unwrap(), None);
+    assert!(stand.notifier.store.advance(again, "", "9", &[]).await.unwrap());
+}
+
 /// Its lease has run out but nobody wanted it: nothing is lost by going on.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_before_anybody_else_goes_on_under_the_same_lease() {
