@@ -32,6 +32,7 @@ mod roles;
 mod schedule;
 mod secrets;
 mod sessions;
+mod several;
 mod steps;
 mod stories;
 mod stream;

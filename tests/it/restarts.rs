@@ -15,7 +15,7 @@ use tonic::transport::Endpoint;
 const KILLS: u32 = 12;
 
 /// The notifier as an operator starts it.
-async fn notifier(database: &Database, service: &str, mails: &tempfile::TempDir) -> Process {
+pub async fn notifier(database: &Database, service: &str, mails: &tempfile::TempDir) -> Process {
     let settings = [
         ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
         ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
@@ -24,12 +24,13 @@ async fn notifier(database: &Database, service: &str, mails: &tempfile::TempDir)
         ("COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", "true"),
         ("COUNTERSIGN_MAIL_FOLDER", mails.path().to_str().unwrap()),
         ("COUNTERSIGN_DELIVERY_POLL_MS", "20"),
+        ("COUNTERSIGN_LEASE_SECONDS", "3"),
     ];
     Process::start("countersign-notifier", &settings).await
 }
 
 /// Every event of the account, by id.
-async fn happened(sender: &Caller, stories: &[Story]) -> BTreeSet<String> {
+pub async fn happened(sender: &Caller, stories: &[Story]) -> BTreeSet<String> {
     let mut ids = BTreeSet::new();
     for story in stories {
         ids.extend(sender.history(&story.envelope.id).await.unwrap().into_iter().map(|entry| entry.event.unwrap().id));
