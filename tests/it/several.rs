@@ -14,8 +14,13 @@ use crate::restarts::{happened, notifier};
 
 /// Processes that share the work.
 const PROCESSES: usize = 3;
-/// Rounds; in each one process is paused for longer than its leases, and another is killed.
+/// Rounds; in each one process is paused for longer than its leases, and another is killed. `COUNTERSIGN_SOAK_ROUNDS` sets
+/// another number.
 const ROUNDS: usize = 3;
+
+fn rounds() -> usize {
+    std::env::var("COUNTERSIGN_SOAK_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"))
+}
 
 fn signal(process: &Process, name: &str) {
     let pid = process.child.id().expect("it runs").to_string();
@@ -39,7 +44,7 @@ async fn t37_paused_and_killed_notifiers_neither_lose_nor_reorder() {
     register(&channel, &sender, &receiver.url).await.unwrap();
 
     let mut stories = Vec::new();
-    for round in 0..ROUNDS {
+    for round in 0..rounds() {
         let (paused, killed) = (round % PROCESSES, (round + 1) % PROCESSES);
         signal(&processes[paused], "-STOP");
         for _ in 0..40 {
