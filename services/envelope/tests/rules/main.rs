@@ -1,6 +1,7 @@
 //! The rules of an envelope, tested without database and wire.
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
+mod account;
 mod check;
 mod commands;
 mod credit;
