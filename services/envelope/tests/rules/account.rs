@@ -28,6 +28,8 @@ fn s1_38_permissions_are_a_set() {
     assert!(all.covers(some) && some.covers(some) && some.covers(none) && !some.covers(all) && !none.covers(some));
     let one: Permissions = [EventsRead].into_iter().collect();
     assert!(!some.covers(one) && !one.covers(some));
+    let twice: Permissions = [EventsRead, EventsRead].into_iter().collect();
+    assert_eq!(twice, one, "named twice is named once");
     let mut names: Vec<_> = Permission::ALL.iter().map(|it| it.name()).collect();
     assert!(names.iter().all(|name| name.split_once('.').is_some_and(|(of, what)| !of.is_empty() && !what.is_empty())));
     names.sort_unstable();
