@@ -7,6 +7,7 @@ use countersign::v1::{
 };
 use countersign_chassis::clock::Clock;
 use countersign_chassis::wire::timestamp;
+use countersign_envelope::store::BEGINNING;
 use countersign_test_support::client::request;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use prost_types::Duration;
@@ -61,7 +62,7 @@ async fn t46_a_deadline_is_moved_to_later_only() {
     assert_eq!(session(&signer).await.unwrap().expires_at, now.expires_at);
     // Past the old deadline the envelope is as open as before.
     service.clock.advance(TimeDelta::days(11));
-    assert_eq!(executor(&service).await.store().due(service.clock.now(), 10).await.unwrap().len(), 0);
+    assert_eq!(executor(&service).await.store().due(service.clock.now(), BEGINNING, 10, 10).await.unwrap().len(), 0);
     signer.sign(&envelope).await.unwrap();
     let done = until_status(&sender, id, EnvelopeStatus::Completed).await;
     let late = extend(&sender, id, days(30)).await.unwrap_err();
@@ -116,7 +117,7 @@ async fn t46_an_extension_plans_the_warning_anew() {
     assert_eq!(never.expiry_warning, None);
 
     service.clock.advance(TimeDelta::days(7) - TimeDelta::microseconds(1));
-    let due = executor(&service).await.store().due(service.clock.now(), 10).await.unwrap();
+    let due = executor(&service).await.store().due(service.clock.now(), BEGINNING, 10, 10).await.unwrap();
     assert!(due.iter().all(|due| due.envelope.to_string() == short.id), "not yet: {due:?}");
     service.clock.advance(TimeDelta::microseconds(1));
     let is_warned = |envelope: &Envelope| envelope.expiry_warned_at.is_some();

@@ -47,7 +47,7 @@ async fn s4_21_a_switched_off_refusal_is_refused_at_every_door() {
         assert_eq!(status.message(), "Refusing this document is not allowed.");
         assert_eq!((status.fact("http_status"), status.fact("current_state")), ("403".into(), "SENT".into()));
         assert_eq!(status.fact("attempted_transition"), "DECLINE");
-        assert_eq!(status.fact("allowed_transitions"), "SIGN,VOID,VIEW,REASSIGN,EXTEND", "no DECLINE among them");
+        assert_eq!(status.fact("allowed_transitions"), "SIGN,VOID,VIEW,REASSIGN,EXTEND,MUTE", "no DECLINE among them");
         assert_eq!(status.fact("revision"), story.envelope.revision.to_string());
     }
     assert_eq!(story.now().await, story.envelope, "nothing happened");

@@ -26,6 +26,7 @@ mod presets;
 mod races;
 mod reasons;
 mod refusals;
+mod reminders;
 mod replace;
 mod restarts;
 mod roles;

@@ -7,9 +7,10 @@ use countersign::v1::{
     AccountSettings, AddFieldsRequest, Amount, ApproveRequest, Billing, ChargeAt, CreateEnvelopeRequest,
     CreateUserTokenRequest, DeclineByUserRequest, DeclinePolicy, DelegateSigningRequest, DownloadDocumentRequest,
     Envelope, ErrorReason, FieldEntry, FieldType, FieldValue, FillFieldsRequest, Freshness, GetCallerIdentityRequest,
-    GetEnvelopeRequest, Limits, NewField, NewRecipient, Person, Quorum, ReassignRecipientRequest, RecipientRole,
-    RefundPolicy, ResendEnvelopeRequest, Routing, SendEnvelopeRequest, SuspendAccountRequest,
-    UpdateAccountSettingsRequest, VoidEnvelopeRequest, WatchStart, WatchStatusChangesRequest, field_value,
+    GetEnvelopeRequest, Limits, MuteRemindersRequest, NewField, NewRecipient, Person, Quorum, ReassignRecipientRequest,
+    RecipientRole, RefundPolicy, RemindRecipientsRequest, ResendEnvelopeRequest, Routing, SendEnvelopeRequest,
+    SuspendAccountRequest, UpdateAccountSettingsRequest, VoidEnvelopeRequest, WatchStart, WatchStatusChangesRequest,
+    field_value,
 };
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::{Caller, Errors as _, Service, Story};
@@ -32,7 +33,7 @@ enum With {
 }
 
 /// The contract, as `error_reason.proto` words it.
-const TABLE: [(&str, Code, u16, With); 33] = {
+const TABLE: [(&str, Code, u16, With); 34] = {
     use Code::*;
     [
         ("INVALID_FIELD", InvalidArgument, 400, With::Fields),
@@ -68,6 +69,7 @@ const TABLE: [(&str, Code, u16, With); 33] = {
         ("RATE_LIMIT_EXCEEDED", ResourceExhausted, 429, With::Facts(&["limit", "allowed"])),
         ("ACCOUNT_SUSPENDED", PermissionDenied, 403, With::Nothing),
         ("SECRET_SHOWN_ONCE", AlreadyExists, 409, With::Facts(&["id"])),
+        ("REMINDERS_MUTED", FailedPrecondition, 409, With::State),
     ]
 };
 
@@ -191,6 +193,10 @@ async fn acts(sender: &Caller) -> Vec<Status> {
     let delegate = DelegateSigningRequest { person: person.clone(), reason: String::new(), ..Default::default() };
     let delegated = signer.signer().delegate_signing(delegate).await.unwrap_err();
     let soon = resend(&story).await;
+    signer.signer().mute_reminders(MuteRemindersRequest::default()).await.unwrap();
+    let (envelope_id, recipient_ids) = (id.clone(), vec![envelope.recipients[0].id.clone()]);
+    let remind = RemindRecipientsRequest { envelope_id, recipient_ids, ..Default::default() };
+    let muted = sender.envelopes().remind_recipients(remind).await.unwrap_err();
     let mut changed = signature(&sender.get(id).await.unwrap());
     changed.seen_documents[0].sha256 = "ab".repeat(32);
     let changed = signer.signer().sign(changed).await.unwrap_err();
@@ -201,7 +207,7 @@ async fn acts(sender: &Caller) -> Vec<Status> {
     let reassign = ReassignRecipientRequest { envelope_id, recipient_id, person, ..Default::default() };
     let replaced = sender.envelopes().reassign_recipient(reassign).await.unwrap_err();
     assert_eq!(replaced.reason(), "NOT_NEEDED");
-    vec![role, acted, filled, delegated, soon, changed, spared, replaced]
+    vec![role, acted, filled, delegated, soon, muted, changed, spared, replaced]
 }
 
 /// Ends, drafts, revisions and policies.

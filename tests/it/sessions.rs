@@ -2,8 +2,9 @@
 
 use countersign::v1::{
     ApproveRequest, CreateEnvelopeRequest, DelegateSigningRequest, Envelope, EventType, FieldEntry, FieldType,
-    FieldValue, FillFieldsRequest, MarkViewedRequest, NewField, NewRecipient, Participant, Person, RecipientRole,
-    RecipientStatus, Routing, SignerServiceDownloadDocumentRequest, SigningSession, Transition, field_value,
+    FieldValue, FillFieldsRequest, MarkViewedRequest, MuteRemindersRequest, NewField, NewRecipient, Participant,
+    Person, RecipientRole, RecipientStatus, Routing, SignerServiceDownloadDocumentRequest, SigningSession, Transition,
+    field_value,
 };
 use countersign_chassis::clock::Clock;
 use countersign_envelope::config::Config;
@@ -94,13 +95,14 @@ async fn s3_52_an_assistant_never_sees_the_signers_address() {
 }
 
 /// What a recipient may try.
-const TRIES: [Transition; 6] = [
+const TRIES: [Transition; 7] = [
     Transition::Sign,
     Transition::Approve,
     Transition::Decline,
     Transition::Fill,
     Transition::View,
     Transition::Delegate,
+    Transition::Mute,
 ];
 
 /// The call of a transition, with all that it carries right.
@@ -124,6 +126,7 @@ async fn attempt(caller: &Caller, envelope: &Envelope, transition: Transition) -
             client.fill_fields(FillFieldsRequest { values, ..Default::default() }).await.map(drop)
         }
         Transition::View => view(caller).await.map(drop),
+        Transition::Mute => client.mute_reminders(MuteRemindersRequest::default()).await.map(drop),
         Transition::Delegate => {
             let person = Some(Person { name: "Dora".into(), email: "dora@example.com".into(), ..Default::default() });
             client
@@ -175,16 +178,16 @@ async fn play(sender: &Caller, scene: Scene) -> (Story, usize) {
 #[tokio::test(flavor = "multi_thread")]
 async fn s2_57_exactly_what_a_session_allows_succeeds() {
     use Scene::*;
-    use Transition::{Approve, Decline, Delegate, Fill, Sign, View};
+    use Transition::{Approve, Decline, Delegate, Fill, Mute, Sign, View};
     let service = Service::start().await;
     let sender = service.account(false).await;
     let scenes: [(Scene, Vec<Transition>); 9] = [
-        (Fresh(0), vec![Sign, Decline, View, Delegate]),
+        (Fresh(0), vec![Sign, Decline, View, Delegate, Mute]),
         (Fresh(2), vec![View]),
         (Fresh(3), vec![Fill, View]),
-        (Frozen, vec![Sign, View]),
-        (Approver, vec![Approve, Decline, View, Delegate]),
-        (Viewed(0), vec![Sign, Decline, Delegate]),
+        (Frozen, vec![Sign, View, Mute]),
+        (Approver, vec![Approve, Decline, View, Delegate, Mute]),
+        (Viewed(0), vec![Sign, Decline, Delegate, Mute]),
         (Viewed(2), vec![]),
         (Signed, vec![]),
         (SignerHasSigned, vec![View]),

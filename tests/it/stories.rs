@@ -266,7 +266,7 @@ async fn s3_44_an_upload_becomes_a_draft_and_is_sent() {
     let sent = sender.envelopes().send_envelope(send.clone()).await.unwrap().into_inner().envelope.unwrap();
     assert_eq!((sent.status(), sent.revision), (EnvelopeStatus::Sent, draft.revision + 1));
     let twice = sender.envelopes().send_envelope(send).await.unwrap_err();
-    assert_eq!(twice.fact("allowed_transitions"), "SIGN,DECLINE,VOID,VIEW,REASSIGN,EXTEND");
+    assert_eq!(twice.fact("allowed_transitions"), "SIGN,DECLINE,VOID,VIEW,REASSIGN,EXTEND,MUTE");
     // S1.29: the same upload serves another envelope, but no other account.
     sender.create(new.clone()).await.unwrap();
     let stranger = service.account(true).await;

@@ -113,6 +113,7 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::VersionNotAvailable
         | ErrorReason::SigningClosed
         | ErrorReason::NotNeeded
+        | ErrorReason::RemindersMuted
         | ErrorReason::RevisionNotReached
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
         ErrorReason::DocumentChanged

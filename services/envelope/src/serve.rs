@@ -24,7 +24,8 @@ use crate::execute::{Executor, account, api_key, new_id};
 use crate::oidc::Oidc;
 use crate::rpc::{Accounts, Authenticator, Context, SERVICES, routes};
 use crate::store::{MIGRATIONS, Store};
-use crate::{artifact, sweep, tail};
+use crate::sweep::Sweeper;
+use crate::{artifact, tail};
 
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
@@ -141,10 +142,10 @@ async fn loops(
         })
     });
     tasks.spawn({
-        let (executor, stop) = (executor.clone(), stop.clone());
+        let (sweeper, stop) = (Arc::new(Sweeper::new(executor.clone())), stop.clone());
         ticker::run("sweep", sweep, Arc::clone(&never), stop, move || {
-            let executor = executor.clone();
-            async move { sweep::tick(&executor).await }
+            let sweeper = Arc::clone(&sweeper);
+            async move { sweeper.tick().await }
         })
     });
     tasks.spawn({

@@ -200,7 +200,10 @@ pub fn line(call: &str) -> Option<Line> {
             (Sent, |own| without(of_recipient(own), &["person"]))
         }
         "EnvelopeService.ReassignRecipient" => (Sent, of_recipient),
-        "EnvelopeService.ResendEnvelope" => {
+        "EnvelopeService.ReportBounce" => {
+            (Sent, |own| with(without(of_recipient(own), &["person"]), "address_sha256", json!("ab".repeat(32))))
+        }
+        "EnvelopeService.ResendEnvelope" | "EnvelopeService.RemindRecipients" => {
             (Sent, |own| json!({"envelope_id": own.envelope, "recipient_ids": [own.recipient]}))
         }
         "EnvelopeService.ReplaceEnvelope" => (Ended, of_envelope),

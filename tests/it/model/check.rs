@@ -380,6 +380,7 @@ fn reason(why: &Why) -> &'static str {
         Why::Role => "ROLE_NOT_ALLOWED",
         Why::DeclineNotAllowed => "DECLINE_NOT_ALLOWED",
         Why::DelegationNotAllowed => "DELEGATION_NOT_ALLOWED",
+        Why::Muted => "REMINDERS_MUTED",
         Why::TooSoon(_) => "RESEND_TOO_SOON",
         Why::Incomplete(_) => "ENVELOPE_INCOMPLETE",
         Why::TooManyFields { .. } => "OUT_OF_SCOPE_V1",

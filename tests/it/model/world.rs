@@ -7,8 +7,10 @@ use countersign_envelope::domain::command::{Act, Assign, Command, Decline, Edit}
 use countersign_envelope::domain::envelope::{Cause, Digest, Document, Envelope, Ingest};
 use countersign_envelope::domain::field::{Field, FieldType, Placement, Rules, Value};
 use countersign_envelope::domain::id::{EnvelopeId, FieldId, RecipientId};
+use countersign_envelope::domain::locality::Locality;
 use countersign_envelope::domain::personal::Personal;
 use countersign_envelope::domain::recipient::{Channel, Credential, Person, Recipient, RecipientState, Role};
+use countersign_envelope::domain::reminder::{Notices, ReminderPolicy};
 use countersign_envelope::domain::status::Facts;
 use countersign_envelope::domain::terms::{Changes, DeclineEffect, DeclinePolicy, Quorum, ReasonRule, Routing, Terms};
 use uuid::Uuid;
@@ -144,6 +146,9 @@ fn terms(wire: &v1::Envelope) -> Terms {
         delegations_max: small(wire.delegations_max),
         expiry_warning: wire.expiry_warning.map(|it| TimeDelta::seconds(it.seconds)),
         tell_acted: wire.tell_acted_recipients,
+        reminders: ReminderPolicy { enabled: false, ..ReminderPolicy::default() },
+        locality: Locality::default(),
+        webhook_url: String::new(),
     }
 }
 
@@ -159,7 +164,11 @@ fn recipient(wire: &v1::Recipient) -> Recipient {
     let assists = &wire.assists_recipient_id;
     Recipient {
         id: wire.id.parse().unwrap(),
-        person: Person { name: Personal::new(&wire.name), email: Personal::new(&wire.email) },
+        person: Person {
+            name: Personal::new(&wire.name),
+            email: Personal::new(&wire.email),
+            locality: Locality::default(),
+        },
         role,
         assists: (!assists.is_empty()).then(|| assists.parse().unwrap()),
         copy_on_send: wire.copy_on_send,
@@ -169,6 +178,7 @@ fn recipient(wire: &v1::Recipient) -> Recipient {
         state: at.map_or(RecipientState::Waiting, |at| RecipientState::Released { at }),
         viewed_at: None,
         invited_at: time(wire.invited_at.as_ref()),
+        notices: Notices::default(),
         delegations: 0,
         filled_revision: 0,
         credential: Credential { generation: 1, salt: [0; 16], hash: [0; 32] },
@@ -222,7 +232,7 @@ pub fn command(record: &Record, start: &v1::Envelope) -> Command {
         let (name, email) = person(to, &record.tag, start);
         Assign {
             recipient: id(recipient),
-            person: Person { name: Personal::new(name), email: Personal::new(email) },
+            person: Person { name: Personal::new(name), email: Personal::new(email), locality: Locality::default() },
             reason,
         }
     };

@@ -10,6 +10,7 @@ use countersign_chassis::wire::timestamp;
 use countersign_test_support::Caller;
 use countersign_test_support::client::{pdf, signature};
 use countersign_test_support::notifier::register;
+use sha2::{Digest as _, Sha256};
 
 use super::scene::{APPROVER, ASSISTANT, Scene};
 use super::wire::{Call, call};
@@ -75,8 +76,23 @@ async fn of_the_sender(scene: &Scene) -> Vec<Call> {
             ReassignRecipientRequest { envelope_id: reassigned.id, recipient_id, person, ..Default::default() }
         ),
         call!(sender, ResendEnvelopeRequest { envelope_id: id().await, rotate: true, ..Default::default() }),
+        call!(sender, RemindRecipientsRequest { envelope_id: id().await, ..Default::default() }),
+        bounce(scene).await,
         call!(sender, ReplaceEnvelopeRequest { envelope_id: ended.id, ..Default::default() }),
     ]
+}
+
+/// By the service that writes the mails.
+async fn bounce(scene: &Scene) -> Call {
+    let envelope = scene.sent().await;
+    let recipient = &envelope.recipients[0];
+    let address_sha256 = hex::encode(Sha256::digest(&recipient.email));
+    let recipient_id = recipient.id.clone();
+    let notifier = scene.service.notifier(&scene.sender.account);
+    call!(
+        notifier,
+        ReportBounceRequest { envelope_id: envelope.id, recipient_id, address_sha256, ..Default::default() }
+    )
 }
 
 async fn of_recipients(scene: &Scene) -> Vec<Call> {
@@ -91,9 +107,10 @@ async fn of_recipients(scene: &Scene) -> Vec<Call> {
     let value = Some(FieldValue { value: Some(Value::Text("Turing".into())) });
     let values = vec![FieldEntry { field_id: field.id.clone(), value }];
     let heir = Some(Person { name: "Heir".into(), email: "heir@example.com".into(), ..Default::default() });
-    let (viewer, passer) = (person(0).await.0, person(2).await.0);
+    let (viewer, passer, muting) = (person(0).await.0, person(2).await.0, person(3).await.0);
     vec![
         call!(viewer, MarkViewedRequest::default()),
+        call!(muting, MuteRemindersRequest::default()),
         call!(assistant, FillFieldsRequest { values, ..Default::default() }),
         call!(signing, SignRequest signature(&signed)),
         call!(approver, ApproveRequest approval(&approved)),

@@ -9,13 +9,15 @@ use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
     CreateAccountRequest, CreateApiKeyRequest, CreateEnvelopeRequest, CreateUserTokenRequest,
     CreateWebhookEndpointRequest, DeclineByUserRequest, DeclineRecipientRequest, DelegateSigningRequest, Envelope,
-    Event, GetSigningLinkRequest, GrantCreditsRequest, NewRecipient, Person, ReassignRecipientRequest,
-    ResendEnvelopeRequest, RevokeApiKeyRequest, RotateApiKeyRequest, Routing, WatchStart, WatchStatusChangesRequest,
+    Event, GetSigningLinkRequest, GrantCreditsRequest, MuteRemindersRequest, NewRecipient, Person,
+    ReassignRecipientRequest, RemindRecipientsRequest, ReportBounceRequest, ResendEnvelopeRequest, RevokeApiKeyRequest,
+    RotateApiKeyRequest, Routing, WatchStart, WatchStatusChangesRequest,
 };
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::notifier::authorised;
 use countersign_test_support::service::{OPERATOR_KEY, SERVICE_TOKEN};
 use countersign_test_support::{Caller, Notifier, Receiver, Service};
+use sha2::{Digest as _, Sha256};
 
 /// People of the life: name and address.
 const PEOPLE: [(&str, &str); 5] = [
@@ -230,6 +232,7 @@ impl Life {
         };
         test.envelopes().resend_envelope(resend).await.unwrap();
         let (delegate, second) = (self.link(&test, &envelope, 0).await, self.link(&test, &envelope, 1).await);
+        self.remind(service, &envelope.id, &delegate).await;
         crate::steps::view(&delegate).await.unwrap();
         let sign = countersign::v1::SignRequest {
             idempotency_key: self.once(),
@@ -237,6 +240,22 @@ impl Life {
         };
         delegate.signer().sign(sign).await.unwrap();
         second.decline(REASONS[2]).await.unwrap();
+    }
+
+    /// Reminders by hand, who wants none, and a mail that came back.
+    async fn remind(&mut self, service: &Service, envelope_id: &str, muting: &Caller) {
+        service.clock.advance(TimeDelta::hours(2));
+        let (envelope_id, idempotency_key) = (envelope_id.to_owned(), self.once());
+        let remind =
+            RemindRecipientsRequest { envelope_id: envelope_id.clone(), idempotency_key, ..Default::default() };
+        self.test().envelopes().remind_recipients(remind).await.unwrap();
+        muting.signer().mute_reminders(MuteRemindersRequest { idempotency_key: self.once() }).await.unwrap();
+        let envelope = self.test().get(&envelope_id).await.unwrap();
+        let address_sha256 = hex::encode(Sha256::digest(&envelope.recipients[1].email));
+        let (recipient_id, idempotency_key) = (envelope.recipients[1].id.clone(), self.once());
+        let bounce = ReportBounceRequest { envelope_id, recipient_id, address_sha256, idempotency_key };
+        let notifier = service.notifier(&self.account);
+        assert!(notifier.envelopes().report_bounce(bounce).await.unwrap().into_inner().recorded);
     }
 
     /// The other doors to a refusal, and the sender's own end.

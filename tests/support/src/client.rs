@@ -7,7 +7,8 @@ use countersign::v1::signer_service_client::SignerServiceClient;
 use countersign::v1::{
     CreateEnvelopeRequest, DeclineRequest, DocumentSource, Envelope, EnvelopeStatus, FieldType, GetEnvelopeRequest,
     GetSigningLinkRequest, GetSigningSessionRequest, HistoryEntry, ListEventsRequest, NewField, NewRecipient,
-    Placement, RecipientRole, RecipientStatus, Routing, SeenDocument, SignRequest, SigningSession, VoidEnvelopeRequest,
+    Placement, RecipientRole, RecipientStatus, ReminderPolicy, Routing, SeenDocument, SignRequest, SigningSession,
+    VoidEnvelopeRequest,
 };
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
@@ -242,6 +243,8 @@ pub fn request(signers: usize, routing: Routing, send: bool) -> CreateEnvelopeRe
         fields: (0..u32::try_from(signers).unwrap()).map(field).collect(),
         routing: routing.into(),
         send,
+        // Tests that walk the clock for other reasons meet no reminders; those of reminders say when.
+        reminder_policy: Some(ReminderPolicy { disabled: true, ..ReminderPolicy::default() }),
         ..CreateEnvelopeRequest::default()
     }
 }

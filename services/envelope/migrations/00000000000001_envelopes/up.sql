@@ -154,6 +154,8 @@ CREATE TABLE envelope (
     -- When those who owe an act are to be warned of the deadline; empty when they were or need not be.
     warning_at timestamptz,
     warned_at timestamptz,
+    -- When the first reminder of any recipient is due; empty when none is.
+    reminder_at timestamptz,
     cause smallint CHECK (cause BETWEEN 1 AND 6),
     ended_by uuid,
     void_reason text,
@@ -206,6 +208,8 @@ CREATE INDEX envelope_warning ON envelope (warning_at)
     WHERE warning_at IS NOT NULL AND all_acted_at IS NULL
         AND declined_at IS NULL AND voided_at IS NULL AND expired_at IS NULL;
 
+CREATE INDEX envelope_reminder ON envelope (reminder_at) WHERE reminder_at IS NOT NULL;
+
 -- What has ended stays as it ended, also against SQL by hand.
 CREATE FUNCTION refuse_change_of_terminal_facts() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
@@ -248,6 +252,9 @@ CREATE TABLE recipient (
     ended_at timestamptz,
     viewed_at timestamptz,
     invited_at timestamptz,
+    -- Their own language and time zone, and what they were told besides: store/notices.rs.
+    locality jsonb,
+    notices jsonb,
     delegations smallint NOT NULL DEFAULT 0,
     filled_revision bigint NOT NULL DEFAULT 0,
     token_generation integer NOT NULL CHECK (token_generation > 0),
@@ -287,10 +294,10 @@ END $$;
 CREATE TRIGGER settled_recipient BEFORE UPDATE ON recipient FOR EACH ROW
     WHEN (
         (OLD.role, OLD.status, OLD.released_at, OLD.acted_at, OLD.effective, OLD.declined_at, OLD.decline_channel,
-         OLD.decline_reason, OLD.ended_at)
+         OLD.decline_reason, OLD.ended_at, OLD.notices)
         IS DISTINCT FROM
         (NEW.role, NEW.status, NEW.released_at, NEW.acted_at, NEW.effective, NEW.declined_at, NEW.decline_channel,
-         NEW.decline_reason, NEW.ended_at)
+         NEW.decline_reason, NEW.ended_at, NEW.notices)
     )
     EXECUTE FUNCTION refuse_change_of_what_ended();
 

@@ -5,6 +5,9 @@ use chrono::{DateTime, Utc};
 use super::credit::Billing;
 use super::id::{AccountId, KeyId};
 use super::limits::Limits;
+use super::locality::Locality;
+use super::personal::Personal;
+use super::reminder::ReminderPolicy;
 use super::terms::DeclinePolicy;
 
 /// A tenant of the service.
@@ -35,6 +38,25 @@ pub struct Settings {
     pub billing: Billing,
     /// How many there may be of everything.
     pub limits: Limits,
+    /// When recipients are reminded where a sender says nothing.
+    pub reminders: ReminderPolicy,
+    /// How mails look.
+    pub brand: Brand,
+    /// Language and time zone of people for whom none is given.
+    pub locality: Locality,
+    /// Whom to tell when something is wrong with the account's endpoints.
+    pub contact: Option<Personal>,
+}
+
+/// How mails look; what is empty is the service's own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Brand {
+    /// In whose name they are sent.
+    pub name: String,
+    /// The colour of buttons and lines: `#rrggbb`.
+    pub color: String,
+    /// The address of a picture at the top.
+    pub logo_url: String,
 }
 
 impl Default for Settings {
@@ -44,6 +66,10 @@ impl Default for Settings {
             tell_acted: true,
             billing: Billing::default(),
             limits: Limits::default(),
+            reminders: ReminderPolicy::default(),
+            brand: Brand::default(),
+            locality: Locality::default(),
+            contact: None,
         }
     }
 }

@@ -8,6 +8,7 @@ use super::event::{Acted, Event};
 use super::field::Value;
 use super::id::{FieldId, RecipientId};
 use super::recipient::{Ending, Person, Recipient, RecipientState};
+use super::reminder::Notices;
 
 /// Applies an event that happened at `at`.
 pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
@@ -71,7 +72,10 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
         | Event::ReleasedByDecline { recipient }
         | Event::Reassigned { recipient, .. }
         | Event::Delegated { recipient, .. }
-        | Event::Resent { recipient, .. } => with(envelope, *recipient, |it| happen(it, event, at)),
+        | Event::Resent { recipient, .. }
+        | Event::Reminded { recipient }
+        | Event::Bounced { recipient }
+        | Event::Muted { recipient } => with(envelope, *recipient, |it| happen(it, event, at)),
     }
 }
 
@@ -98,9 +102,21 @@ fn happen(recipient: &mut Recipient, event: &Event, at: DateTime<Utc>) {
         Event::Resent { rotated, .. } => {
             recipient.invited_at = Some(at);
             recipient.credential.generation += u32::from(*rotated);
+            // It tells those who owe an act what a reminder would.
+            if recipient.role.gates() {
+                remind(recipient, at);
+            }
         }
+        Event::Reminded { .. } => remind(recipient, at),
+        Event::Bounced { .. } => recipient.notices.bounced_at = Some(at),
+        Event::Muted { .. } => recipient.notices.muted_at = Some(at),
         _ => {}
     }
+}
+
+fn remind(recipient: &mut Recipient, at: DateTime<Utc>) {
+    recipient.notices.reminders = recipient.notices.reminders.saturating_add(1);
+    recipient.notices.last_reminder_at = Some(at);
 }
 
 fn with(envelope: &mut Envelope, id: RecipientId, change: impl FnOnce(&mut Recipient)) {
@@ -131,6 +147,7 @@ fn assign(recipient: &mut Recipient, person: &Person, at: DateTime<Utc>) {
     recipient.person.clone_from(person);
     recipient.credential.generation += 1;
     recipient.viewed_at = None;
+    recipient.notices = Notices::default();
     if recipient.is_released() {
         recipient.state = RecipientState::Released { at };
         recipient.invited_at = Some(at);

@@ -64,6 +64,25 @@ pub enum Command {
         /// With new links; the old ones die.
         rotate: bool,
     },
+    /// Remind people by hand.
+    Remind {
+        /// These; all whom it makes sense to remind if empty.
+        recipients: Vec<RecipientId>,
+    },
+    /// A recipient wants no reminders.
+    Mute {
+        /// Who.
+        recipient: RecipientId,
+    },
+    /// A mail to a recipient came back.
+    Bounce {
+        /// To whom it went.
+        recipient: RecipientId,
+        /// SHA-256 of the address to which it went.
+        address: Digest,
+    },
+    /// The time to remind somebody may have come.
+    Prompt,
     /// Move the deadline.
     Extend {
         /// Where to.
@@ -192,6 +211,10 @@ impl Command {
             Self::Delegate(_) => Transition::Delegate,
             Self::Reassign(_) => Transition::Reassign,
             Self::Resend { .. } => Transition::Resend,
+            Self::Remind { .. } => Transition::Remind,
+            Self::Mute { .. } => Transition::Mute,
+            Self::Bounce { .. } => Transition::Bounce,
+            Self::Prompt => Transition::Prompt,
             Self::Extend { .. } => Transition::Extend,
             Self::Void { .. } => Transition::Void,
             Self::Replace { .. } => Transition::Replace,

@@ -1,12 +1,14 @@
 //! The envelope and what belongs to it, as one value.
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 
 use super::credit::Charge;
 use super::field::Field;
 use super::id::{AccountId, DocumentId, EnvelopeId, RecipientId};
 use super::personal::Personal;
-use super::recipient::Recipient;
+use super::recipient::{Recipient, RecipientState};
+use super::reminder::{self, Notices};
 use super::status::{Facts, Status};
 use super::terms::Terms;
 
@@ -204,5 +206,35 @@ impl Envelope {
     pub fn warning_at(&self) -> Option<DateTime<Utc>> {
         let at = self.expires_at.checked_sub_signed(self.terms.expiry_warning?)?;
         self.facts.sent_at.filter(|sent| self.facts.is_open() && self.warned_at.is_none() && *sent < at).map(|_| at)
+    }
+
+    /// When this recipient is reminded next, if ever: while they owe an act and their address is good, and never at or
+    /// after the deadline.
+    #[must_use]
+    pub fn reminder_of(&self, own: &Recipient) -> Option<DateTime<Utc>> {
+        let Notices { muted_at: None, bounced_at: None, .. } = own.notices else { return None };
+        let RecipientState::Released { at } = own.state else { return None };
+        let at = reminder::due(&self.terms.reminders, own.id, at, &own.notices, self.zone_of(own))?;
+        (self.facts.is_open() && own.role.gates() && at < self.expires_at).then_some(at)
+    }
+
+    /// The same as it looks then: one that is overdue waits for the end of quiet hours.
+    #[must_use]
+    pub fn reminder_from(&self, own: &Recipient, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        let (at, zone) = (self.reminder_of(own)?, self.zone_of(own));
+        let quiet = self.terms.reminders.quiet.filter(|quiet| at <= now && quiet.hold(now, zone));
+        Some(quiet.map_or(at, |quiet| quiet.end(now, zone)))
+    }
+
+    /// The first reminder that is due, whosever.
+    #[must_use]
+    pub fn reminder_at(&self) -> Option<DateTime<Utc>> {
+        self.recipients.iter().filter_map(|own| self.reminder_of(own)).min()
+    }
+
+    /// By which clock a recipient lives, as far as anybody has said.
+    #[must_use]
+    pub fn zone_of(&self, own: &Recipient) -> Tz {
+        own.person.locality.zone.or(self.terms.locality.zone).unwrap_or(Tz::UTC)
     }
 }

@@ -62,6 +62,12 @@ pub enum Event {
     Delegated { recipient: RecipientId, before: Person, after: Person, reason: Option<Personal> },
     /// An invitation goes out again.
     Resent { recipient: RecipientId, rotated: bool },
+    /// A recipient is reminded.
+    Reminded { recipient: RecipientId },
+    /// A mail to a recipient came back.
+    Bounced { recipient: RecipientId },
+    /// A recipient wants no more reminders.
+    Muted { recipient: RecipientId },
     /// A draft was made in its place.
     Replaced { by: EnvelopeId },
     /// The documents of a declined envelope are stored.
@@ -126,6 +132,9 @@ event_types! {
     RecipientReassigned = 25 "recipient.reassigned",
     RecipientDelegated = 26 "recipient.delegated",
     RecipientResent = 27 "recipient.resent",
+    RecipientReminderDue = 28 "recipient.reminder_due",
+    RecipientBounced = 29 "recipient.bounced",
+    RecipientMuted = 30 "recipient.muted",
 }
 
 impl Event {
@@ -158,6 +167,9 @@ impl Event {
             Self::Reassigned { .. } => EventType::RecipientReassigned,
             Self::Delegated { .. } => EventType::RecipientDelegated,
             Self::Resent { .. } => EventType::RecipientResent,
+            Self::Reminded { .. } => EventType::RecipientReminderDue,
+            Self::Bounced { .. } => EventType::RecipientBounced,
+            Self::Muted { .. } => EventType::RecipientMuted,
             Self::Replaced { .. } => EventType::EnvelopeReplaced,
             Self::ArtifactReady { .. } => EventType::EnvelopeArtifactReady,
         }
@@ -182,10 +194,13 @@ impl Event {
             | Self::Reassigned { .. }
             | Self::Delegated { .. }
             | Self::Resent { .. }
+            | Self::Reminded { .. }
+            | Self::Muted { .. }
             | Self::Replaced { .. } => true,
             Self::Ingested { .. }
             | Self::Released { .. }
             | Self::NotNeeded { .. }
+            | Self::Bounced { .. }
             | Self::AllActed
             | Self::Completed { .. }
             | Self::Declined { .. }
@@ -210,7 +225,10 @@ impl Event {
             | Self::ReleasedByDecline { recipient }
             | Self::Reassigned { recipient, .. }
             | Self::Delegated { recipient, .. }
-            | Self::Resent { recipient, .. } => Some(*recipient),
+            | Self::Resent { recipient, .. }
+            | Self::Reminded { recipient }
+            | Self::Bounced { recipient }
+            | Self::Muted { recipient } => Some(*recipient),
             Self::Created
             | Self::Updated(_)
             | Self::Discarded

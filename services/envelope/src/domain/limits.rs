@@ -44,6 +44,22 @@ pub const OPTION_CHARS_MAX: usize = 100;
 pub const USER_AGENT_CHARS_MAX: usize = 300;
 /// Days before the deadline at which people are warned where the sender says nothing.
 pub const WARNING_DAYS_DEFAULT: i64 = 3;
+/// Days to the first reminder, and from one to the next, where nobody says anything.
+pub const REMINDER_DAYS_DEFAULT: i64 = 3;
+/// The longest time to a reminder, in days; the shortest is an hour.
+pub const REMINDER_DAYS_MAX: i64 = 90;
+/// Reminders that a recipient gets where nobody says anything.
+pub const REMINDERS_DEFAULT: u16 = 5;
+/// Reminders that a recipient may get at most.
+pub const REMINDERS_MAX: u32 = 30;
+/// Minutes of a day.
+pub const DAY_MINUTES: u32 = 1_440;
+/// Length of a language tag (RFC 5646 §4.4.1), in characters.
+pub const LOCALE_CHARS_MAX: usize = 35;
+/// Length of an address of the web, in octets.
+pub const URL_BYTES_MAX: usize = 2_048;
+/// Length of a brand's name, in characters.
+pub const BRAND_CHARS_MAX: usize = 100;
 /// A whole, in hundredths of a percent.
 pub const BASIS_POINTS: u16 = 10_000;
 /// Rules of a refund policy.

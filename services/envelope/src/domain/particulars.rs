@@ -49,6 +49,10 @@ pub struct Particulars {
 pub struct Named {
     pub name: String,
     pub email: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub locale: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub time_zone: String,
 }
 
 /// What was put into a field.
@@ -74,7 +78,12 @@ impl fmt::Debug for Source {
 
 impl From<&Person> for Named {
     fn from(person: &Person) -> Self {
-        Self { name: person.name.reveal().to_owned(), email: person.email.reveal().to_owned() }
+        Self {
+            name: person.name.reveal().to_owned(),
+            email: person.email.reveal().to_owned(),
+            locale: person.locality.locale.clone(),
+            time_zone: person.locality.zone_name().to_owned(),
+        }
     }
 }
 

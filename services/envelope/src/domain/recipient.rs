@@ -5,7 +5,9 @@ use chrono::{DateTime, Utc};
 use super::envelope::Digest;
 use super::field::FieldType;
 use super::id::RecipientId;
+use super::locality::Locality;
 use super::personal::{Personal, Salt};
+use super::reminder::Notices;
 use super::terms::DeclinePolicy;
 
 /// What a recipient is asked to do. The numbers are those of the contract and of the database.
@@ -72,6 +74,8 @@ pub struct Recipient {
     pub viewed_at: Option<DateTime<Utc>>,
     /// When they were last sent their invitation.
     pub invited_at: Option<DateTime<Utc>>,
+    /// What they were told besides.
+    pub notices: Notices,
     /// How often their place was passed on by those who had it.
     pub delegations: u16,
     /// The revision in which an assistant last filled a field of theirs.
@@ -87,6 +91,8 @@ pub struct Person {
     pub name: Personal,
     /// Their address.
     pub email: Personal,
+    /// Their own language and time zone.
+    pub locality: Locality,
 }
 
 /// What the service keeps of a signing token: enough to recognise it, not enough to make it.

@@ -95,6 +95,8 @@ pub struct State {
     pub documents: Vec<RecordedDocument>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub watchers: Vec<WatcherId>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_webhook: bool,
 }
 
 /// A recipient right after the event.
@@ -279,6 +281,7 @@ fn state(envelope: &Envelope) -> State {
             })
             .collect(),
         watchers: envelope.terms.watchers.iter().map(|watcher| watcher.id).collect(),
+        has_webhook: !envelope.terms.webhook_url.is_empty(),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::decide::{delegable, lacks, may_fill, resend_due};
+use super::decide::{delegable, lacks, may_fill, remindable, told_again};
 use super::envelope::{Cause, Envelope};
 use super::field::Wrong;
 use super::id::{DocumentId, FieldId};
@@ -55,6 +55,10 @@ transitions! {
     Release = 17 "RELEASE" "The time to send has come.",
     Warn = 18 "WARN" "The deadline is near.",
     Ingest = 19 "INGEST" "A document was read.",
+    Remind = 20 "REMIND" "Somebody is reminded by hand.",
+    Mute = 21 "MUTE" "A recipient wants no reminders.",
+    Bounce = 22 "BOUNCE" "A mail to a recipient came back.",
+    Prompt = 23 "PROMPT" "A reminder is due.",
 }
 
 impl Transition {
@@ -62,7 +66,13 @@ impl Transition {
     /// replacement, which leaves the ended envelope as it ended.
     #[must_use]
     pub fn is_unlisted(self) -> bool {
-        matches!(self, Self::Expire | Self::Complete | Self::Release | Self::Warn | Self::Ingest | Self::Replace)
+        match self {
+            Self::Expire | Self::Complete | Self::Release | Self::Warn | Self::Ingest | Self::Replace => true,
+            Self::Bounce | Self::Prompt => true,
+            Self::Send | Self::Sign | Self::Decline | Self::Void | Self::Approve | Self::Fill | Self::View => false,
+            Self::Delegate | Self::Discard | Self::Update | Self::Reassign | Self::Resend | Self::Extend => false,
+            Self::Remind | Self::Mute => false,
+        }
     }
 }
 
@@ -102,7 +112,9 @@ pub enum Why {
     DeclineNotAllowed,
     /// Passing the place on is not allowed, or not any more.
     DelegationNotAllowed,
-    /// The last invitation is too fresh.
+    /// The recipient wants no reminders.
+    Muted,
+    /// The last invitation or reminder is too fresh.
     TooSoon(DateTime<Utc>),
     /// A draft lacks something.
     Incomplete(Vec<&'static str>),
@@ -169,6 +181,7 @@ pub fn allowed_to(envelope: &Envelope, own: &Recipient, now: DateTime<Utc>) -> V
         Transition::Fill,
         Transition::View,
         Transition::Delegate,
+        Transition::Mute,
     ];
     let open = envelope.facts.is_open() && now < envelope.expires_at && own.is_released();
     theirs.into_iter().filter(|transition| open && concerns(envelope, own, *transition, now)).collect()
@@ -184,7 +197,9 @@ fn concerns(envelope: &Envelope, own: &Recipient, transition: Transition, now: D
         Transition::Fill => may_fill(envelope, own),
         Transition::Delegate => delegable(envelope, own),
         Transition::Reassign => own.is_open(),
-        Transition::Resend => is_asked(envelope, own) && resend_due(own) <= now,
+        Transition::Resend => is_asked(envelope, own) && told_again(own) <= now,
+        Transition::Remind => remindable(own).is_ok() && told_again(own) <= now,
+        Transition::Mute => own.role.gates() && own.is_released() && own.notices.muted_at.is_none(),
         _ => false,
     }
 }
@@ -203,7 +218,9 @@ fn is_allowed(envelope: &Envelope, transition: Transition, now: DateTime<Utc>) -
         | Transition::View
         | Transition::Fill
         | Transition::Delegate
-        | Transition::Resend => open && somebody(),
+        | Transition::Resend
+        | Transition::Remind
+        | Transition::Mute => open && somebody(),
         Transition::Extend => open && envelope.expires_at < now + TimeDelta::days(EXPIRY_DAYS_MAX),
         Transition::Void => open,
         Transition::Replace
@@ -211,6 +228,8 @@ fn is_allowed(envelope: &Envelope, transition: Transition, now: DateTime<Utc>) -
         | Transition::Complete
         | Transition::Release
         | Transition::Warn
-        | Transition::Ingest => false,
+        | Transition::Ingest
+        | Transition::Bounce
+        | Transition::Prompt => false,
     }
 }

@@ -11,6 +11,7 @@ use super::limits::EXPIRY_DAYS_MAX;
 use super::personal::Salt;
 use super::recipient::{Credential, Recipient, RecipientState};
 use super::record::Mint;
+use super::reminder::Notices;
 use super::status::Facts;
 use super::terms::{Terms, Watcher};
 
@@ -73,6 +74,7 @@ fn anew(old: &Recipient, renamed: &impl Fn(&RecipientId) -> RecipientId) -> Reci
         state: RecipientState::Waiting,
         viewed_at: None,
         invited_at: None,
+        notices: Notices::default(),
         delegations: 0,
         filled_revision: 0,
         credential: Credential { generation: 0, salt: Salt::default(), hash: Default::default() },

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::id::WatcherId;
+use super::locality::Locality;
 use super::personal::Personal;
+use super::reminder::ReminderPolicy;
 
 /// What the sender sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub struct Terms {
     pub expiry_warning: Option<TimeDelta>,
     /// Whether recipients who have acted are told when it falls through.
     pub tell_acted: bool,
+    /// When recipients are reminded.
+    pub reminders: ReminderPolicy,
+    /// Language and time zone of recipients who have none of their own: the account's when the envelope was made.
+    pub locality: Locality,
+    /// Where its events are posted besides; empty: nowhere.
+    pub webhook_url: String,
 }
 
 /// An address that is told how the envelope ends.
@@ -118,6 +126,8 @@ pub struct Changes {
     pub delegations_max: Option<u16>,
     pub expiry_warning: Option<Option<TimeDelta>>,
     pub expires_at: Option<DateTime<Utc>>,
+    pub reminders: Option<ReminderPolicy>,
+    pub webhook_url: Option<String>,
 }
 
 impl Changes {
@@ -135,6 +145,8 @@ impl Changes {
             (self.delegations_max.is_some(), "delegations_max"),
             (self.expiry_warning.is_some(), "expiry_warning"),
             (self.expires_at.is_some(), "expires_at"),
+            (self.reminders.is_some(), "reminder_policy"),
+            (self.webhook_url.is_some(), "webhook_url"),
         ]
         .into_iter()
         .filter_map(|(changed, name)| changed.then_some(name))
@@ -159,5 +171,7 @@ impl Terms {
         set(&mut self.decline, changes.decline.as_ref());
         set(&mut self.delegations_max, changes.delegations_max.as_ref());
         set(&mut self.expiry_warning, changes.expiry_warning.as_ref());
+        set(&mut self.reminders, changes.reminders.as_ref());
+        set(&mut self.webhook_url, changes.webhook_url.as_ref());
     }
 }

@@ -49,7 +49,7 @@ use Permission::{AccountRead, AccountWrite, EnvelopesRead, EnvelopesSend, Envelo
 use Who::{Notifier, Operator, Sender};
 
 /// All calls. `CreateEnvelope` with `send` needs `envelopes.send` besides.
-pub const TABLE: [Access; 46] = [
+pub const TABLE: [Access; 49] = [
     change("/countersign.v1.EnvelopeService/UploadDocument", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/CreateEnvelope", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/UpdateEnvelope", &[Sender], EnvelopesWrite),
@@ -65,6 +65,13 @@ pub const TABLE: [Access; 46] = [
     change("/countersign.v1.EnvelopeService/ExtendEnvelope", &[Sender], EnvelopesSend),
     change("/countersign.v1.EnvelopeService/ReassignRecipient", &[Sender], EnvelopesSend),
     change("/countersign.v1.EnvelopeService/ResendEnvelope", &[Sender], EnvelopesSend),
+    change("/countersign.v1.EnvelopeService/RemindRecipients", &[Sender], EnvelopesSend),
+    Access {
+        path: "/countersign.v1.EnvelopeService/ReportBounce",
+        callers: &[Notifier],
+        permission: None,
+        changes: true,
+    },
     change("/countersign.v1.EnvelopeService/ReplaceEnvelope", &[Sender], EnvelopesWrite),
     read("/countersign.v1.EnvelopeService/WhoseTurn", &[Sender, Notifier, Operator], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/VerifyHistory", &[Sender, Notifier, Operator], EnvelopesRead),
@@ -81,8 +88,9 @@ pub const TABLE: [Access; 46] = [
     by_recipient("/countersign.v1.SignerService/Decline", true),
     change("/countersign.v1.SignerService/DeclineByUser", &[Sender], UsersWrite),
     by_recipient("/countersign.v1.SignerService/DelegateSigning", true),
+    by_recipient("/countersign.v1.SignerService/MuteReminders", true),
     by_operator("/countersign.v1.AccountService/CreateAccount"),
-    read("/countersign.v1.AccountService/GetAccount", &[Sender, Operator], AccountRead),
+    read("/countersign.v1.AccountService/GetAccount", &[Sender, Notifier, Operator], AccountRead),
     change("/countersign.v1.AccountService/UpdateAccountSettings", &[Sender, Operator], AccountWrite),
     by_operator("/countersign.v1.AccountService/SuspendAccount"),
     by_operator("/countersign.v1.AccountService/ResumeAccount"),

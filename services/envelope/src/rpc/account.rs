@@ -9,7 +9,7 @@ use countersign_chassis::wire::timestamp;
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::auth::{Keeper, keeper, operated, operator, sender};
+use super::auth::{Keeper, keeper, looked_at, operated, operator, sender};
 use super::envelope::page_start;
 use super::once::{keep, keep_as};
 use super::parse::{Faults, page_size};
@@ -214,7 +214,7 @@ impl AccountService for Handler {
         &self,
         request: Request<v1::GetAccountRequest>,
     ) -> Result<Response<v1::GetAccountResponse>, Status> {
-        let account = self.current(keeper(request.extensions())?.account()).await?;
+        let account = self.current(looked_at(request.extensions())?).await?;
         Ok(Response::new(v1::GetAccountResponse { account: Some(settings::account(&account)) }))
     }
 

@@ -1,10 +1,6 @@
 //! Who is calling, and whether they may. Decided from the metadata and the path alone, before a byte of the request is read.
 
-use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -12,14 +8,11 @@ use countersign::v1::ErrorReason;
 use countersign_chassis::keys::{same, sha256};
 use countersign_chassis::problem::Problem;
 use countersign_chassis::tls;
+use http::HeaderMap;
 use http::request::Parts;
-use http::{HeaderMap, Request, Response};
 use moka::sync::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
-use tonic::body::Body;
-use tonic::server::NamedService;
 use tonic::{Code, Extensions, Status};
-use tower::Service;
 use uuid::Uuid;
 
 use super::access::{self, Access, Who};
@@ -50,7 +43,7 @@ const ACCOUNT_HEADER: &str = "countersign-account";
 
 /// Whose credential came with a call.
 #[derive(Clone)]
-enum Caller {
+pub(super) enum Caller {
     /// An account.
     Sender(Sender),
     /// A recipient; their token is not yet proved.
@@ -164,6 +157,14 @@ pub(super) fn reader(extensions: &Extensions) -> Result<Reader, Status> {
     }
 }
 
+/// The account for which the notifier acts, or why not.
+pub(super) fn notifier(extensions: &Extensions) -> Result<Scope, Status> {
+    match caller(extensions)? {
+        Caller::Notifier(account) => named(*account).map(Scope::any_mode),
+        Caller::Sender(_) | Caller::Recipient(..) | Caller::Operator(_) => Err(denied()),
+    }
+}
+
 /// Whose envelopes and histories may be looked at: by the sender, the notifier and the operator.
 pub(super) fn overview(extensions: &Extensions) -> Result<Scope, Status> {
     match caller(extensions)? {
@@ -187,6 +188,14 @@ pub(super) fn keeper(extensions: &Extensions) -> Result<Keeper, Status> {
     match caller(extensions)? {
         Caller::Operator(account) => named(*account).map(Keeper::Operator),
         _ => sender(extensions).map(Keeper::Sender),
+    }
+}
+
+/// The account that may be looked at: by those who look after it, and by the notifier.
+pub(super) fn looked_at(extensions: &Extensions) -> Result<AccountId, Status> {
+    match caller(extensions)? {
+        Caller::Notifier(account) => named(*account),
+        _ => keeper(extensions).map(|keeper| keeper.account()),
     }
 }
 
@@ -253,7 +262,7 @@ impl Authenticator {
     }
 
     /// The caller, if they may make this call.
-    async fn admit(&self, request: &Parts) -> Result<Caller, Status> {
+    pub(super) async fn admit(&self, request: &Parts) -> Result<Caller, Status> {
         let access = access::of(request.uri.path()).ok_or_else(|| Status::new(Code::Unimplemented, ""))?;
         let caller = self.caller(request).await?;
         match &caller {
@@ -280,7 +289,7 @@ impl Authenticator {
     }
 
     /// Whether the peer is a portal, which is believed about where people are.
-    fn is_portal(&self, extensions: &http::Extensions) -> bool {
+    pub(super) fn is_portal(&self, extensions: &http::Extensions) -> bool {
         !self.identities.is_empty() && self.identities.role_of(&tls::identities(extensions)) == Some(Role::Portal)
     }
 
@@ -432,54 +441,4 @@ fn no_bearer() -> Status {
 
 fn unauthenticated(message: &str) -> Status {
     Problem::new(ErrorReason::AuthenticationRequired, message).into()
-}
-
-/// A service that is only reached by callers who may.
-#[derive(Clone)]
-pub(super) struct Authenticated<S> {
-    inner: S,
-    authenticator: Arc<Authenticator>,
-}
-
-impl<S> Authenticated<S> {
-    pub fn new(inner: S, authenticator: Arc<Authenticator>) -> Self {
-        Self { inner, authenticator }
-    }
-}
-
-impl<S: NamedService> NamedService for Authenticated<S> {
-    const NAME: &'static str = S::NAME;
-}
-
-impl<S> Service<Request<Body>> for Authenticated<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let clone = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, clone);
-        let authenticator = Arc::clone(&self.authenticator);
-        let (mut parts, body) = request.into_parts();
-        Box::pin(async move {
-            match authenticator.admit(&parts).await {
-                Ok(caller) => {
-                    if authenticator.is_portal(&parts.extensions) {
-                        parts.extensions.insert(Portal);
-                    }
-                    parts.extensions.insert(caller);
-                    ready.call(Request::from_parts(parts, body)).await
-                }
-                Err(status) => Ok(status.into_http()),
-            }
-        })
-    }
 }

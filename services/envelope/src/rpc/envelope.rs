@@ -197,6 +197,20 @@ impl EnvelopeService for Handler {
         self.resend(request).await
     }
 
+    async fn remind_recipients(
+        &self,
+        request: Request<v1::RemindRecipientsRequest>,
+    ) -> Result<Response<v1::RemindRecipientsResponse>, Status> {
+        self.remind(request).await
+    }
+
+    async fn report_bounce(
+        &self,
+        request: Request<v1::ReportBounceRequest>,
+    ) -> Result<Response<v1::ReportBounceResponse>, Status> {
+        self.bounced(request).await
+    }
+
     async fn replace_envelope(
         &self,
         request: Request<v1::ReplaceEnvelopeRequest>,

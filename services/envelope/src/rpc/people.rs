@@ -5,13 +5,16 @@ use countersign::v1;
 use email_address::{EmailAddress, Options};
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::notices::locality;
 use super::parse::Faults;
 use super::terms::policy;
 use crate::credential::Keyring;
 use crate::domain::id::RecipientId;
 use crate::domain::limits::{EMAIL_BYTES_MAX, GROUP_MAX, LABEL_CHARS_MAX, NAME_CHARS_MAX};
+use crate::domain::locality::Locality;
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Person, Recipient, RecipientState, Role};
+use crate::domain::reminder::Notices;
 use crate::domain::terms::Routing;
 use crate::execute::new_id;
 
@@ -34,14 +37,14 @@ pub(super) fn address(path: impl Into<String>, email: &str, faults: &mut Faults)
 
 /// Somebody who is to take a recipient's place.
 pub(super) fn person(given: Option<&v1::Person>, faults: &mut Faults) -> Person {
-    if given.is_none() {
+    let Some(given) = given else {
         faults.add("person", "must be there");
-        return Person { name: Personal::default(), email: Personal::default() };
-    }
-    let (name, email) = given.map(|it| (it.name.as_str(), it.email.as_str())).unwrap_or_default();
+        return Person { name: Personal::default(), email: Personal::default(), locality: Locality::default() };
+    };
     Person {
-        name: Personal::new(faults.line("person.name", name, true, NAME_CHARS_MAX)),
-        email: address("person.email", email, faults),
+        name: Personal::new(faults.line("person.name", &given.name, true, NAME_CHARS_MAX)),
+        email: address("person.email", &given.email, faults),
+        locality: locality(&given.locale, &given.time_zone, "person.", faults),
     }
 }
 
@@ -125,6 +128,7 @@ fn recipient(
         person: Person {
             name: Personal::new(faults.line(path(index, "name"), &given.name, true, NAME_CHARS_MAX)),
             email: address(path(index, "email"), &given.email, faults),
+            locality: locality(&given.locale, &given.time_zone, &path(index, ""), faults),
         },
         role,
         assists: None,
@@ -135,6 +139,7 @@ fn recipient(
         state: RecipientState::Waiting,
         viewed_at: None,
         invited_at: None,
+        notices: Notices::default(),
         delegations: 0,
         filled_revision: 0,
         credential: keyring.credential(id, 1),

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use countersign::v1;
 use countersign_chassis::wire::timestamp;
 
-use super::settings;
+use super::{notices, settings};
 use crate::domain::envelope::{Artifact, Document, Envelope};
 use crate::domain::field::{Field, FieldType, Rules, Value};
 use crate::domain::particulars::Named;
@@ -47,7 +47,7 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         subject: terms.subject.clone(),
         message: terms.message.clone(),
         routing: terms.routing as i32,
-        recipients: envelope.recipients.iter().map(recipient).collect(),
+        recipients: envelope.recipients.iter().map(|own| recipient(envelope, own)).collect(),
         documents: envelope.documents.iter().map(document).collect(),
         fields: envelope.fields.iter().map(field).collect(),
         created_at: Some(timestamp(facts.created_at)),
@@ -87,7 +87,8 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         replaced_by_envelope_id: id(envelope.replaced_by),
         charge: envelope.charge.as_ref().map(settings::charge),
         tell_acted_recipients: terms.tell_acted,
-        ..Default::default()
+        reminder_policy: Some(notices::reminders_of(&terms.reminders)),
+        webhook_url: terms.webhook_url.clone(),
     }
 }
 
@@ -119,7 +120,7 @@ pub(super) fn summary(summary: Summary) -> v1::EnvelopeSummary {
 
 /// A recipient's view: their own fields (an assistant's: those of their signer), nobody else's address.
 pub(super) fn session(envelope: &Envelope, own: &Recipient, allowed: &[Transition]) -> v1::SigningSession {
-    let mut recipient = recipient(own);
+    let mut recipient = recipient(envelope, own);
     if let Some(decline) = &mut recipient.decline {
         // The sender's own note.
         decline.evidence_note.clear();
@@ -156,7 +157,9 @@ pub(super) fn session(envelope: &Envelope, own: &Recipient, allowed: &[Transitio
     }
 }
 
-pub(super) fn recipient(recipient: &Recipient) -> v1::Recipient {
+fn recipient(envelope: &Envelope, recipient: &Recipient) -> v1::Recipient {
+    let locality = recipient.person.locality.or(&envelope.terms.locality);
+    let notices = &recipient.notices;
     let (signed_at, not_effective) = match &recipient.state {
         RecipientState::Acted { at, effective, .. } => (Some(*at), !effective),
         _ => (None, false),
@@ -189,12 +192,19 @@ pub(super) fn recipient(recipient: &Recipient) -> v1::Recipient {
         invited_at: when(recipient.invited_at),
         delegations: recipient.delegations.into(),
         link_generation: recipient.credential.generation,
-        ..Default::default()
+        time_zone: locality.zone_name().to_owned(),
+        locale: locality.locale,
+        reminders: notices.reminders.into(),
+        last_reminder_at: when(notices.last_reminder_at),
+        next_reminder_at: when(envelope.reminder_of(recipient)),
+        reminders_muted_at: when(notices.muted_at),
+        bounced_at: when(notices.bounced_at),
     }
 }
 
 pub(super) fn named(named: &Named) -> v1::Person {
-    v1::Person { name: named.name.clone(), email: named.email.clone(), ..Default::default() }
+    let (name, email) = (named.name.clone(), named.email.clone());
+    v1::Person { name, email, locale: named.locale.clone(), time_zone: named.time_zone.clone() }
 }
 
 fn document(document: &Document) -> v1::Document {
@@ -321,6 +331,6 @@ fn state(state: &State) -> v1::EnvelopeState {
             .collect(),
         cause: state.cause.unwrap_or_default().into(),
         watcher_ids: state.watchers.iter().map(ToString::to_string).collect(),
-        ..Default::default()
+        has_webhook: state.has_webhook,
     }
 }

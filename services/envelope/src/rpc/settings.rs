@@ -1,19 +1,24 @@
 //! Accounts, their keys and their ledger, as requests word them and as answers do.
 
 use chrono::{DateTime, Utc};
+use chrono_tz::Tz;
 use countersign::v1;
 use countersign_chassis::wire::timestamp;
 
+use super::notices::{brand, brand_of, locality, reminders, reminders_of};
 use super::parse::Faults;
+use super::people::address;
 use super::render;
 use super::terms::policy;
-use crate::domain::account::{Account, ApiKey, Permission, Permissions, Settings};
+use crate::domain::account::{Account, ApiKey, Brand, Permission, Permissions, Settings};
 use crate::domain::credit::{Amount, Billing, Charge, ChargeAt, RefundCause, RefundPolicy, RefundRule, Unit};
 use crate::domain::limits::{AMOUNT_MAX, BASIS_POINTS, Limits, REFUND_RULES_MAX};
+use crate::domain::personal::Personal;
+use crate::domain::reminder::ReminderPolicy;
 use crate::store::LedgerEntry;
 
 /// As many as there are fields to change.
-const MASK_MAX: usize = 4;
+const MASK_MAX: usize = 9;
 /// The name of the policy that refunds what was voided before anybody had signed.
 const VOID_UNSIGNED: &str = "void_unsigned";
 /// The name of the policy that refunds every end but completion, up to a cap.
@@ -26,11 +31,17 @@ pub(super) struct Changes {
     tell_acted: Option<bool>,
     billing: Option<Billing>,
     limits: Option<Limits>,
+    reminders: Option<ReminderPolicy>,
+    brand: Option<Brand>,
+    locale: Option<String>,
+    zone: Option<Option<Tz>>,
+    contact: Option<Option<Personal>>,
 }
 
 impl Changes {
     /// Of `given` what `mask` names.
     pub fn read(given: Option<&v1::AccountSettings>, mask: &[String], faults: &mut Faults) -> Self {
+        const IN: &str = "settings.";
         let mut changes = Self::default();
         if mask.is_empty() || mask.len() > MASK_MAX {
             faults.add("update_mask", format!("must name 1 to {MASK_MAX} fields"));
@@ -47,6 +58,17 @@ impl Changes {
                 "tell_acted_recipients" => changes.tell_acted = Some(given.tell_acted_recipients),
                 "billing" => changes.billing = billing(given.billing.as_ref(), faults),
                 "limits" => changes.limits = Some(limits(&given.limits.unwrap_or_default(), faults)),
+                "reminder_policy" => {
+                    let given = given.reminder_policy.unwrap_or_default();
+                    changes.reminders = Some(reminders(&given, "settings.reminder_policy", faults));
+                }
+                "brand" => changes.brand = Some(brand(given.brand.as_ref(), "settings.brand", faults)),
+                "locale" => changes.locale = Some(locality(&given.locale, "", IN, faults).locale),
+                "time_zone" => changes.zone = Some(locality("", &given.time_zone, IN, faults).zone),
+                "contact_email" => {
+                    let email = Some(given.contact_email.as_str()).filter(|email| !email.is_empty());
+                    changes.contact = Some(email.map(|email| address("settings.contact_email", email, faults)));
+                }
                 _ => faults.add("update_mask", "names something that `settings` does not have"),
             }
         }
@@ -63,6 +85,11 @@ impl Changes {
         set(&mut settings.tell_acted, self.tell_acted);
         set(&mut settings.billing, self.billing);
         set(&mut settings.limits, self.limits);
+        set(&mut settings.reminders, self.reminders);
+        set(&mut settings.brand, self.brand);
+        set(&mut settings.locality.locale, self.locale);
+        set(&mut settings.locality.zone, self.zone);
+        set(&mut settings.contact, self.contact);
     }
 }
 
@@ -234,7 +261,11 @@ pub(super) fn account(account: &Account) -> v1::Account {
                 refund_policy: Some(refund_policy_of(&settings.billing.refund)),
             }),
             limits: Some(limits_of(&settings.limits)),
-            ..Default::default()
+            reminder_policy: Some(reminders_of(&settings.reminders)),
+            brand: Some(brand_of(&settings.brand)),
+            locale: settings.locality.locale.clone(),
+            time_zone: settings.locality.zone_name().to_owned(),
+            contact_email: settings.contact.as_ref().map(|it| it.reveal().to_owned()).unwrap_or_default(),
         }),
     }
 }

@@ -269,6 +269,19 @@ impl SignerService for Handler {
         self.once(call.claimed.as_ref(), self.decline_as_user(&call)).await
     }
 
+    async fn mute_reminders(
+        &self,
+        request: Request<v1::MuteRemindersRequest>,
+    ) -> Result<Response<v1::MuteRemindersResponse>, Status> {
+        let call = self.signing(request)?;
+        self.once(call.claimed.as_ref(), async {
+            let session = self.session_of(call.token);
+            let told = move |after: &Envelope, _: &Verdict| v1::MuteRemindersResponse { session: session(after) };
+            self.act(&call, Command::Mute { recipient: call.token.recipient }, told).await
+        })
+        .await
+    }
+
     async fn delegate_signing(
         &self,
         request: Request<v1::DelegateSigningRequest>,

@@ -32,8 +32,11 @@ pub(super) fn refused(refusal: &Refusal, now: DateTime<Utc>) -> Status {
         Why::DelegationNotAllowed => {
             problem(ErrorReason::DelegationNotAllowed, "The place may not be passed on, or not any more.")
         }
-        Why::TooSoon(at) => problem(ErrorReason::ResendTooSoon, "The last invitation is less than an hour old.")
-            .retry_after((*at - now).to_std().unwrap_or_default()),
+        Why::Muted => problem(ErrorReason::RemindersMuted, "The recipient wants no reminders."),
+        Why::TooSoon(at) => {
+            problem(ErrorReason::ResendTooSoon, "The last invitation or reminder is less than an hour old.")
+                .retry_after((*at - now).to_std().unwrap_or_default())
+        }
         Why::Incomplete(lacks) => Problem::new(ErrorReason::EnvelopeIncomplete, lacks.join(" ")),
         Why::DocumentChanged(id) => Problem::new(
             ErrorReason::DocumentChanged,

@@ -106,7 +106,7 @@ impl Handler {
         }
     }
 
-    async fn command<T, R: Message + Default>(
+    pub(super) async fn command<T, R: Message + Default>(
         &self,
         call: &Call<T>,
         id: EnvelopeId,
@@ -183,14 +183,15 @@ impl Handler {
         &self,
         request: Request<v1::UpdateEnvelopeRequest>,
     ) -> Result<Response<v1::UpdateEnvelopeResponse>, Status> {
-        let (_, call) = self.call(request)?;
+        let (sender, call) = self.call(request)?;
         self.once(call.claimed.as_ref(), async {
             let message = &call.message;
             let mut faults = Faults::within(&call.limits);
             let id = faults.id("envelope_id", &message.envelope_id);
             let mask = message.update_mask.clone().unwrap_or_default().paths;
             let given = message.changes.clone().unwrap_or_default();
-            let changes = changes(&given, &mask, &call.limits, self.0.store.clock().now(), &mut faults);
+            let settings = &sender.account.settings;
+            let changes = changes(&given, &mask, settings, self.0.store.clock().now(), &mut faults);
             faults.finish()?;
             let command = Command::Update(Edit::Terms(Box::new(changes)));
             let told = |after: &Envelope, _: &Verdict| v1::UpdateEnvelopeResponse { envelope: rendered(after) };
@@ -479,7 +480,7 @@ fn in_place(replacement: &Envelope, already_replaced: bool) -> v1::ReplaceEnvelo
 }
 
 /// A list of ids of bounded length.
-fn ids<T: type_safe_id::StaticType>(
+pub(super) fn ids<T: type_safe_id::StaticType>(
     given: &[String],
     path: &str,
     most: usize,

@@ -6,6 +6,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1;
 use countersign_chassis::wire::datetime;
 
+use super::notices::{reminders, webhook_url};
 use super::parse::Faults;
 use super::people::address;
 use crate::domain::account::Settings;
@@ -18,7 +19,7 @@ use crate::domain::terms::{Changes, DeclineEffect, DeclinePolicy, Quorum, Reason
 use crate::execute::new_id;
 
 /// As many as there are fields to change.
-const MASK_MAX: usize = 10;
+const MASK_MAX: usize = 12;
 
 /// The terms of a new envelope.
 pub(super) fn terms(
@@ -46,6 +47,12 @@ pub(super) fn terms(
             Some(given) => warning(given, "", faults),
         },
         tell_acted: settings.tell_acted,
+        reminders: match &request.reminder_policy {
+            None => settings.reminders,
+            Some(given) => reminders(given, "reminder_policy", faults),
+        },
+        locality: settings.locality.clone(),
+        webhook_url: webhook_url(&request.webhook_url, "", faults),
     }
 }
 
@@ -53,7 +60,7 @@ pub(super) fn terms(
 pub(super) fn changes(
     given: &v1::EnvelopeChanges,
     mask: &[String],
-    limits: &Limits,
+    settings: &Settings,
     now: DateTime<Utc>,
     faults: &mut Faults,
 ) -> Changes {
@@ -75,7 +82,7 @@ pub(super) fn changes(
             "external_reference" => {
                 changes.external_reference = Some(reference(&given.external_reference, IN, faults));
             }
-            "metadata" => changes.metadata = Some(metadata(&given.metadata, IN, limits, faults)),
+            "metadata" => changes.metadata = Some(metadata(&given.metadata, IN, &settings.limits, faults)),
             "watchers" => changes.watchers = Some(watchers(&given.watchers, IN, now, faults)),
             "scheduled_send_at" => {
                 changes.scheduled_send_at = Some(schedule(given.scheduled_send_at.as_ref(), IN, faults));
@@ -89,6 +96,13 @@ pub(super) fn changes(
                 let given = given.expiry_warning.unwrap_or_default();
                 changes.expiry_warning = Some(warning(&given, IN, faults));
             }
+            "reminder_policy" => {
+                changes.reminders = Some(match &given.reminder_policy {
+                    None => settings.reminders,
+                    Some(given) => reminders(given, "changes.reminder_policy", faults),
+                });
+            }
+            "webhook_url" => changes.webhook_url = Some(webhook_url(&given.webhook_url, IN, faults)),
             _ => faults.add("update_mask", "names something that `changes` does not have"),
         }
     }

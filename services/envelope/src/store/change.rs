@@ -16,6 +16,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use super::create::{bind_events, checked_value, column, insert, keep, redraft, settled, text_value};
 use super::envelope::{lock, parts};
 use super::ledger::is_insufficient;
+use super::notices::{locality, notices};
 use super::rows::assemble;
 use super::settings::charge;
 use super::{Scope, Store, int8, part};
@@ -68,7 +69,8 @@ WITH changed AS (
     UPDATE envelope SET revision = $4, sequence = $5, chain = $6, last_event_at = $7, dispatched_at = $8, sent_at = $9,
         first_signed_at = $10, all_acted_at = $11, completed_at = $12, declined_at = $13, voided_at = $14,
         expired_at = $15, discarded_at = $16, expires_at = $17, warning_at = $18, warned_at = $19, cause = $20,
-        ended_by = $21, void_reason = $22, requires_replacement = $23, replaced_by = $24, charge = $69
+        ended_by = $21, void_reason = $22, requires_replacement = $23, replaced_by = $24, charge = $69,
+        reminder_at = $70
     WHERE account_id = $1 AND id = $2 AND revision = $3
     RETURNING livemode
 ), changed_recipients AS (
@@ -77,11 +79,13 @@ WITH changed AS (
         decline_channel = new.decline_channel, decline_reason = new.decline_reason, decline_note = new.decline_note,
         ended_at = new.ended_at, viewed_at = new.viewed_at, invited_at = new.invited_at, delegations = new.delegations,
         filled_revision = new.filled_revision, token_generation = new.token_generation, token_salt = new.token_salt,
-        token_hash = new.token_hash
-    FROM changed, unnest($25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43)
+        token_hash = new.token_hash, locality = new.locality,
+        notices = new.notices
+    FROM changed, unnest($25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43,
+        $71, $72)
         AS new (id, name, email, status, released_at, acted_at, effective, declined_at, decline_channel, decline_reason,
         decline_note, ended_at, viewed_at, invited_at, delegations, filled_revision, token_generation, token_salt,
-        token_hash)
+        token_hash, locality, notices)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
 ), changed_fields AS (
     UPDATE field AS old SET text_value = new.text_value, checked_value = new.checked_value
@@ -280,7 +284,9 @@ async fn save(
         .bind::<SmallInt, _>(part(after.id))
         .bind::<Nullable<SmallInt>, _>(due_artifact(events))
         .bind::<Nullable<SmallInt>, _>(stored_artifact(events))
-        .bind::<Nullable<Jsonb>, _>(charge(after.charge.as_ref()));
+        .bind::<Nullable<Jsonb>, _>(charge(after.charge.as_ref()))
+        .bind::<Nullable<Timestamptz>, _>(after.reminder_at());
+    let query = bind_notices(query, before, after);
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }
@@ -342,10 +348,14 @@ impl From<&RecipientState> for StateColumns {
     }
 }
 
+/// Recipients who are not as they were.
+fn changed<'a>(before: &'a Envelope, after: &'a Envelope) -> impl Iterator<Item = &'a Recipient> {
+    after.recipients.iter().filter(|new| before.recipient(new.id) != Some(*new))
+}
+
 fn bind_recipients<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
-    let changed = after.recipients.iter().filter(|new| before.recipient(new.id) != Some(*new));
     let rows: Vec<(&Recipient, StateColumns)> =
-        changed.map(|recipient| (recipient, StateColumns::from(&recipient.state))).collect();
+        changed(before, after).map(|recipient| (recipient, StateColumns::from(&recipient.state))).collect();
     let rows = rows.as_slice();
     query
         .bind::<Array<SqlUuid>, _>(column(rows, |(r, _)| r.id.uuid()))
@@ -367,6 +377,14 @@ fn bind_recipients<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) ->
         .bind::<Array<Integer>, _>(column(rows, |(r, _)| r.credential.generation.cast_signed()))
         .bind::<Array<Bytea>, _>(column(rows, |(r, _)| r.credential.salt.to_vec()))
         .bind::<Array<Bytea>, _>(column(rows, |(r, _)| r.credential.hash.to_vec()))
+}
+
+/// What else there is about them, in the same order.
+fn bind_notices<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
+    let rows: Vec<&Recipient> = changed(before, after).collect();
+    query
+        .bind::<Array<Nullable<Jsonb>>, _>(column(&rows, |r| locality(&r.person.locality)))
+        .bind::<Array<Nullable<Jsonb>>, _>(column(&rows, |r| notices(&r.notices)))
 }
 
 /// Fields whose values have changed. New and removed ones, of a draft, are not among them: the draft is written as a whole.

@@ -12,6 +12,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use tracing::Instrument as _;
 
 use super::ledger::{NewEntry, enter};
+use super::notices::locality;
 use super::settings::charge;
 use super::terms::{decline_policy, metadata, rules, terms};
 use super::{Store, int8, joined, part};
@@ -27,12 +28,14 @@ pub const CREATE: &str = "
 WITH new_envelope AS (
     INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, external_reference,
         metadata, terms, scheduled_send_at, created_at, dispatched_at, sent_at, expires_at, warning_at, replaces,
-        requires_replacement, charge)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false, $71)
+        requires_replacement, charge, reminder_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false, $71, $72)
 ), new_recipients AS (
     INSERT INTO recipient (account_id, envelope_id, id, position, name, email, role, assists, copy_on_send, label,
-        group_number, decline_policy, status, released_at, invited_at, token_generation, token_salt, token_hash)
-    SELECT $1, $2, r.* FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34) AS r
+        group_number, decline_policy, status, released_at, invited_at, token_generation, token_salt, token_hash,
+        locality)
+    SELECT $1, $2, r.* FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $73)
+        AS r
 ), new_documents AS (
     INSERT INTO document (account_id, envelope_id, id, position, name, sha256, size_bytes, page_count, ingest)
     SELECT $1, $2, d.* FROM unnest($35, $36, $37, $38, $39, $40, $41) AS d
@@ -238,7 +241,9 @@ pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events:
     let query = bind_fields!(query, &new.fields);
     let query = bind_events!(query, events)
         .bind::<SmallInt, _>(part(new.id))
-        .bind::<Nullable<Jsonb>, _>(charge(new.charge.as_ref()));
+        .bind::<Nullable<Jsonb>, _>(charge(new.charge.as_ref()))
+        .bind::<Nullable<Timestamptz>, _>(new.reminder_at())
+        .bind::<Array<Nullable<Jsonb>>, _>(column(recipients, |r| locality(&r.person.locality)));
     prepared::<Create, _>(query).execute(&mut conn).await
 }
 

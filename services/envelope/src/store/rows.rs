@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::notices::{locality_of, notices_of};
 use super::schema::{artifact, document, envelope, field, recipient};
 use super::settings::charge_of;
 use super::terms::{decline_policy_of, rules_of, terms_of};
@@ -82,6 +83,8 @@ pub(super) struct RecipientRow {
     ended_at: Option<DateTime<Utc>>,
     viewed_at: Option<DateTime<Utc>>,
     invited_at: Option<DateTime<Utc>>,
+    locality: Option<Json>,
+    notices: Option<Json>,
     delegations: i16,
     filled_revision: i64,
     token_generation: i32,
@@ -196,10 +199,11 @@ pub(super) fn assemble(row: EnvelopeRow, parts: Parts) -> QueryResult<Envelope> 
 
 fn recipient_of(row: RecipientRow) -> QueryResult<Recipient> {
     let state = state_of(&row)?;
+    let locality = locality_of(row.locality)?;
     let role = Role::ALL.into_iter().find(|role| *role as i16 == row.role).ok_or_else(|| corrupt("role"))?;
     Ok(Recipient {
         id: RecipientId::from_uuid(row.id),
-        person: Person { name: Personal::new(row.name), email: Personal::new(row.email) },
+        person: Person { name: Personal::new(row.name), email: Personal::new(row.email), locality },
         role,
         assists: row.assists.map(RecipientId::from_uuid),
         copy_on_send: row.copy_on_send,
@@ -209,6 +213,7 @@ fn recipient_of(row: RecipientRow) -> QueryResult<Recipient> {
         state,
         viewed_at: row.viewed_at,
         invited_at: row.invited_at,
+        notices: notices_of(row.notices)?,
         delegations: row.delegations.unsigned_abs(),
         filled_revision: row.filled_revision.unsigned_abs(),
         credential: Credential {

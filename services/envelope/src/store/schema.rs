@@ -139,6 +139,8 @@ diesel::table! {
         ended_at -> Nullable<Timestamptz>,
         viewed_at -> Nullable<Timestamptz>,
         invited_at -> Nullable<Timestamptz>,
+        locality -> Nullable<Jsonb>,
+        notices -> Nullable<Jsonb>,
         delegations -> Int2,
         filled_revision -> Int8,
         token_generation -> Int4,

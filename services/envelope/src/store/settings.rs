@@ -6,10 +6,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::corrupt;
+use super::notices::{LocalityJson, RemindersJson, locality_in, locality_json, reminders_json, reminders_of};
 use super::terms::{PolicyJson, json, policy_json, policy_of};
-use crate::domain::account::Settings;
+use crate::domain::account::{Brand, Settings};
 use crate::domain::credit::{Amount, Billing, Charge, ChargeAt, RefundPolicy};
 use crate::domain::limits::Limits;
+use crate::domain::personal::Personal;
 
 #[derive(Serialize, Deserialize)]
 struct SettingsJson {
@@ -20,6 +22,12 @@ struct SettingsJson {
     price: u64,
     refund: RefundPolicy,
     limits: Limits,
+    reminders: RemindersJson,
+    brand_name: String,
+    brand_color: String,
+    brand_logo_url: String,
+    locality: LocalityJson,
+    contact: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -41,6 +49,12 @@ pub(super) fn settings(settings: &Settings) -> Json {
         price: billing.price.value,
         refund: billing.refund.clone(),
         limits: settings.limits.clone(),
+        reminders: reminders_json(&settings.reminders),
+        brand_name: settings.brand.name.clone(),
+        brand_color: settings.brand.color.clone(),
+        brand_logo_url: settings.brand.logo_url.clone(),
+        locality: locality_json(&settings.locality),
+        contact: settings.contact.as_ref().map(|it| it.reveal().to_owned()).unwrap_or_default(),
     })
 }
 
@@ -56,6 +70,10 @@ pub(super) fn settings_of(row: Json) -> QueryResult<Settings> {
             refund: row.refund,
         },
         limits: row.limits,
+        reminders: reminders_of(&row.reminders),
+        brand: Brand { name: row.brand_name, color: row.brand_color, logo_url: row.brand_logo_url },
+        locality: locality_in(row.locality)?,
+        contact: (!row.contact.is_empty()).then(|| Personal::new(row.contact)),
     })
 }
 

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
 use super::corrupt;
+use super::notices::{LocalityJson, RemindersJson, locality_in, locality_json, reminders_json, reminders_of};
 use crate::domain::field::{Field, Rules, Value, decimal};
 use crate::domain::id::WatcherId;
 use crate::domain::personal::Personal;
@@ -21,6 +22,9 @@ struct TermsJson {
     delegations_max: u16,
     expiry_warning_seconds: Option<i64>,
     tell_acted: bool,
+    reminders: RemindersJson,
+    locality: LocalityJson,
+    webhook_url: String,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -91,6 +95,9 @@ pub(super) fn terms(terms: &Terms) -> Json {
         delegations_max: terms.delegations_max,
         expiry_warning_seconds: terms.expiry_warning.map(|it| it.num_seconds()),
         tell_acted: terms.tell_acted,
+        reminders: reminders_json(&terms.reminders),
+        locality: locality_json(&terms.locality),
+        webhook_url: terms.webhook_url.clone(),
     })
 }
 
@@ -122,6 +129,9 @@ pub(super) fn terms_of(
         delegations_max: row.delegations_max,
         expiry_warning: row.expiry_warning_seconds.map(TimeDelta::seconds),
         tell_acted: row.tell_acted,
+        reminders: reminders_of(&row.reminders),
+        locality: locality_in(row.locality)?,
+        webhook_url: row.webhook_url,
     })
 }
 

@@ -11,7 +11,9 @@ use countersign_envelope::domain::limits::EXPIRY_DAYS_MAX;
 use countersign_envelope::domain::recipient::{Channel, Recipient, Role};
 use countersign_envelope::domain::terms::Changes;
 
-use crate::shape::{act, assign, deadline, decline, document, env, field, person, rcp, store, stranger, text, uuid};
+use crate::shape::{
+    act, assign, bounce, deadline, decline, document, env, field, person, rcp, store, stranger, text, uuid,
+};
 
 /// Fields of an envelope, as usual.
 const FIELDS_MAX: usize = 200;
@@ -67,8 +69,10 @@ fn of_sender(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Command> {
         void(Cause::Operator, None),
         Command::Replace { by: env(5), lost: None },
         Command::Replace { by: env(6), lost: Some(env(5)) },
+        Command::Remind { recipients: Vec::new() },
         Command::Release,
         Command::Warn,
+        Command::Prompt,
         Command::Expire,
         store(envelope, Version::Signed),
     ];
@@ -131,6 +135,10 @@ fn of_person(envelope: &Envelope, id: RecipientId, recipient: Option<&Recipient>
     for rotate in [false, true] {
         tries.push(by_sender(Command::Resend { recipients: vec![id], rotate }));
     }
+    tries.push(by_sender(Command::Remind { recipients: vec![id] }));
+    tries.push(own(Command::Mute { recipient: id }));
+    tries.push(by_sender(bounce(id, "somebody.else@example.com")));
+    tries.extend(recipient.map(|it| by_sender(bounce(id, it.person.email.reveal()))));
     tries
 }
 

@@ -98,6 +98,6 @@ fn s2_56_names_tell_things_apart() {
     let statuses = ["DRAFT", "PENDING", "SENT", "PARTIALLY_SIGNED", "COMPLETED", "DECLINED", "VOIDED", "EXPIRED"];
     assert_eq!(Status::ALL.map(Status::name), statuses);
     let unlisted: Vec<_> = Transition::ALL.iter().filter(|transition| transition.is_unlisted()).collect();
-    use Transition::{Complete, Expire, Ingest, Release, Replace, Warn};
-    assert_eq!(unlisted, [&Expire, &Complete, &Replace, &Release, &Warn, &Ingest]);
+    use Transition::{Bounce, Complete, Expire, Ingest, Prompt, Release, Replace, Warn};
+    assert_eq!(unlisted, [&Expire, &Complete, &Replace, &Release, &Warn, &Ingest, &Bounce, &Prompt]);
 }

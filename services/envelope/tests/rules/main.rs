@@ -13,6 +13,7 @@ mod field;
 mod fill;
 mod play;
 mod record;
+mod remind;
 mod replace;
 mod send;
 mod shape;

@@ -5,11 +5,14 @@ use countersign_envelope::domain::command::{Act, Assign, Command, Decline, NewAr
 use countersign_envelope::domain::envelope::{Document, Envelope, Ingest, Version};
 use countersign_envelope::domain::field::{Field, FieldType, Placement, Rules};
 use countersign_envelope::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
+use countersign_envelope::domain::locality::Locality;
 use countersign_envelope::domain::personal::{Personal, Salt};
 use countersign_envelope::domain::recipient::{Channel, Credential, Person, Recipient, RecipientState, Role};
 use countersign_envelope::domain::record::Mint;
+use countersign_envelope::domain::reminder::{Notices, ReminderPolicy};
 use countersign_envelope::domain::status::Facts;
 use countersign_envelope::domain::terms::{DeclineEffect, DeclinePolicy, Quorum, ReasonRule, Routing, Terms};
+use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 pub fn start() -> DateTime<Utc> {
@@ -64,7 +67,7 @@ pub fn text_of(index: u128) -> FieldId {
 }
 
 pub fn person(name: &str, email: &str) -> Person {
-    Person { name: Personal::new(name), email: Personal::new(email) }
+    Person { name: Personal::new(name), email: Personal::new(email), locality: Locality::default() }
 }
 
 fn recipient(index: u128, role: Role, group: u16) -> Recipient {
@@ -80,6 +83,7 @@ fn recipient(index: u128, role: Role, group: u16) -> Recipient {
         state: RecipientState::Waiting,
         viewed_at: None,
         invited_at: None,
+        notices: Notices::default(),
         delegations: 0,
         filled_revision: 0,
         credential: Credential { generation: 1, salt: [1; 16], hash: [2; 32] },
@@ -129,6 +133,9 @@ fn terms() -> Terms {
         delegations_max: 0,
         expiry_warning: None,
         tell_acted: true,
+        reminders: ReminderPolicy { enabled: false, ..ReminderPolicy::default() },
+        locality: Locality::default(),
+        webhook_url: String::new(),
     }
 }
 
@@ -216,4 +223,9 @@ pub fn artifacts(envelope: &Envelope, version: Version) -> Vec<NewArtifact> {
 
 pub fn store(envelope: &Envelope, version: Version) -> Command {
     Command::Store { artifacts: artifacts(envelope, version) }
+}
+
+/// A mail to that address came back.
+pub fn bounce(recipient: RecipientId, email: &str) -> Command {
+    Command::Bounce { recipient, address: Sha256::digest(email).into() }
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_envelope::domain::envelope::{Envelope, Ingest};
 use countersign_envelope::domain::recipient::Role::{Approver, Assistant, Cc, Signer, Viewer};
+use countersign_envelope::domain::reminder::ReminderPolicy;
 use countersign_envelope::domain::terms::DeclineEffect::{Abort, Continue, ReturnForCorrection};
 use countersign_envelope::domain::terms::ReasonRule::{Disabled, Optional, Required};
 
@@ -38,8 +39,17 @@ pub fn small() -> Vec<Envelope> {
         approvers(),
         reading(),
         excepted(),
+        reminded(),
         assisted(),
     ]
+}
+
+/// An approver and then a signer, who are reminded at most twice.
+fn reminded() -> Envelope {
+    changed(draft(&[(Approver, 1), (Signer, 2)]), |it| {
+        let (first_after, every) = (TimeDelta::hours(20), TimeDelta::days(10));
+        it.terms.reminders = ReminderPolicy { enabled: true, first_after, every, at_most: 2, quiet: None };
+    })
 }
 
 /// Signers one after another, who may pass their place on once and are warned.

@@ -9,6 +9,7 @@ use countersign_envelope::domain::limits::EXPIRY_DAYS_MAX;
 use countersign_envelope::domain::recipient::Channel;
 use countersign_envelope::domain::recipient::Role::{Approver, Assistant, Cc, Signer, Viewer};
 use countersign_envelope::domain::refusal::{Place, Why};
+use countersign_envelope::domain::reminder::Notices;
 use countersign_envelope::domain::status::Status;
 
 use crate::play::Play;
@@ -32,6 +33,8 @@ fn t40_resend_is_hourly_and_changes_no_state() {
     assert_eq!(play.done(&resend(&[0], false)), [EventType::RecipientResent]);
     let mut same = before.recipients[0].clone();
     same.invited_at = Some(hour);
+    // T-39: it counts as a reminder.
+    same.notices = Notices { reminders: 1, last_reminder_at: Some(hour), ..Notices::default() };
     assert_eq!(play.envelope.recipients[0], same);
     assert_eq!(play.envelope.facts, before.facts);
     assert_eq!(play.envelope.expires_at, before.expires_at);

@@ -88,19 +88,34 @@ fn key(envelope: &Envelope, phase: usize) -> Vec<u8> {
         Some(Value::Checked(checked)) => 2 + u8::from(*checked),
     }));
     for own in &envelope.recipients {
-        let due = own.invited_at.is_some_and(|at| at + TimeDelta::hours(1) <= now);
+        let told = own.invited_at.max(own.notices.last_reminder_at);
+        let due = told.is_some_and(|at| at + TimeDelta::hours(1) <= now);
         let acted = matches!(own.state, RecipientState::Acted { effective: true, .. });
         let flags = [acted, own.viewed_at.is_some(), due && !settled, own.filled_revision > 0 && !settled];
         let delegations = if settled { 0 } else { u8::try_from(own.delegations).unwrap() };
         key.extend([own.status(), delegations]);
         key.extend(flags.map(u8::from));
+        let reminded = envelope.reminder_of(own).map(|at| times().partition_point(|time| *time < at));
+        let counted = if envelope.terms.reminders.enabled { own.notices.reminders } else { 0 };
+        let muted = own.notices.muted_at.is_some() && own.is_open();
+        if !settled {
+            key.extend([u8::from(muted), reminded.map_or(u8::MAX, |phase| u8::try_from(phase).unwrap())]);
+            key.push(u8::try_from(counted).unwrap());
+        }
     }
     key
 }
 
-/// True where loops are cut: a deadline is moved once, a field added once.
+/// True where loops are cut: a deadline is moved once, a field added once; where reminders are
+/// counted one of the people mutes theirs, and nobody is reminded by hand for ever.
 fn is_beyond(envelope: &Envelope) -> bool {
-    envelope.expires_at > extended() || envelope.fields.iter().filter(|field| field.id == added().id).count() > 1
+    envelope.expires_at > extended() || {
+        let people = || envelope.recipients.iter();
+        let counted = envelope.terms.reminders.enabled && people().any(|own| own.notices.reminders > 4);
+        let muted = people().filter(|own| own.notices.muted_at.is_some()).count();
+        let muted = muted > usize::from(envelope.terms.reminders.enabled);
+        counted || muted || envelope.fields.iter().filter(|field| field.id == added().id).count() > 1
+    }
 }
 
 /// Every refusal has a name here.
@@ -114,6 +129,7 @@ fn why(why: &Why) -> &'static str {
         Why::Role => "Role",
         Why::DeclineNotAllowed => "DeclineNotAllowed",
         Why::DelegationNotAllowed => "DelegationNotAllowed",
+        Why::Muted => "Muted",
         Why::TooSoon(_) => "TooSoon",
         Why::Incomplete(_) => "Incomplete",
         Why::DocumentChanged(_) => "DocumentChanged",
@@ -127,7 +143,7 @@ fn why(why: &Why) -> &'static str {
 }
 
 /// All refusals that there are; `why` breaks the build when one is added.
-const WHYS: [&str; 17] = [
+const WHYS: [&str; 18] = [
     "State",
     "Revision",
     "NotYourTurn",
@@ -136,6 +152,7 @@ const WHYS: [&str; 17] = [
     "Role",
     "DeclineNotAllowed",
     "DelegationNotAllowed",
+    "Muted",
     "TooSoon",
     "Incomplete",
     "DocumentChanged",
@@ -270,7 +287,7 @@ fn page(found: &Found) -> String {
         "# The life of an envelope\n\n\
          Printed by the test that walks through everything that can happen to envelopes of up to three recipients in\n\
          two groups, of all roles, with quorums, policies of refusal, delegation, a time to be sent, a document that is\n\
-         still being read and a warning, from before the sending until after the deadline. A row is a status, a column\n\
+         still being read, reminders and a warning, from before the sending until after the deadline. A row is a status, a column\n\
          is what is tried, a cell is where it may lead; an empty cell is always refused or does nothing. The columns\n\
          from EXPIRE on are never in a list of what is allowed.\n\
          `UPDATE=1 cargo test -p countersign-envelope --test rules` prints it anew.\n\n",

@@ -389,6 +389,18 @@ impl EnvelopeService for Served {
     async fn whose_turn(&self, _: Request<v1::WhoseTurnRequest>) -> Result<Response<v1::WhoseTurnResponse>, Status> {
         unused()
     }
+    async fn remind_recipients(
+        &self,
+        _: Request<v1::RemindRecipientsRequest>,
+    ) -> Result<Response<v1::RemindRecipientsResponse>, Status> {
+        unused()
+    }
+    async fn report_bounce(
+        &self,
+        _: Request<v1::ReportBounceRequest>,
+    ) -> Result<Response<v1::ReportBounceResponse>, Status> {
+        unused()
+    }
     async fn verify_history(
         &self,
         _: Request<v1::VerifyHistoryRequest>,

@@ -46,6 +46,13 @@ pub(super) fn view(envelope: &Envelope, id: RecipientId) -> Result<Vec<Event>, W
     Ok(if recipient.viewed_at.is_some() { Vec::new() } else { vec![Event::Viewed { recipient: id }] })
 }
 
+pub(super) fn mute(envelope: &Envelope, id: RecipientId) -> Result<Vec<Event>, Why> {
+    let recipient = recipient(envelope, id, &[Role::Signer, Role::Approver])?;
+    may_act(envelope, recipient)?;
+    in_turn(recipient)?;
+    Ok(if recipient.notices.muted_at.is_some() { Vec::new() } else { vec![Event::Muted { recipient: id }] })
+}
+
 /// True while an assistant can put something in.
 pub(in crate::domain) fn may_fill(envelope: &Envelope, recipient: &Recipient) -> bool {
     let fillable = |signer: &Recipient| {

@@ -2,12 +2,14 @@
 
 mod act;
 mod duty;
+mod notice;
 mod steer;
 
 use chrono::{DateTime, Utc};
 
 pub(super) use self::act::{delegable, may_fill};
-pub(super) use self::steer::{lacks, resend_due};
+pub(super) use self::notice::{remindable, told_again};
+pub(super) use self::steer::lacks;
 use super::apply::apply;
 use super::command::Command;
 use super::envelope::Envelope;
@@ -66,7 +68,11 @@ fn one(envelope: &Envelope, command: &Command, now: DateTime<Utc>) -> Result<Vec
         Command::Decline(decline) => act::decline(envelope, decline, now),
         Command::Delegate(assign) => act::delegate(envelope, assign),
         Command::Reassign(assign) => steer::reassign(envelope, assign),
-        Command::Resend { recipients, rotate } => steer::resend(envelope, recipients, *rotate, now),
+        Command::Resend { recipients, rotate } => notice::resend(envelope, recipients, *rotate, now),
+        Command::Remind { recipients } => notice::remind(envelope, recipients, now),
+        Command::Mute { recipient } => act::mute(envelope, *recipient),
+        Command::Bounce { recipient, address } => notice::bounce(envelope, *recipient, address),
+        Command::Prompt => Ok(notice::prompt(envelope, now)),
         Command::Extend { expires_at } => steer::extend(envelope, *expires_at, now),
         Command::Void { cause, reason } => steer::void(envelope, *cause, reason.as_ref()),
         Command::Replace { by, lost } => steer::replace(envelope, *by, *lost),

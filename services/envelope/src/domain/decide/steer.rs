@@ -1,7 +1,5 @@
 //! What the sender and the operator do.
 
-use std::collections::BTreeSet;
-
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::duty;
@@ -9,12 +7,12 @@ use crate::domain::command::{Assign, Edit};
 use crate::domain::envelope::{Cause, Envelope, Ingest};
 use crate::domain::event::Event;
 use crate::domain::field::{Field, FieldType, Value};
-use crate::domain::id::{EnvelopeId, RecipientId};
-use crate::domain::limits::{EXPIRY_DAYS_MAX, RESEND_PAUSE_MINUTES};
+use crate::domain::id::EnvelopeId;
+use crate::domain::limits::EXPIRY_DAYS_MAX;
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Recipient, RecipientState, Role};
 use crate::domain::refusal::{Place, Why};
-use crate::domain::routing::{assisted, is_asked, needed};
+use crate::domain::routing::{assisted, needed};
 use crate::domain::status::Status;
 
 /// What a draft lacks to be sent.
@@ -165,47 +163,6 @@ pub(super) fn reassign(envelope: &Envelope, assign: &Assign) -> Result<Vec<Event
         after: assign.person.clone(),
         reason: assign.reason.clone(),
     }])
-}
-
-/// When a recipient may be invited again.
-pub(in crate::domain) fn resend_due(recipient: &Recipient) -> DateTime<Utc> {
-    let last = recipient.invited_at.or(recipient.released_at());
-    last.map_or(DateTime::<Utc>::MIN_UTC, |last| last + TimeDelta::minutes(RESEND_PAUSE_MINUTES))
-}
-
-pub(super) fn resend(
-    envelope: &Envelope,
-    to: &[RecipientId],
-    rotate: bool,
-    now: DateTime<Utc>,
-) -> Result<Vec<Event>, Why> {
-    let to: BTreeSet<_> = to.iter().copied().collect();
-    if to.iter().any(|id| envelope.recipient(*id).is_none()) {
-        return Err(Why::NoSuchRecipient);
-    }
-    if !envelope.facts.is_open() {
-        return Err(Why::State);
-    }
-    let mut named = envelope.recipients.iter().filter(|recipient| to.contains(&recipient.id));
-    if let Some(recipient) = named.find(|recipient| !is_asked(envelope, recipient)) {
-        return Err(match recipient.state {
-            _ if recipient.role == Role::Cc => Why::Role,
-            RecipientState::Waiting => Why::NotYourTurn,
-            RecipientState::NotNeeded { .. } => Why::NotNeeded,
-            _ => Why::AlreadyActed,
-        });
-    }
-    let invited = envelope.recipients.iter().filter(|recipient| is_asked(envelope, recipient));
-    let asked: Vec<_> = invited.filter(|recipient| to.is_empty() || to.contains(&recipient.id)).collect();
-    let fresh = asked.iter().map(|recipient| resend_due(recipient)).filter(|due| *due > now);
-    let due: Vec<_> = asked.iter().filter(|recipient| resend_due(recipient) <= now).collect();
-    let too_soon = if to.is_empty() { fresh.min().filter(|_| due.is_empty()) } else { fresh.max() };
-    match too_soon {
-        Some(at) => Err(Why::TooSoon(at)),
-        // Nobody has been invited at all.
-        None if due.is_empty() => Err(Why::State),
-        None => Ok(due.iter().map(|other| Event::Resent { recipient: other.id, rotated: rotate }).collect()),
-    }
 }
 
 pub(super) fn extend(envelope: &Envelope, expires_at: DateTime<Utc>, now: DateTime<Utc>) -> Result<Vec<Event>, Why> {
