@@ -64,9 +64,45 @@ pub struct Config {
     /// Sender of the mails.
     #[arg(long, env = "COUNTERSIGN_MAIL_FROM", default_value = "Countersign <no-reply@countersign.invalid>")]
     pub mail_from: String,
+    #[command(flatten)]
+    pub mail: MailConfig,
     /// Milliseconds between looks for due deliveries and mails; wake-ups come besides.
     #[arg(long, env = "COUNTERSIGN_DELIVERY_POLL_MS", default_value_t = 200, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub delivery_poll_ms: u64,
+}
+
+/// How mails leave.
+#[derive(Args, Clone, Debug)]
+pub struct MailConfig {
+    /// PEM file with CAs by which the SMTP server's certificate is verified, besides the platform's.
+    #[arg(long, env = "COUNTERSIGN_SMTP_CA")]
+    pub smtp_ca: Option<PathBuf>,
+    /// Milliseconds that an SMTP server may take until it lets a mail begin, connection and login included; for the mail and
+    /// the answer to its end it may take twice as long.
+    #[arg(long, env = "COUNTERSIGN_SMTP_TIMEOUT_MS", default_value_t = MailConfig::default().smtp_timeout_ms, value_parser = clap::value_parser!(u64).range(100..=300_000))]
+    pub smtp_timeout_ms: u64,
+    /// Mails of an account to one address in an hour at most; the others wait.
+    #[arg(long, env = "COUNTERSIGN_MAIL_ADDRESS_HOURLY_MAX", default_value_t = MailConfig::default().mail_address_hourly_max, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub mail_address_hourly_max: u32,
+    /// Mails of an account in an hour at most; the others wait.
+    #[arg(long, env = "COUNTERSIGN_MAIL_ACCOUNT_HOURLY_MAX", default_value_t = MailConfig::default().mail_account_hourly_max, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub mail_account_hourly_max: u32,
+    /// Address that people can write to who want no more reminders: named in the header List-Unsubscribe of reminders, with
+    /// the recipient's id as the subject. Without one there is no such header.
+    #[arg(long, env = "COUNTERSIGN_UNSUBSCRIBE_MAILTO")]
+    pub unsubscribe_mailto: Option<String>,
+}
+
+impl Default for MailConfig {
+    fn default() -> Self {
+        Self {
+            smtp_ca: None,
+            smtp_timeout_ms: 60_000,
+            mail_address_hourly_max: 60,
+            mail_account_hourly_max: 5_000,
+            unsubscribe_mailto: None,
+        }
+    }
 }
 
 /// TLS to the envelope service, for `https://` addresses.

@@ -8,8 +8,9 @@ use countersign::v1::account_service_client::AccountServiceClient;
 use countersign::v1::document_part::Part;
 use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::{
-    DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetCallerIdentityRequest, GetCallerIdentityResponse,
-    GetEnvelopeRequest, GetSigningLinkRequest, WatchStatusChangesRequest, WatchStatusChangesResponse,
+    Account, DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetAccountRequest,
+    GetCallerIdentityRequest, GetCallerIdentityResponse, GetEnvelopeRequest, GetSigningLinkRequest,
+    WatchStatusChangesRequest, WatchStatusChangesResponse,
 };
 use countersign_chassis::config::SettingError;
 use countersign_chassis::propagation;
@@ -21,6 +22,7 @@ use tonic::{Request, Status, Streaming};
 
 use crate::config::{Config, EnvelopeTlsConfig};
 use crate::id::{AccountId, EnvelopeId, RecipientId};
+use crate::mail::plan::Mail;
 
 /// How long a connection may take.
 const CONNECT_MAX: Duration = Duration::from_secs(5);
@@ -118,13 +120,22 @@ impl Envelopes {
         Ok(self.client().get_signing_link(request).await?.into_inner().url.into())
     }
 
-    /// The bytes of a document.
+    /// An account: in whose name mails are, and how they look.
+    pub async fn account(&self, account: AccountId) -> Result<Account, Status> {
+        let mut request = self.request(Some(account), GetAccountRequest {});
+        request.set_timeout(ANSWER_MAX);
+        let answer = AccountServiceClient::new(self.channel.clone()).get_account(request).await?.into_inner();
+        answer.account.ok_or_else(|| Status::internal("an answer without an account"))
+    }
+
+    /// The bytes of a document, of which there are at most so many.
     pub async fn download(
         &self,
         account: AccountId,
         envelope: &str,
         document: &str,
         version: DocumentVersion,
+        bytes_max: u64,
     ) -> Result<Vec<u8>, Status> {
         let request = DownloadDocumentRequest {
             envelope_id: envelope.to_owned(),
@@ -138,9 +149,24 @@ impl Envelopes {
         while let Some(message) = stream.message().await? {
             if let Some(Part::Chunk(chunk)) = message.part.and_then(|part| part.part) {
                 bytes.extend_from_slice(&chunk);
+                if bytes.len() as u64 > bytes_max {
+                    return Err(Status::internal("a document larger than was said"));
+                }
             }
         }
         Ok(bytes)
+    }
+
+    /// Says that a mail to an address, given by its SHA-256, came back.
+    pub async fn report_bounce(
+        &self,
+        mail: &Mail,
+        envelope: EnvelopeId,
+        recipient: RecipientId,
+        address_sha256: [u8; 32],
+    ) -> Result<(), Status> {
+        let _ = (mail, envelope, recipient, address_sha256);
+        Err(Status::unimplemented("not yet in the contract"))
     }
 
     /// Whose API key a caller of ours presents. We do not know keys: the envelope service does.

@@ -20,7 +20,7 @@ use crate::envelopes::Envelopes;
 use crate::feed::{AT_ONCE, Feed};
 use crate::lease::Leases;
 use crate::mail::sink::Mails;
-use crate::mail::{Mailer, Outbox};
+use crate::mail::{self, Mailer};
 use crate::rpc::{Handler, SERVICES};
 use crate::sink::Sink;
 use crate::store::{MIGRATIONS, Store};
@@ -32,6 +32,8 @@ use crate::webhook::signature::Secrets;
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
 const FORGOTTEN_MAX: i64 = 1_000;
+/// How often endpoints are looked for that were disabled.
+const NOTICE: Duration = Duration::from_secs(1);
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -65,7 +67,7 @@ impl Notifier {
         let secrets = Arc::new(Secrets::new(&master));
         let guard = Guard { allow_private: config.webhook_allow_private };
         let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), guard)?;
-        let mailer = Mailer { store: store.clone(), envelopes: envelopes.clone(), outbox: Outbox::new(config)? };
+        let mailer = Mailer::new(config, store.clone(), envelopes.clone(), &master)?;
         let webhooks = Webhooks { store: store.clone(), wake: Arc::default() };
         let mails = Mails { store: store.clone(), wake: Arc::default() };
         let wake = (Arc::clone(&webhooks.wake), Arc::clone(&mails.wake));
@@ -105,9 +107,21 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             async move { deliverer.tick().await }
         }));
     }
-    loops.spawn(ticker::run("mail", poll, mails, stop.clone(), move || {
+    for _ in 0..mail::LANES {
         let mailer = mailer.clone();
-        async move { mailer.tick().await }
+        loops.spawn(ticker::run("mail", poll, Arc::clone(&mails), stop.clone(), move || {
+            let mailer = mailer.clone();
+            async move { mailer.tick().await }
+        }));
+    }
+    let notices = mailer.clone();
+    loops.spawn(ticker::run("notice", NOTICE, Arc::new(Notify::new()), stop.clone(), move || {
+        let mailer = notices.clone();
+        async move { mailer.notice().await }
+    }));
+    loops.spawn(ticker::run("forget mails", FORGET, Arc::new(Notify::new()), stop.clone(), move || {
+        let mailer = mailer.clone();
+        async move { mailer.forget().await }
     }));
     loops.spawn(ticker::run("forget", FORGET, Arc::new(Notify::new()), stop.clone(), move || {
         let store = store.clone();

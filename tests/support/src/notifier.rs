@@ -4,7 +4,7 @@ use countersign::v1::CreateWebhookEndpointRequest;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{HELP_URL, ListenConfig, TelemetryConfig, TlsConfig};
-use countersign_notifier::config::{Config, EnvelopeTlsConfig};
+use countersign_notifier::config::{Config, EnvelopeTlsConfig, MailConfig};
 use countersign_notifier::serve::{migrate, serve};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -55,6 +55,7 @@ pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
         smtp_url: None,
         mail_folder: Some(mails.path().to_owned()),
         mail_from: "Countersign <no-reply@example.com>".into(),
+        mail: MailConfig::default(),
         delivery_poll_ms: 20,
         lease_seconds: 15,
     }

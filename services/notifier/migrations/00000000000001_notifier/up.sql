@@ -34,6 +34,19 @@ CREATE TABLE endpoint (
     PRIMARY KEY (account_id, id)
 );
 
+-- Owners who have to hear that an endpoint was switched off.
+CREATE TABLE endpoint_notice (
+    account_id uuid NOT NULL,
+    endpoint_id uuid NOT NULL,
+    livemode boolean NOT NULL,
+    disabled_at timestamptz NOT NULL,
+    -- 1 it answered that it is gone, 2 it failed for days
+    reason smallint NOT NULL CHECK (reason BETWEEN 1 AND 2),
+    mailed_at timestamptz,
+    PRIMARY KEY (account_id, endpoint_id, disabled_at)
+);
+CREATE INDEX endpoint_notice_due ON endpoint_notice (disabled_at) WHERE mailed_at IS NULL;
+
 CREATE TABLE delivery (
     account_id uuid NOT NULL,
     endpoint_id uuid NOT NULL,
@@ -72,26 +85,69 @@ CREATE TABLE attempt (
 
 CREATE TABLE mail (
     account_id uuid NOT NULL,
+    -- What it is about; of a mail about an endpoint an id made of the endpoint's and the time.
     event_id uuid NOT NULL,
-    -- 1 a recipient, 2 a watcher
-    addressee_kind smallint NOT NULL CHECK (addressee_kind BETWEEN 1 AND 2),
+    -- 1 a recipient, 2 a watcher, 3 whom the account names for its endpoints: then the id is the endpoint's
+    addressee_kind smallint NOT NULL CHECK (addressee_kind BETWEEN 1 AND 3),
     addressee_id uuid NOT NULL,
-    -- 1 invitation, 2 fell through, 3 completed, 4 copy, 5 expiry warning
-    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 5),
-    envelope_id uuid NOT NULL,
+    -- 1 invitation, 2 fell through, 3 completed, 4 copy, 5 expiry warning, 6 reminder, 7 endpoint disabled
+    kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 7),
+    envelope_id uuid,
     livemode boolean NOT NULL,
     -- When the event happened: an invitation is not sent once there is a newer one.
     occurred_at timestamptz NOT NULL,
-    -- 1 pending, 2 sent, 3 suppressed (no reason to send it any more), 4 dead
-    state smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
+    -- 1 pending, 2 sent, 3 suppressed (no reason to send it any more), 4 dead, 5 bounced and to be reported, 6 bounced and
+    -- reported, or there is nobody to report it to
+    state smallint NOT NULL CHECK (state BETWEEN 1 AND 6),
     attempts integer NOT NULL,
+    -- When it is due; of what is settled, when that was.
     next_at timestamptz NOT NULL,
     lease_until timestamptz,
     lease_epoch integer NOT NULL,
     created_at timestamptz NOT NULL,
-    PRIMARY KEY (account_id, event_id, addressee_kind, addressee_id, kind)
+    -- Until it is reported: a hash of the address that it bounced from, as the envelope service asks for.
+    bounced_sha256 bytea CHECK (length(bounced_sha256) = 32),
+    -- For the quotas: a MAC of account and address, and when it last left or tried to.
+    address bytea CHECK (length(address) = 32),
+    posted_at timestamptz,
+    PRIMARY KEY (account_id, event_id, addressee_kind, addressee_id, kind),
+    CHECK ((envelope_id IS NULL) = (kind = 7)),
+    CHECK ((addressee_kind = 3) = (kind = 7)),
+    CHECK ((state = 5) = (bounced_sha256 IS NOT NULL)),
+    CHECK ((address IS NULL) = (posted_at IS NULL))
 ) WITH (fillfactor = 85);
-CREATE INDEX mail_due ON mail (next_at) WHERE state = 1;
+CREATE INDEX mail_due ON mail (next_at) WHERE state IN (1, 5);
+CREATE INDEX mail_end ON mail (next_at) WHERE state NOT IN (1, 5);
+CREATE INDEX mail_posted ON mail (account_id, posted_at) WHERE posted_at IS NOT NULL;
+CREATE INDEX mail_posted_to ON mail (account_id, address, posted_at) WHERE posted_at IS NOT NULL;
+
+-- Counts a mail among those of the last hour, or says when there is room for it. One mail of an account at a time, so that
+-- several processes together keep to the quotas. A function, so that the looks at the table are later than the lock.
+CREATE FUNCTION take_mail_quota(
+    account uuid, event uuid, to_kind smallint, to_id uuid, mail_kind smallint, epoch integer,
+    to_address bytea, now timestamptz, address_max integer, account_max integer
+) RETURNS timestamptz LANGUAGE plpgsql AS $$
+DECLARE
+    by_address timestamptz;
+    by_account timestamptz;
+BEGIN
+    PERFORM pg_advisory_xact_lock(1, hashtext(account::text));
+    SELECT posted_at INTO by_address FROM mail
+    WHERE account_id = account AND address = to_address AND posted_at > now - interval '1 hour'
+        AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
+    ORDER BY posted_at DESC OFFSET address_max - 1 LIMIT 1;
+    SELECT posted_at INTO by_account FROM mail
+    WHERE account_id = account AND posted_at > now - interval '1 hour'
+        AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
+    ORDER BY posted_at DESC OFFSET account_max - 1 LIMIT 1;
+    IF by_address IS NOT NULL OR by_account IS NOT NULL THEN
+        RETURN greatest(by_address, by_account) + interval '1 hour';
+    END IF;
+    UPDATE mail SET address = to_address, posted_at = now
+    WHERE account_id = account AND event_id = event AND addressee_kind = to_kind AND addressee_id = to_id
+        AND kind = mail_kind AND lease_epoch = epoch;
+    RETURN NULL;
+END $$;
 
 -- Replies to requests with an idempotency key. Keys and requests are kept as MACs only.
 CREATE TABLE idempotency (

@@ -2,214 +2,214 @@
 //!
 //! Names, addresses and links are asked for at the moment of sending and are nowhere kept or logged.
 
-mod compose;
+pub mod color;
+pub mod compose;
+mod due;
+mod gather;
+pub mod language;
+pub mod letter;
+pub mod message;
+pub mod notice;
 pub mod plan;
 mod send;
 pub mod sink;
+mod smtp;
+mod text;
+pub mod words;
 
-use anyhow::Context as _;
+use std::sync::Arc;
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign::v1::{DocumentVersion, Envelope, Recipient, RecipientRole, RecipientStatus};
-use countersign_chassis::ticker::Progress;
-use countersign_chassis::wire::datetime;
-use secrecy::SecretString;
-use tonic::{Code, Status};
+use countersign_chassis::keys::{Key, sha256};
+use countersign_chassis::ticker::{Progress, jittered};
+use tokio::time::timeout;
+use tonic::Code;
 
-use self::compose::{Attachment, Documents, Letter, Reader, compose};
-use self::plan::{Addressee, Mail, MailKind};
+use self::compose::compose;
+use self::gather::{Asked, Found};
+use self::message::{address, mailbox_of, message};
+use self::plan::{About, Addressee};
 pub use self::send::Outbox;
+use self::smtp::Meaning;
+use self::words::Words;
+use crate::config::Config;
 use crate::envelopes::Envelopes;
 use crate::schedule::pause;
-use crate::store::{ClaimedMail, MailState, Store};
+use crate::store::{ClaimedMail, Due, MAILS_KEPT, MailSettled, Quota, Store};
 
-/// Mails of one tick.
-const BATCH_MAX: i64 = 16;
-/// How long a claim holds.
-const LEASE_SECONDS: i64 = 120;
-/// Documents are attached up to this size together; above it the mail says where to get them.
-const ATTACHED_BYTES_MAX: u64 = 10 * 1024 * 1024;
-
+/// Ticks that run beside each other: so many mails are on their way at once.
+pub const LANES: usize = 4;
+/// How long the questions of a mail may take.
+const GATHER_MAX: Duration = Duration::from_secs(60);
+/// A claim holds so much longer than all that is done under it may take.
+const LEASE_MARGIN: Duration = Duration::from_secs(60);
 /// How long to wait where the envelope service cannot be asked.
-const CANNOT_ASK_PAUSE_SECONDS: i64 = 5;
-
-/// What came of a mail.
-enum Sent {
-    /// It is in that state now.
-    As(MailState),
-    /// Whether there still is a reason for it could not be asked.
-    CannotAsk(Code),
-}
+const CANNOT_ASK: Duration = Duration::from_secs(5);
+/// How long to wait where the mail server is away.
+const AWAY: Duration = Duration::from_secs(20);
+/// A mail that could not even be tried for so long is given up.
+const WAITS_MAX: TimeDelta = TimeDelta::days(7);
+/// What waits for room in the hour does not come back all at once.
+const ROOM_SPREAD: Duration = Duration::from_secs(300);
+/// Notices and forgotten mails of one tick.
+const BATCH_MAX: i64 = 500;
 
 /// Writes and sends mails.
 #[derive(Clone)]
 pub struct Mailer {
-    /// What waits.
-    pub store: Store,
-    /// Where names, addresses and links are.
-    pub envelopes: Envelopes,
-    /// Where mails go.
-    pub outbox: Outbox,
+    store: Store,
+    envelopes: Envelopes,
+    outbox: Outbox,
+    words: Arc<Words>,
+    /// For the MACs by which quotas know an address.
+    key: Arc<Key>,
+    quota: Quota,
 }
 
 impl Mailer {
-    /// Sends what is due.
-    pub async fn tick(&self) -> anyhow::Result<Progress> {
-        let now = self.store.clock().now();
-        let due = self.store.claim_mails(now, now + TimeDelta::seconds(LEASE_SECONDS), BATCH_MAX).await?;
-        for claimed in &due {
-            self.deliver(claimed).await?;
-        }
-        Ok(if due.is_empty() { Progress::Idle } else { Progress::Busy })
+    /// As the settings say.
+    pub fn new(config: &Config, store: Store, envelopes: Envelopes, master: &Key) -> anyhow::Result<Self> {
+        let quota = Quota {
+            address_max: config.mail.mail_address_hourly_max,
+            account_max: config.mail.mail_account_hourly_max,
+        };
+        let (outbox, words) = (Outbox::new(config)?, Arc::new(Words::load()?));
+        Ok(Self { store, envelopes, outbox, words, key: Arc::new(master.derive("mail/address")), quota })
     }
 
-    async fn deliver(&self, claimed: &ClaimedMail) -> anyhow::Result<()> {
+    /// Sends a mail that is due, or reports one that came back.
+    pub async fn tick(&self) -> anyhow::Result<Progress> {
         let now = self.store.clock().now();
-        let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
-        let (state, next_at, attempted) = match self.send(&claimed.mail, now).await {
-            Ok(Sent::As(state)) => (state, now, true),
-            Ok(Sent::CannotAsk(code)) => {
-                // The mail itself has not been tried: a short outage must not cost a long pause.
-                tracing::info!(event, kind, code = format!("{code:?}"), "the envelope service cannot be asked");
-                (MailState::Pending, now + TimeDelta::seconds(CANNOT_ASK_PAUSE_SECONDS), false)
-            }
-            Err(error) => {
-                let attempts = claimed.attempts + 1;
-                tracing::warn!(event, kind, attempts, error = format!("{error:#}"), "a mail could not be sent");
-                match pause(attempts, None) {
-                    Some(pause) => (MailState::Pending, now + TimeDelta::from_std(pause)?, true),
-                    None => (MailState::Dead, now, true),
-                }
-            }
+        let lease = GATHER_MAX + self.outbox.send_max() + LEASE_MARGIN;
+        let until = now + TimeDelta::from_std(lease)?;
+        let Some(claimed) = self.store.claim_mail(now, until, self.outbox.reaches_outside(now)).await? else {
+            return Ok(Progress::Idle);
         };
-        self.store.settle_mail(claimed, state, next_at, attempted).await?;
-        Ok(())
+        let settled = match claimed.due {
+            Due::Send => self.send(&claimed).await?,
+            Due::Report(hash) => self.report(&claimed, hash).await?,
+        };
+        if !self.store.settle_mail(&claimed, settled, self.store.clock().now()).await? {
+            tracing::warn!(event = claimed.mail.event.to_string(), "another has taken the mail over meanwhile");
+        }
+        Ok(Progress::Busy)
+    }
+
+    /// Plans the mails about endpoints that were disabled.
+    pub async fn notice(&self) -> anyhow::Result<Progress> {
+        let planned = self.store.keep_endpoint_mails(self.store.clock().now(), BATCH_MAX).await?;
+        Ok(if planned == 0 { Progress::Idle } else { Progress::Busy })
+    }
+
+    /// Forgets mails that were settled long ago.
+    pub async fn forget(&self) -> anyhow::Result<Progress> {
+        let forgotten = self.store.forget_mails(self.store.clock().now() - MAILS_KEPT, BATCH_MAX).await?;
+        Ok(if forgotten == 0 { Progress::Idle } else { Progress::Busy })
     }
 
     /// Sends a mail if there still is a reason to.
-    async fn send(&self, mail: &Mail, now: DateTime<Utc>) -> anyhow::Result<Sent> {
-        let suppressed = Ok(Sent::As(MailState::Suppressed));
-        // The link comes before the address: between the two questions the place may be given to somebody else. Then the
-        // old link goes to the new person, to whom it is of no use; never the new link to the old person.
-        let link = match self.link(mail).await {
-            Ok(link) => link,
-            // The envelope has ended, or it is not their turn.
-            Err(status) if matches!(status.code(), Code::NotFound | Code::FailedPrecondition) => return suppressed,
-            Err(status) => return cannot_ask(&status),
+    async fn send(&self, claimed: &ClaimedMail) -> anyhow::Result<MailSettled> {
+        let now = self.store.clock().now();
+        let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
+        let Ok(asked) = timeout(GATHER_MAX, self.gather(&claimed.mail, now)).await else {
+            return Ok(unasked(claimed, Code::DeadlineExceeded, now));
         };
-        let envelope = match self.envelopes.get(mail.account, mail.envelope).await {
-            Ok(envelope) => envelope,
-            Err(status) if status.code() == Code::NotFound => return suppressed,
-            Err(status) => return cannot_ask(&status),
+        let sent = match asked {
+            Ok(Asked::Found(found)) => self.post(claimed, *found, now).await,
+            Ok(Asked::NoReason) => Ok(MailSettled::Suppressed),
+            Ok(Asked::CannotAsk(code)) => Ok(unasked(claimed, code, now)),
+            Err(error) => Err(error),
         };
-        let Some((reader, role)) = reader(mail, &envelope) else { return suppressed };
-        let letter = match (mail.kind, link) {
-            (MailKind::Invitation, Some(link)) => Letter::Invitation { role, link },
-            (MailKind::ExpiryWarning, Some(link)) => Letter::ExpiryWarning { role, link },
-            (MailKind::Invitation | MailKind::ExpiryWarning, None) => return suppressed,
-            (MailKind::Copy, _) => Letter::Copy { documents: self.originals(mail, &envelope).await? },
-            (MailKind::FellThrough, _) => Letter::FellThrough,
-            (MailKind::Completed, _) => Letter::Completed { documents: self.signed(mail, &envelope).await? },
-        };
-        let message = compose(mail, &envelope, &reader, &letter, self.outbox.from(), now)?;
-        self.outbox.send(mail, message).await.map(Sent::As)
+        Ok(sent.unwrap_or_else(|error| {
+            tracing::warn!(event, kind, error = format!("{error:#}"), "a mail could not be sent");
+            tried(claimed, now)
+        }))
     }
 
-    /// The link of a mail that holds one.
-    async fn link(&self, mail: &Mail) -> Result<Option<SecretString>, Status> {
-        match (mail.kind, mail.addressee) {
-            (MailKind::Invitation | MailKind::ExpiryWarning, Addressee::Recipient(recipient)) => {
-                self.envelopes.signing_link(mail.account, mail.envelope, recipient).await.map(Some)
+    async fn post(&self, claimed: &ClaimedMail, found: Found, now: DateTime<Utc>) -> anyhow::Result<MailSettled> {
+        let Found { letter, matter, reader, sender, attachments } = found;
+        let (mail, origin) = (&claimed.mail, self.outbox.origin());
+        let bounced = || match mail.addressee {
+            Addressee::Recipient(_) => MailSettled::Bounced(Some(sha256(reader.email.as_bytes()))),
+            Addressee::Watcher(_) | Addressee::Contact(_) => MailSettled::Bounced(None),
+        };
+        let (event, kind) = (mail.event.to_string(), mail.kind.name());
+        let Some(to) = address(&reader.email) else {
+            tracing::warn!(event, kind, "the address cannot be used");
+            return Ok(bounced());
+        };
+        let composed = compose(&self.words, &letter, &matter, &reader, &sender, origin.service())?;
+        let mailbox = self.key.mac(&[mail.account.uuid().as_bytes(), mailbox_of(&to).as_bytes()]);
+        let message = message(mail, composed, attachments, (&reader.name, to), &sender.name, origin, now)?;
+        let Some(outside) = self.outbox.outside(mail) else {
+            let put = self.outbox.put(mail, &message).await?;
+            return Ok(if put { MailSettled::Sent } else { MailSettled::Suppressed });
+        };
+        if let Some(room) = self.store.take_mail_quota(claimed, mailbox, now, self.quota).await? {
+            tracing::warn!(event, kind, account = mail.account.to_string(), "too many mails in an hour: it waits");
+            return Ok(waits(claimed, room + TimeDelta::from_std(ROOM_SPREAD.mul_f64(spread()))?, now));
+        }
+        let Err(failure) = outside.send(&message, now).await else { return Ok(MailSettled::Sent) };
+        tracing::warn!(event, kind, failure = failure.to_string(), "the mail server has not taken a mail");
+        Ok(match failure.meaning {
+            Meaning::Away => waits(claimed, now + TimeDelta::from_std(jittered(AWAY))?, now),
+            Meaning::NotTaken => tried(claimed, now),
+            Meaning::NoMailbox => bounced(),
+        })
+    }
+
+    /// Reports that a mail came back, at least once. What is not wanted any more is done.
+    async fn report(&self, claimed: &ClaimedMail, hash: [u8; 32]) -> anyhow::Result<MailSettled> {
+        let now = self.store.clock().now();
+        let (About::Envelope(envelope), Addressee::Recipient(recipient)) = (claimed.mail.about, claimed.mail.addressee)
+        else {
+            return Ok(MailSettled::Reported);
+        };
+        let Err(status) = self.envelopes.report_bounce(&claimed.mail, envelope, recipient, hash).await else {
+            return Ok(MailSettled::Reported);
+        };
+        let (event, code) = (claimed.mail.event.to_string(), format!("{:?}", status.code()));
+        tracing::warn!(event, code, "that a mail came back could not be reported");
+        let settled = match status.code() {
+            Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => MailSettled::Reported,
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => {
+                unasked(claimed, status.code(), now)
             }
-            _ => Ok(None),
-        }
-    }
-
-    async fn signed(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Documents> {
-        if matches!(mail.addressee, Addressee::Watcher(_)) {
-            return Ok(Documents::Withheld);
-        }
-        let artifacts = envelope.documents.iter().filter_map(|document| {
-            let artifact = document.artifacts.first()?;
-            Some((document.id.as_str(), document.name.as_str(), artifact.size_bytes))
-        });
-        self.documents(mail, DocumentVersion::Signed, artifacts.collect()).await
-    }
-
-    async fn originals(&self, mail: &Mail, envelope: &Envelope) -> anyhow::Result<Documents> {
-        let documents = envelope.documents.iter();
-        let documents = documents.map(|document| (document.id.as_str(), document.name.as_str(), document.size_bytes));
-        self.documents(mail, DocumentVersion::Original, documents.collect()).await
-    }
-
-    /// Fetches documents, given by id, name and size, unless they are too large for a mail.
-    async fn documents(
-        &self,
-        mail: &Mail,
-        version: DocumentVersion,
-        documents: Vec<(&str, &str, u64)>,
-    ) -> anyhow::Result<Documents> {
-        let sizes = documents.iter().map(|(_, _, size)| *size);
-        if documents.is_empty() || sizes.fold(0, u64::saturating_add) > ATTACHED_BYTES_MAX {
-            return Ok(Documents::TooLarge);
-        }
-        let envelope = mail.envelope.to_string();
-        let mut attachments = Vec::new();
-        for (id, name, _) in documents {
-            let bytes = self.envelopes.download(mail.account, &envelope, id, version).await;
-            let bytes = bytes.ok().context("a document could not be fetched")?;
-            attachments.push(Attachment { name: name.to_owned(), bytes });
-        }
-        Ok(Documents::Attached(attachments))
+            _ => tried(claimed, now),
+        };
+        // Given up, it has still bounced.
+        Ok(if settled == MailSettled::Dead { MailSettled::Reported } else { settled })
     }
 }
 
-/// An outage is waited for; anything else that the envelope service says is a failed attempt.
-fn cannot_ask(status: &Status) -> anyhow::Result<Sent> {
-    match status.code() {
-        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Ok(Sent::CannotAsk(status.code())),
-        code => anyhow::bail!("the envelope service answered {code:?}"),
+/// After an attempt: again by the schedule, or given up.
+fn tried(claimed: &ClaimedMail, now: DateTime<Utc>) -> MailSettled {
+    match pause(claimed.attempts + 1, None) {
+        Some(pause) => MailSettled::Again { at: now + pause, attempted: true },
+        None => given_up(claimed),
     }
 }
 
-/// Who gets the mail as the envelope has them now, or nobody if there is no reason for it any more.
-fn reader(mail: &Mail, envelope: &Envelope) -> Option<(Reader, RecipientRole)> {
-    match mail.addressee {
-        Addressee::Recipient(id) => {
-            let id = id.to_string();
-            let recipient = envelope.recipients.iter().find(|recipient| recipient.id == id)?;
-            let reader = || Reader { name: recipient.name.clone(), email: recipient.email.clone() };
-            due(mail, envelope, recipient).then(|| (reader(), recipient.role()))
-        }
-        Addressee::Watcher(id) => {
-            let id = id.to_string();
-            let watcher = envelope.watchers.iter().find(|watcher| watcher.id == id)?;
-            // Of a watcher no name is known.
-            Some((Reader { name: String::new(), email: watcher.email.clone() }, RecipientRole::Unspecified))
-        }
-    }
+/// The mail itself has not been tried: an outage costs it no attempt, and a short one no long pause. But nothing waits for ever.
+fn waits(claimed: &ClaimedMail, at: DateTime<Utc>, now: DateTime<Utc>) -> MailSettled {
+    if now - claimed.created_at > WAITS_MAX { given_up(claimed) } else { MailSettled::Again { at, attempted: false } }
 }
 
-/// Whether there still is a reason for a mail. Who had never been invited hears nothing of the end.
-fn due(mail: &Mail, envelope: &Envelope, recipient: &Recipient) -> bool {
-    let is_released = recipient.status() == RecipientStatus::Released;
-    match mail.kind {
-        // If there is a newer invitation, perhaps to somebody else in their place, then that one is on its way.
-        MailKind::Invitation | MailKind::Copy => {
-            is_released && !is_before(mail, recipient.invited_at.as_ref().and_then(datetime))
-        }
-        // A deadline that was moved is warned of anew.
-        MailKind::ExpiryWarning => {
-            let warned_at = envelope.expiry_warned_at.as_ref().and_then(datetime);
-            is_released && warned_at.is_some() && !is_before(mail, warned_at)
-        }
-        MailKind::FellThrough => {
-            recipient.released_at.is_some() && (envelope.tell_acted_recipients || recipient.signed_at.is_none())
-        }
-        MailKind::Completed => recipient.role() != RecipientRole::Viewer || recipient.released_at.is_some(),
-    }
+fn unasked(claimed: &ClaimedMail, code: Code, now: DateTime<Utc>) -> MailSettled {
+    let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
+    tracing::info!(event, kind, code = format!("{code:?}"), "the envelope service cannot be asked");
+    waits(claimed, now + CANNOT_ASK, now)
 }
 
-/// True if the mail is about something earlier than that. In microseconds: the database keeps no more.
-fn is_before(mail: &Mail, at: Option<DateTime<Utc>>) -> bool {
-    at.is_some_and(|at| mail.occurred_at.timestamp_micros() < at.timestamp_micros())
+fn given_up(claimed: &ClaimedMail) -> MailSettled {
+    let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
+    tracing::error!(event, kind, "a mail is given up");
+    MailSettled::Dead
+}
+
+/// Between 0 and 1.
+fn spread() -> f64 {
+    let [a, b, ..] = countersign_chassis::keys::random::<4>();
+    f64::from(u16::from_be_bytes([a, b])) / f64::from(u16::MAX)
 }

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use countersign::v1::{Event, EventType, RecipientRole, RecipientState, RecipientStatus};
 
 use crate::event::{Head, Unplannable};
-use crate::id::{AccountId, EnvelopeId, EventId, RecipientId, WatcherId};
+use crate::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId, WatcherId};
 
 /// Why somebody gets a mail. The numbers are those of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -21,6 +21,10 @@ pub enum MailKind {
     Copy = 4,
     /// The deadline is near; holds their link again.
     ExpiryWarning = 5,
+    /// They still owe what they were invited to; holds their link again.
+    Reminder = 6,
+    /// A webhook endpoint of the account gets nothing any more; to whom the account names for such things.
+    EndpointDisabled = 7,
 }
 
 impl MailKind {
@@ -33,6 +37,8 @@ impl MailKind {
             Self::Completed => "completed",
             Self::Copy => "copy",
             Self::ExpiryWarning => "expiry_warning",
+            Self::Reminder => "reminder",
+            Self::EndpointDisabled => "endpoint_disabled",
         }
     }
 }
@@ -44,6 +50,17 @@ pub enum Addressee {
     Recipient(RecipientId),
     /// An address that is told how the envelope ends.
     Watcher(WatcherId),
+    /// Whom the account names for what befalls this endpoint.
+    Contact(EndpointId),
+}
+
+/// What a mail is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum About {
+    /// An envelope.
+    Envelope(EnvelopeId),
+    /// A webhook endpoint.
+    Endpoint(EndpointId),
 }
 
 impl fmt::Display for Addressee {
@@ -51,6 +68,7 @@ impl fmt::Display for Addressee {
         match self {
             Self::Recipient(id) => id.fmt(f),
             Self::Watcher(id) => id.fmt(f),
+            Self::Contact(id) => id.fmt(f),
         }
     }
 }
@@ -61,7 +79,7 @@ impl fmt::Display for Addressee {
 pub struct Mail {
     pub account: AccountId,
     pub event: EventId,
-    pub envelope: EnvelopeId,
+    pub about: About,
     pub addressee: Addressee,
     pub kind: MailKind,
     pub livemode: bool,
@@ -72,7 +90,8 @@ pub struct Mail {
 /// The mails of an event.
 pub fn plan(event: &Event, head: Head) -> Result<Vec<Mail>, Unplannable> {
     let Head { account, event: id, envelope, livemode, occurred_at } = head;
-    let mail = |(addressee, kind)| Mail { account, event: id, envelope, addressee, kind, livemode, occurred_at };
+    let about = About::Envelope(envelope);
+    let mail = |(addressee, kind)| Mail { account, event: id, about, addressee, kind, livemode, occurred_at };
     Ok(mails(event)?.into_iter().map(mail).collect())
 }
 
@@ -85,6 +104,9 @@ fn mails(event: &Event) -> Result<Vec<(Addressee, MailKind)>, Unplannable> {
         // Whoever gets the place before its turn is invited when the turn comes.
         EventType::RecipientReassigned if concerned(event).is_some_and(is_released) => {
             invitation(event).map(|mail| vec![mail])
+        }
+        EventType::RecipientReminderDue if concerned(event).is_some_and(|it| is_released(it) && owes(it)) => {
+            Ok(vec![(recipient(&event.recipient_id)?, MailKind::Reminder)])
         }
         EventType::EnvelopeExpiring => {
             those(event, |it| is_released(it) && owes(it), MailKind::ExpiryWarning).collect()
@@ -318,6 +340,45 @@ mod tests {
             EventType::RecipientNotNeeded,
         ] {
             assert_eq!(planned(&event(kind, &[RecipientStatus::Released])), [], "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn t39_only_who_owes_an_act_in_turn_is_reminded() {
+        use RecipientRole::{Approver, Assistant, Cc, Signer, Viewer};
+        use RecipientStatus::{Approved, Declined, NotNeeded, Released, Signed, Waiting};
+        let reminded =
+            |role, status| mails_among(EventType::RecipientReminderDue, &[(role, status), (Signer, Released)]);
+        for role in [Signer, Approver] {
+            assert_eq!(reminded(role, Released), [(0, MailKind::Reminder)]);
+            for status in [Waiting, Signed, Approved, Declined, NotNeeded] {
+                assert_eq!(reminded(role, status), [], "{status:?}");
+            }
+        }
+        for role in [Viewer, Cc, Assistant] {
+            assert_eq!(reminded(role, Released), [], "{role:?}");
+        }
+    }
+
+    /// The table of notices tells what this planner does, for every type of the contract.
+    #[test]
+    fn the_table_of_notices_is_true() {
+        use crate::mail::notice::{Notice, notice};
+        for kind in all().chain([EventType::Unspecified]) {
+            let mut planned_kinds = Vec::new();
+            for role in [RecipientRole::Signer, RecipientRole::Approver, RecipientRole::Cc, RecipientRole::Viewer] {
+                for status in (1..).map_while(|number| RecipientStatus::try_from(number).ok()) {
+                    let event = event_among(kind, &[(role, status)]);
+                    let mails = head(&event).unwrap().map(|head| plan(&event, head).unwrap()).unwrap_or_default();
+                    planned_kinds.extend(mails.iter().map(|mail| mail.kind));
+                }
+            }
+            let expected = match notice(kind) {
+                Notice::Mails(kinds) => kinds,
+                Notice::Nothing(_) => &[],
+            };
+            assert!(expected.iter().all(|kind| planned_kinds.contains(kind)), "{kind:?}: not all of {expected:?}");
+            assert!(planned_kinds.iter().all(|kind| expected.contains(kind)), "{kind:?}: more than {expected:?}");
         }
     }
 }

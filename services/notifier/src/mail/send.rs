@@ -1,83 +1,101 @@
-//! Where mails go: an SMTP server, or a folder.
+//! Where mails go: an SMTP server, or a folder. What is only a test never leaves for the outside.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
-use lettre::message::Mailbox;
-use lettre::{AsyncSmtpTransport, AsyncTransport as _, Message, Tokio1Executor};
-use secrecy::ExposeSecret as _;
-use url::Url;
+use chrono::{DateTime, TimeDelta, Utc};
+use lettre::Message;
 
+use super::message::{Origin, address};
 use super::plan::Mail;
+use super::smtp::{Failure, Meaning, Smtp};
 use crate::config::Config;
-use crate::store::MailState;
 
-/// Answers that say that a mailbox does not exist (RFC 5321 §4.2.3); all others may be different tomorrow.
-const FINAL: [&str; 3] = ["550", "551", "553"];
-
-/// True if a signing link cannot cross a network in the clear: TLS is asked for, or the server is this machine.
-fn protects(url: &str) -> bool {
-    let Ok(url) = Url::parse(url) else { return false };
-    let asks = url.query_pairs().any(|(name, value)| name == "tls" && value == "required");
-    let here = matches!(url.host_str(), Some("localhost" | "127.0.0.1" | "[::1]"));
-    url.scheme() == "smtps" || asks || here
-}
+/// After a server was found away nobody asks it for so long.
+const AWAY: TimeDelta = TimeDelta::seconds(15);
 
 /// Where mails go.
 #[derive(Clone)]
 pub struct Outbox {
-    from: Mailbox,
-    smtp: Option<AsyncSmtpTransport<Tokio1Executor>>,
+    origin: Origin,
+    smtp: Option<Arc<Smtp>>,
+    timeout: Duration,
     folder: Option<PathBuf>,
+    /// Until when the server is left alone.
+    away_until: Arc<std::sync::Mutex<Option<DateTime<Utc>>>>,
 }
 
 impl Outbox {
     /// As the settings say.
     pub fn new(config: &Config) -> anyhow::Result<Self> {
-        if let Some(url) = &config.smtp_url {
-            anyhow::ensure!(protects(url.expose_secret()), "smtp url: use smtps://, or smtp:// with ?tls=required");
-        }
         if config.smtp_url.is_none() && config.mail_folder.is_none() {
             tracing::warn!("neither an SMTP server nor a mail folder is set: no mail will be written");
         }
         let from = config.mail_from.parse().ok().context("mail from: not an address")?;
-        let smtp = config.smtp_url.as_ref();
-        let smtp = smtp.map(|url| AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret()));
-        let smtp = smtp
-            .transpose()
-            .ok()
-            .context("smtp url: not an address")?
-            .map(lettre::transport::smtp::AsyncSmtpTransportBuilder::build);
+        let unsubscribe = config.mail.unsubscribe_mailto.as_deref();
+        let unsubscribe =
+            unsubscribe.map(|to| address(to).context("unsubscribe mailto: not an address")).transpose()?;
+        let ca = config.mail.smtp_ca.as_ref();
+        let ca = ca.map(std::fs::read).transpose().context("smtp ca")?;
+        let timeout = Duration::from_millis(config.mail.smtp_timeout_ms);
+        let smtp = config.smtp_url.as_ref().map(|url| Smtp::new(url, ca.as_deref(), timeout)).transpose()?;
         if let Some(folder) = &config.mail_folder {
             std::fs::create_dir_all(folder).with_context(|| format!("mail folder {}", folder.display()))?;
         }
-        Ok(Self { from, smtp, folder: config.mail_folder.clone() })
+        let origin = Origin { from, unsubscribe };
+        let folder = config.mail_folder.clone();
+        Ok(Self { origin, smtp: smtp.map(Arc::new), timeout, folder, away_until: Arc::default() })
     }
 
-    pub(super) fn from(&self) -> &Mailbox {
-        &self.from
+    /// Who sends.
+    pub(super) fn origin(&self) -> &Origin {
+        &self.origin
     }
 
-    /// Sends a mail. What is only a test never leaves for the outside.
-    pub(super) async fn send(&self, mail: &Mail, message: Message) -> anyhow::Result<MailState> {
-        if let (true, Some(smtp)) = (mail.livemode, &self.smtp) {
-            // The server's words may quote addresses: only the kind of failure is told.
-            let sent = smtp.send(message).await;
-            return match sent {
-                Ok(_) => Ok(MailState::Sent),
-                Err(error) if error.status().is_some_and(|code| FINAL.contains(&code.to_string().as_str())) => {
-                    tracing::warn!(event = mail.event.to_string(), "the mail server knows no such mailbox");
-                    Ok(MailState::Dead)
-                }
-                Err(error) if error.is_permanent() => anyhow::bail!("the mail server refused it"),
-                Err(_) => anyhow::bail!("the mail server cannot take it now"),
-            };
-        }
-        let Some(folder) = &self.folder else { return Ok(MailState::Suppressed) };
+    /// How long sending a mail may take: all that is said before its first byte, and twice as long for its bytes.
+    pub(super) fn send_max(&self) -> Duration {
+        self.timeout * 3
+    }
+
+    /// The server by which a mail leaves, if it does.
+    pub(super) fn outside(&self, mail: &Mail) -> Option<Outside<'_>> {
+        let smtp = self.smtp.as_ref().filter(|_| mail.livemode)?;
+        Some(Outside { smtp, outbox: self })
+    }
+
+    /// False while the server is left alone.
+    pub(super) fn reaches_outside(&self, now: DateTime<Utc>) -> bool {
+        self.away_until.lock().ok().and_then(|until| *until).is_none_or(|until| until <= now)
+    }
+
+    /// Puts a mail into the folder; false if there is none.
+    pub(super) async fn put(&self, mail: &Mail, message: &Message) -> anyhow::Result<bool> {
+        let Some(folder) = &self.folder else { return Ok(false) };
         let name = format!("{}.{}.{}.eml", mail.event, mail.addressee, mail.kind.name());
         let (path, half) = (folder.join(&name), folder.join(format!(".{name}.half")));
         tokio::fs::write(&half, message.formatted()).await.context("mail folder")?;
         tokio::fs::rename(&half, &path).await.context("mail folder")?;
-        Ok(MailState::Sent)
+        Ok(true)
+    }
+}
+
+/// The way out.
+pub(super) struct Outside<'a> {
+    smtp: &'a Smtp,
+    outbox: &'a Outbox,
+}
+
+impl Outside<'_> {
+    /// Sends a mail.
+    pub(super) async fn send(&self, message: &Message, now: DateTime<Utc>) -> Result<(), Failure> {
+        let sent = self.smtp.send(message).await;
+        if sent.is_err_and(|failure| failure.meaning == Meaning::Away)
+            && let Ok(mut until) = self.outbox.away_until.lock()
+        {
+            *until = Some(now + AWAY);
+        }
+        sent
     }
 }

@@ -10,7 +10,7 @@ use tokio::sync::Notify;
 use super::plan::{Mail, plan};
 use crate::event::each;
 use crate::sink::{Sink, Work};
-use crate::store::{Store, keep_mails};
+use crate::store::{MAILS_KEPT, Store, keep_mails};
 
 /// The sink of people's mailboxes.
 pub struct Mails {
@@ -29,7 +29,14 @@ struct Planned {
 #[tonic::async_trait]
 impl Sink for Mails {
     async fn plan(&self, events: &[Event]) -> anyhow::Result<Box<dyn Work>> {
-        Ok(Box::new(Planned { rows: each(events, plan), store: self.store.clone(), wake: Arc::clone(&self.wake) }))
+        let mut rows = each(events, plan);
+        let (planned, oldest) = (rows.len(), self.store.clock().now() - MAILS_KEPT);
+        // Whether they had their mail nobody knows any more: it could be the second.
+        rows.retain(|mail| mail.occurred_at > oldest);
+        if rows.len() < planned {
+            tracing::error!(count = planned - rows.len(), "mails about what happened long ago are not written");
+        }
+        Ok(Box::new(Planned { rows, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
     }
 }
 

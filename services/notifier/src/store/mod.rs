@@ -13,7 +13,7 @@ use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 pub use self::delivery::{ClaimedDelivery, Outcome, Settled, keep_deliveries};
 pub use self::endpoint::Endpoint;
 pub use self::feed::{Lease, PARTITIONS};
-pub use self::mail::{ClaimedMail, keep_mails};
+pub use self::mail::{ClaimedMail, Disabled, Due, MAILS_KEPT, MailSettled, Quota, keep_mails};
 
 /// The schema of this service.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -41,17 +41,4 @@ impl Store {
 
 fn column<T, C>(rows: &[T], of: impl FnMut(&T) -> C) -> Vec<C> {
     rows.iter().map(of).collect()
-}
-
-/// What becomes of a mail. The numbers are those of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MailState {
-    /// Still to be sent.
-    Pending = 1,
-    /// Sent.
-    Sent = 2,
-    /// Nobody needs it any more, or it must not leave.
-    Suppressed = 3,
-    /// Given up.
-    Dead = 4,
 }

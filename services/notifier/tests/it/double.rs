@@ -28,6 +28,8 @@ pub struct Script {
     /// The feed. The token behind the event at place `n` is `n + 1`.
     pub feed: Vec<v1::Event>,
     pub envelopes: HashMap<String, v1::Envelope>,
+    /// Accounts as they are told; without one it has no settings.
+    pub accounts: HashMap<String, v1::Account>,
     pub links: HashMap<String, String>,
     /// By id and version.
     pub documents: HashMap<(String, v1::DocumentVersion), Vec<u8>>,
@@ -152,8 +154,16 @@ impl AccountService for Served {
     ) -> Result<Response<v1::CreateAccountResponse>, Status> {
         unused()
     }
-    async fn get_account(&self, _: Request<v1::GetAccountRequest>) -> Result<Response<v1::GetAccountResponse>, Status> {
-        unused()
+    async fn get_account(
+        &self,
+        request: Request<v1::GetAccountRequest>,
+    ) -> Result<Response<v1::GetAccountResponse>, Status> {
+        let script = self.script();
+        if script.away {
+            return Err(Problem::unavailable().into());
+        }
+        let account = script.accounts.get(&header(request.metadata(), "countersign-account")).cloned();
+        Ok(Response::new(v1::GetAccountResponse { account: Some(account.unwrap_or_default()) }))
     }
     async fn update_account_settings(
         &self,

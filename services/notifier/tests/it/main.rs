@@ -6,6 +6,7 @@ mod deliveries;
 mod double;
 mod endpoints;
 mod following;
+mod goldens;
 mod guarding;
 mod identity;
 mod letters;

@@ -12,7 +12,7 @@ use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig, TlsC
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::wire::timestamp;
-use countersign_notifier::config::{Config, EnvelopeTlsConfig};
+use countersign_notifier::config::{Config, EnvelopeTlsConfig, MailConfig};
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId};
 use countersign_notifier::serve::{Notifier, migrate};
 use countersign_notifier::store::{Endpoint, Lease};
@@ -243,6 +243,7 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
         smtp_url: None,
         mail_folder: mail.map(Path::to_path_buf),
         mail_from: "Countersign <no-reply@countersign.example>".into(),
+        mail: MailConfig::default(),
         delivery_poll_ms: 20,
         lease_seconds: 15,
     }

@@ -176,6 +176,7 @@ pub(super) fn notifier(
         smtp_url: None,
         mail_folder: Some(folder.mail().to_path_buf()),
         mail_from: "Countersign <no-reply@countersign.invalid>".to_owned(),
+        mail: countersign_notifier::config::MailConfig::default(),
         delivery_poll_ms: 100,
         lease_seconds: 15,
     };
