@@ -193,7 +193,7 @@ async fn t32_endpoints_belong_to_their_account_and_mode() {
     assert!(id.starts_with("whe_") && secret.starts_with("whsec_"));
     let mut client = WebhookServiceClient::new(notifier.channel.clone());
     let mut list = async |caller: &_| {
-        let request = authorised(caller, ListWebhookEndpointsRequest {});
+        let request = authorised(caller, ListWebhookEndpointsRequest::default());
         client.list_webhook_endpoints(request).await.unwrap().into_inner().endpoints.len()
     };
     assert_eq!((list(&owner).await, list(&stranger).await), (1, 0));

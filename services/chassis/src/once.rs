@@ -61,6 +61,8 @@ keyed! {
     ReplaceDocumentRequest, ReplaceEnvelopeRequest, ResendEnvelopeRequest, ResumeAccountRequest, RevokeApiKeyRequest,
     RevokeUserTokenRequest, RotateApiKeyRequest, SendEnvelopeRequest, SignRequest, SuspendAccountRequest,
     UpdateAccountSettingsRequest, UpdateEnvelopeRequest, UploadInfo, VoidEnvelopeRequest,
+    EnableWebhookEndpointRequest, RedeliverEventsRequest, RotateWebhookSecretRequest, SendTestEventRequest,
+    UpdateWebhookEndpointRequest, VerifyWebhookEndpointRequest,
 }
 
 /// Whose key it is: keys of different callers never meet.

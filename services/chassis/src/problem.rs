@@ -115,6 +115,8 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::NotNeeded
         | ErrorReason::RemindersMuted
         | ErrorReason::RevisionNotReached
+        | ErrorReason::ChallengeFailed
+        | ErrorReason::EndpointNotActive
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
         ErrorReason::DocumentChanged
         | ErrorReason::FieldsChanged

@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
+use ipnet::IpNet;
 use secrecy::SecretString;
+
+use crate::webhook::guard::PORTS;
 
 /// The notifier of Countersign.
 #[derive(Parser, Debug)]
@@ -55,6 +58,15 @@ pub struct Config {
     /// Post webhooks also over `http://` and to private addresses. For development only.
     #[arg(long, env = "COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", default_value_t = false, action = clap::ArgAction::Set)]
     pub webhook_allow_private: bool,
+    /// Ask each new webhook endpoint to prove that it knows its secret before anything is posted to it.
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_CHALLENGE", default_value_t = true, action = clap::ArgAction::Set)]
+    pub webhook_challenge: bool,
+    /// Ports to which webhooks may be posted, comma-separated.
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_PORTS", value_delimiter = ',', default_values_t = PORTS)]
+    pub webhook_ports: Vec<u16>,
+    /// Networks to which no webhook is posted besides those that are not public, comma-separated: your own public addresses.
+    #[arg(long, env = "COUNTERSIGN_WEBHOOK_DENY", value_delimiter = ',')]
+    pub webhook_deny: Vec<IpNet>,
     /// SMTP server, `smtps://user:password@host` or `smtp://host:port?tls=required`; without one no mail leaves.
     #[arg(long, env = "COUNTERSIGN_SMTP_URL", hide_env_values = true)]
     pub smtp_url: Option<SecretString>,

@@ -8,7 +8,6 @@ use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 use countersign_chassis::keys::Key;
-use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
@@ -21,12 +20,14 @@ use crate::feed::{AT_ONCE, Feed};
 use crate::lease::Leases;
 use crate::mail::sink::Mails;
 use crate::mail::{self, Mailer};
-use crate::rpc::{Handler, SERVICES};
+use crate::rpc::{Handler, Parts, SERVICES};
 use crate::sink::Sink;
 use crate::store::{MIGRATIONS, Store};
 use crate::webhook::Webhooks;
-use crate::webhook::deliver::{Deliverer, LANES};
+use crate::webhook::courier::{Bounds, Courier};
+use crate::webhook::deliver::Deliverer;
 use crate::webhook::guard::Guard;
+use crate::webhook::headers::Seal;
 use crate::webhook::signature::Secrets;
 
 /// How often replies are looked for whose time is over, and how many go at a time.
@@ -34,6 +35,8 @@ const FORGET: Duration = Duration::from_secs(60);
 const FORGOTTEN_MAX: i64 = 1_000;
 /// How often endpoints are looked for that were disabled.
 const NOTICE: Duration = Duration::from_secs(1);
+/// How long deliveries and their attempts are kept.
+const DELIVERIES_KEPT: TimeDelta = TimeDelta::days(30);
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -65,12 +68,23 @@ impl Notifier {
         let envelopes = Envelopes::new(config)?;
         let master = Key::master(&config.keys.master_key)?;
         let secrets = Arc::new(Secrets::new(&master));
-        let guard = Guard { allow_private: config.webhook_allow_private };
-        let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), guard)?;
+        let seal = Arc::new(Seal::new(&master)?);
+        let guard = Guard::new(config.webhook_allow_private, config.webhook_ports.clone(), config.webhook_deny.clone());
+        let courier = Arc::new(Courier::new(guard.clone(), Arc::clone(&seal), Bounds::default())?);
+        let wake: Arc<Notify> = Arc::default();
+        let deliverer = Deliverer::new(store.clone(), Arc::clone(&secrets), Arc::clone(&courier), Arc::clone(&wake));
         let mailer = Mailer::new(config, store.clone(), envelopes.clone(), &master)?;
-        let webhooks = Webhooks { store: store.clone(), wake: Arc::default() };
+        let challenge = config.webhook_challenge;
+        let webhooks = Webhooks {
+            store: store.clone(),
+            envelopes: envelopes.clone(),
+            guard: guard.clone(),
+            challenge,
+            wake: Arc::clone(&wake),
+        };
         let mails = Mails { store: store.clone(), wake: Arc::default() };
-        let wake = (Arc::clone(&webhooks.wake), Arc::clone(&mails.wake));
+        let deliveries = Arc::clone(&wake);
+        let wake = (wake, Arc::clone(&mails.wake));
         let sinks: [Box<dyn Sink>; 2] = [Box::new(webhooks), Box::new(mails)];
         let feed = Feed {
             store: store.clone(),
@@ -79,7 +93,9 @@ impl Notifier {
             places: Arc::new(Semaphore::new(AT_ONCE)),
         };
         let leases = Leases::new(feed.clone(), TimeDelta::seconds(config.lease_seconds.into()), stop);
-        let handler = Handler::new(store.clone(), envelopes, secrets, guard, Onces::new(&master));
+        let parts =
+            Parts { store: store.clone(), envelopes, secrets, seal, guard, courier, challenge, wake: deliveries };
+        let handler = Handler::new(parts, &master);
         Ok(Self { store, feed, leases, deliverer, mailer, handler, wake })
     }
 }
@@ -100,13 +116,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             async move { leases.tick().await }
         })
     });
-    for _ in 0..LANES {
+    loops.spawn({
         let deliverer = deliverer.clone();
-        loops.spawn(ticker::run("deliver", poll, Arc::clone(&deliveries), stop.clone(), move || {
+        ticker::run("deliver", poll, deliveries, stop.clone(), move || {
             let deliverer = deliverer.clone();
             async move { deliverer.tick().await }
-        }));
-    }
+        })
+    });
     for _ in 0..mail::LANES {
         let mailer = mailer.clone();
         loops.spawn(ticker::run("mail", poll, Arc::clone(&mails), stop.clone(), move || {
@@ -126,8 +142,10 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     loops.spawn(ticker::run("forget", FORGET, Arc::new(Notify::new()), stop.clone(), move || {
         let store = store.clone();
         async move {
-            let forgotten = store.forget_replies(store.clock().now(), FORGOTTEN_MAX).await?;
-            Ok(if forgotten == 0 { Progress::Idle } else { Progress::Busy })
+            let now = store.clock().now();
+            let replies = store.forget_replies(now, FORGOTTEN_MAX).await?;
+            let deliveries = store.forget_deliveries(now - DELIVERIES_KEPT, FORGOTTEN_MAX).await?;
+            Ok(if replies == 0 && deliveries == 0 { Progress::Idle } else { Progress::Busy })
         }
     }));
     let served = tokio::select! {
@@ -138,6 +156,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     // What is being posted is finished and written down.
     let finished = async {
         while loops.join_next().await.is_some() {}
+        deliverer.finished().await;
         leases.leave().await;
     };
     let _ = tokio::time::timeout(config.listen.drain(), finished).await;

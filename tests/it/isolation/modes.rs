@@ -57,7 +57,7 @@ async fn c29_live_and_test_keys_of_an_account_see_their_own_mode_alone() {
     for (caller, envelope, endpoint) in &own {
         assert_eq!(listed(caller).await, [envelope.as_str()]);
         assert_eq!(watched(caller, envelope).await, [envelope.as_str()]);
-        let list = authorised(caller, ListWebhookEndpointsRequest {});
+        let list = authorised(caller, ListWebhookEndpointsRequest::default());
         let list = WebhookServiceClient::new(notifier.channel.clone()).list_webhook_endpoints(list).await.unwrap();
         let endpoints: Vec<_> = list.into_inner().endpoints.into_iter().map(|it| it.id).collect();
         assert_eq!(endpoints, [endpoint.as_str()]);

@@ -140,7 +140,7 @@ impl Life {
         }
         for by in [self.test(), self.live()] {
             let url = format!("{}?of={}", receiver.url, by.token.len());
-            let new = CreateWebhookEndpointRequest { url, idempotency_key: self.once() };
+            let new = CreateWebhookEndpointRequest { url, idempotency_key: self.once(), ..Default::default() };
             let mut client = WebhookServiceClient::new(notifier.channel.clone());
             let made = client.create_webhook_endpoint(authorised(&by, new.clone())).await.unwrap().into_inner();
             client.create_webhook_endpoint(authorised(&by, new)).await.expect_err("shown once");

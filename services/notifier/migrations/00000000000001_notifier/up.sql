@@ -27,12 +27,39 @@ CREATE TABLE endpoint (
     id uuid NOT NULL,
     livemode boolean NOT NULL,
     url text NOT NULL,
-    -- The secret is derived from the master key, the ids and this number; it is not stored.
+    description text NOT NULL,
+    -- The types of events that it gets, as the contract numbers them; empty: all.
+    types smallint[] NOT NULL,
+    -- Headers to be sent along: names in the open, values encrypted under a key outside the database.
+    header_names text[] NOT NULL,
+    headers_sealed bytea,
+    -- The envelope whose own address this is.
+    envelope_id uuid,
+    -- The secret is derived from the master key, the ids and this number; it is not stored. Until the given time the
+    -- generation before signs too.
     generation smallint NOT NULL,
+    previous_until timestamptz,
     created_at timestamptz NOT NULL,
+    challenged_at timestamptz,
+    -- Nothing is planned for it before.
+    verified_at timestamptz,
+    paused_at timestamptz,
     disabled_at timestamptz,
-    PRIMARY KEY (account_id, id)
-);
+    -- 1 it answered that it is gone, 2 it failed for days
+    disabled_reason smallint CHECK (disabled_reason BETWEEN 1 AND 2),
+    consecutive_failures integer NOT NULL DEFAULT 0,
+    -- The first of them.
+    first_failed_at timestamptz,
+    last_success_at timestamptz,
+    last_failure_at timestamptz,
+    -- Nothing is posted to it before: it asked for that, or it fails.
+    resting_until timestamptz,
+    PRIMARY KEY (account_id, id),
+    CHECK ((disabled_at IS NULL) = (disabled_reason IS NULL)),
+    CHECK ((consecutive_failures = 0) = (first_failed_at IS NULL))
+) WITH (fillfactor = 85);
+CREATE INDEX endpoint_of_envelope ON endpoint (account_id, envelope_id) WHERE envelope_id IS NOT NULL;
+CREATE INDEX endpoint_of_envelope_age ON endpoint (created_at) WHERE envelope_id IS NOT NULL;
 
 -- Owners who have to hear that an endpoint was switched off.
 CREATE TABLE endpoint_notice (
@@ -40,7 +67,7 @@ CREATE TABLE endpoint_notice (
     endpoint_id uuid NOT NULL,
     livemode boolean NOT NULL,
     disabled_at timestamptz NOT NULL,
-    -- 1 it answered that it is gone, 2 it failed for days
+    -- As endpoint.disabled_reason.
     reason smallint NOT NULL CHECK (reason BETWEEN 1 AND 2),
     mailed_at timestamptz,
     PRIMARY KEY (account_id, endpoint_id, disabled_at)
@@ -51,22 +78,38 @@ CREATE TABLE delivery (
     account_id uuid NOT NULL,
     endpoint_id uuid NOT NULL,
     event_id uuid NOT NULL,
-    envelope_id uuid NOT NULL,
+    livemode boolean NOT NULL,
+    -- The event's type, as the contract numbers it.
+    type smallint NOT NULL,
+    -- None for events of endpoints.
+    envelope_id uuid,
     sequence bigint NOT NULL,
     -- The bytes of every attempt.
     body bytea NOT NULL,
-    -- 1 pending, 2 delivered, 3 dead (all attempts failed), 4 cancelled (the endpoint is gone)
+    -- 1 pending, 2 delivered, 3 dead (all attempts failed), 4 cancelled
     state smallint NOT NULL CHECK (state BETWEEN 1 AND 4),
+    -- Why it was cancelled, as the contract words it.
+    cause text CHECK (cause IS NULL OR state = 4),
+    -- All attempts, and those since it was last put into the queue: the schedule's place.
     attempts integer NOT NULL,
+    tries integer NOT NULL,
+    -- The first of these.
+    first_tried_at timestamptz,
+    -- When anybody may take it: while it is being tried, when the lease runs out.
     next_at timestamptz NOT NULL,
     lease_until timestamptz,
     lease_epoch integer NOT NULL,
     created_at timestamptz NOT NULL,
     PRIMARY KEY (account_id, endpoint_id, event_id)
 ) WITH (fillfactor = 85);
-CREATE INDEX delivery_due ON delivery (next_at) WHERE state = 1;
+-- By these a claim walks from endpoint to endpoint and sees only what is due of each.
+CREATE INDEX delivery_due ON delivery (account_id, endpoint_id, next_at) WHERE state = 1;
+CREATE INDEX delivery_leased ON delivery (account_id, endpoint_id) WHERE state = 1 AND lease_until IS NOT NULL;
 CREATE INDEX delivery_order ON delivery (account_id, endpoint_id, envelope_id, sequence) WHERE state = 1;
+CREATE INDEX delivery_list ON delivery (account_id, livemode, created_at, event_id, endpoint_id);
+CREATE INDEX delivery_age ON delivery (created_at);
 
+-- Append-only.
 CREATE TABLE attempt (
     account_id uuid NOT NULL,
     endpoint_id uuid NOT NULL,
@@ -79,7 +122,7 @@ CREATE TABLE attempt (
     -- Why there was none.
     failure text,
     -- The beginning of the answer's body.
-    answer text NOT NULL,
+    answer text NOT NULL CHECK (octet_length(answer) <= 4096),
     PRIMARY KEY (account_id, endpoint_id, event_id, number)
 );
 

@@ -1,68 +1,95 @@
 //! WebhookService: parse, act, render. Knows no SQL.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+pub mod access;
+mod caller;
+mod challenge;
+mod cursor;
+mod delivery;
+mod endpoint;
+mod parse;
+mod render;
+
+use std::sync::Arc;
 
 use countersign::v1;
 use countersign::v1::webhook_service_server::{WebhookService, WebhookServiceServer};
-use countersign::v1::{ErrorReason, Scope};
 use countersign_chassis::database::DatabaseError;
-use countersign_chassis::keys::sha256;
+use countersign_chassis::keys::Key;
 use countersign_chassis::once::{self, Caller, Claimed, Keyed, Once, Onces};
 use countersign_chassis::problem::Problem;
-use countersign_chassis::wire::timestamp;
 use prost::Message;
+use tokio::sync::{Notify, Semaphore};
 use tonic::metadata::MetadataMap;
 use tonic::service::Routes;
-use tonic::{Code, Request, Response, Status};
-use tonic_types::StatusExt as _;
-use uuid::{NoContext, Timestamp, Uuid};
+use tonic::{Request, Response, Status};
 
+use self::access::Access;
+use self::caller::{Callers, Sender};
+use self::cursor::Purpose;
+use self::parse::Faults;
 use crate::envelopes::Envelopes;
-use crate::id::{AccountId, EndpointId};
-use crate::store::{Endpoint, Store};
+use crate::store::Store;
+use crate::webhook::courier::Courier;
 use crate::webhook::guard::Guard;
+use crate::webhook::headers::Seal;
 use crate::webhook::signature::Secrets;
 
 /// The services of this process, for health by name.
 pub const SERVICES: [&str; 1] = ["countersign.v1.WebhookService"];
-/// Endpoints of an account and mode.
-const ENDPOINTS_MAX: i64 = 20;
-/// How long a caller who reads is believed without asking again; one who changes something never is.
-const KNOWN_FOR: Duration = Duration::from_secs(2);
-/// Remembered callers.
-const REMEMBERED_MAX: usize = 10_000;
 
-/// Whose credential came with a call.
-#[derive(Clone, Copy)]
-struct Sender {
-    account: AccountId,
-    livemode: bool,
-    may_read: bool,
-    may_write: bool,
-    suspended: bool,
-}
-
-/// What the handlers work with.
-pub struct Handler {
+/// What the handlers work with, as the process gives it.
+pub struct Parts {
     /// The database.
     pub store: Store,
     /// Who knows the callers.
     pub envelopes: Envelopes,
     /// The endpoints' secrets.
     pub secrets: Arc<Secrets>,
+    /// The endpoints' headers.
+    pub seal: Arc<Seal>,
     /// Where webhooks may go.
     pub guard: Guard,
+    /// Who asks endpoints.
+    pub courier: Arc<Courier>,
+    /// Whether endpoints have to prove that they want webhooks.
+    pub challenge: bool,
+    /// Notified when there are new deliveries.
+    pub wake: Arc<Notify>,
+}
+
+/// Answers calls.
+pub struct Handler {
+    store: Store,
+    callers: Callers,
+    secrets: Arc<Secrets>,
+    seal: Arc<Seal>,
+    guard: Guard,
+    courier: Arc<Courier>,
+    challenge: bool,
+    wake: Arc<Notify>,
     onces: Onces,
-    remembered: Mutex<HashMap<[u8; 32], (Instant, Sender)>>,
+    pages: Key,
+    challenges: Semaphore,
 }
 
 impl Handler {
     /// On those parts.
     #[must_use]
-    pub fn new(store: Store, envelopes: Envelopes, secrets: Arc<Secrets>, guard: Guard, onces: Onces) -> Self {
-        Self { store, envelopes, secrets, guard, onces, remembered: Mutex::default() }
+    pub fn new(parts: Parts, master: &Key) -> Self {
+        let Parts { store, envelopes, secrets, seal, guard, courier, challenge, wake } = parts;
+        Self {
+            store,
+            callers: Callers::new(envelopes),
+            secrets,
+            seal,
+            guard,
+            courier,
+            challenge,
+            wake,
+            onces: Onces::new(master),
+            pages: master.derive("pages"),
+            challenges: Semaphore::new(challenge::AT_ONCE),
+        }
     }
 
     /// All services.
@@ -71,93 +98,24 @@ impl Handler {
         Routes::new(WebhookServiceServer::new(self))
     }
 
-    /// Somebody who may read.
-    async fn reader(&self, metadata: &MetadataMap) -> Result<Sender, Status> {
-        let sender = self.sender(metadata, true).await?;
-        require(sender.may_read, "webhooks.read")?;
-        Ok(sender)
+    /// A call that only reads: who makes it, and what they ask.
+    async fn reading<T>(&self, request: Request<T>, access: Access) -> Result<(Sender, T), Status> {
+        let sender = self.callers.let_in(request.metadata(), access).await?;
+        Ok((sender, request.into_inner()))
     }
 
-    /// Somebody who may change something.
-    async fn writer(&self, metadata: &MetadataMap) -> Result<Sender, Status> {
-        let sender = self.sender(metadata, false).await?;
-        require(sender.may_write, "webhooks.write")?;
-        if sender.suspended {
-            let message = "The account is suspended: its keys only read.";
-            return Err(Problem::new(ErrorReason::AccountSuspended, message).into());
-        }
-        Ok(sender)
+    /// A call that changes something: who makes it, its idempotency key, and what they ask.
+    async fn changing<T: Keyed>(
+        &self,
+        request: Request<T>,
+        access: Access,
+    ) -> Result<(Sender, Option<Claimed>, T), Status> {
+        let sender = self.callers.let_in(request.metadata(), access).await?;
+        let (metadata, _, mut message) = request.into_parts();
+        let claimed = self.claim(&metadata, &mut message, sender)?;
+        Ok((sender, claimed, message))
     }
 
-    async fn sender(&self, metadata: &MetadataMap, from_memory: bool) -> Result<Sender, Status> {
-        let Some(authorization) = metadata.get("authorization") else {
-            let message = "A bearer token is needed: metadata `authorization: Bearer …`.";
-            return Err(Problem::new(ErrorReason::AuthenticationRequired, message).into());
-        };
-        let name = sha256(authorization.as_encoded_bytes());
-        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner).get(&name).copied();
-        if let Some((since, sender)) = remembered
-            && from_memory
-            && since.elapsed() < KNOWN_FOR
-        {
-            return Ok(sender);
-        }
-        let known = self.envelopes.identify(authorization.clone()).await.map_err(|status| unidentified(&status))?;
-        let account = known.account_id.parse().map_err(|_| Status::from(Problem::internal()))?;
-        let has = |scope: Scope| known.scopes.contains(&scope.into());
-        let (may_read, may_write) = (has(Scope::WebhooksRead), has(Scope::WebhooksWrite));
-        let suspended = known.account_suspended;
-        let sender = Sender { account, livemode: known.livemode, may_read, may_write, suspended };
-        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
-        if remembered.len() >= REMEMBERED_MAX {
-            remembered.clear();
-        }
-        remembered.insert(name, (Instant::now(), sender));
-        Ok(sender)
-    }
-}
-
-/// The envelope service's word on the credential, or that it could not be asked.
-fn unidentified(status: &Status) -> Status {
-    match status.code() {
-        Code::Unauthenticated | Code::NotFound => {
-            Problem::new(ErrorReason::AuthenticationRequired, "The bearer token is not known.").into()
-        }
-        Code::PermissionDenied => {
-            Problem::new(ErrorReason::PermissionDenied, "This credential is not for this call.").into()
-        }
-        // With the envelope service's own details: which limit, and when to come again.
-        Code::ResourceExhausted => status.clone(),
-        code => {
-            let reason = status.get_details_error_info().map(|info| info.reason).unwrap_or_default();
-            tracing::warn!(code = format!("{code:?}"), reason, "the envelope service cannot identify a caller");
-            Problem::unavailable().into()
-        }
-    }
-}
-
-fn database(error: &DatabaseError) -> Status {
-    if matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) {
-        return once::in_progress();
-    }
-    if error.is_transient() {
-        tracing::warn!(error = error.to_string(), "the database is away or too busy");
-        return Problem::unavailable().into();
-    }
-    tracing::error!(error = error.to_string(), "the database refused a statement of ours");
-    Problem::internal().into()
-}
-
-fn render(endpoint: &Endpoint) -> v1::WebhookEndpoint {
-    v1::WebhookEndpoint {
-        id: endpoint.id.to_string(),
-        url: endpoint.url.clone(),
-        livemode: endpoint.livemode,
-        created_at: Some(timestamp(endpoint.created_at)),
-    }
-}
-
-impl Handler {
     fn claim<T: Keyed>(
         &self,
         metadata: &MetadataMap,
@@ -178,71 +136,29 @@ impl Handler {
         once::run(claimed, change, kept).await
     }
 
-    async fn create(
-        &self,
-        sender: Sender,
-        claimed: Option<&Claimed>,
-        request: &v1::CreateWebhookEndpointRequest,
-    ) -> Result<v1::CreateWebhookEndpointResponse, Status> {
-        let url = self.guard.check(&request.url).map_err(|why| {
-            Status::from(Problem::new(ErrorReason::InvalidField, format!("url: {why}")).field("url", why))
-        })?;
-        let now = self.store.clock().now();
-        let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
-        let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()));
-        let endpoint = Endpoint {
-            account: sender.account,
-            id: EndpointId::from_uuid(id),
-            livemode: sender.livemode,
-            url: url.into(),
-            generation: 1,
-            created_at: now,
-        };
-        let reply = v1::CreateWebhookEndpointResponse { endpoint: Some(render(&endpoint)), secret: String::new() };
-        // The secret is not kept: it is shown this once.
-        let kept = claimed.map(|claimed| (claimed.once.clone(), reply.encode_to_vec()));
-        let held =
-            self.store.create_endpoint(&endpoint, ENDPOINTS_MAX, kept).await.map_err(|error| database(&error))?;
-        if held >= ENDPOINTS_MAX {
-            let message = format!("An account has at most {ENDPOINTS_MAX} endpoints in each mode.");
-            return Err(Problem::new(ErrorReason::OutOfScopeV1, message)
-                .with("limit", "endpoints_max")
-                .with("actual", (held + 1).to_string())
-                .with("allowed", ENDPOINTS_MAX.to_string())
-                .into());
+    /// Where a page starts: nowhere without a token, and a foreign or damaged token is a fault.
+    fn page_start(&self, purpose: &Purpose<'_>, token: &str, faults: &mut Faults) -> Option<Vec<u8>> {
+        if token.is_empty() {
+            return None;
         }
-        let secret = self.secrets.of(endpoint.account, endpoint.id, endpoint.generation).text();
-        Ok(v1::CreateWebhookEndpointResponse { secret, ..reply })
-    }
-
-    async fn delete(
-        &self,
-        sender: Sender,
-        claimed: Option<&Claimed>,
-        request: &v1::DeleteWebhookEndpointRequest,
-    ) -> Result<v1::DeleteWebhookEndpointResponse, Status> {
-        let why = "must be an id of the form whe_…";
-        let id: EndpointId = request.endpoint_id.parse().map_err(|_| {
-            Status::from(
-                Problem::new(ErrorReason::InvalidField, format!("endpoint_id: {why}")).field("endpoint_id", why),
-            )
-        })?;
-        let kept = claimed.map(|claimed| (claimed.once.clone(), Vec::new()));
-        let gone = self.store.delete_endpoint(sender.account, sender.livemode, id, kept).await;
-        if !gone.map_err(|error| database(&error))? {
-            return Err(Problem::not_found().into());
+        let start = cursor::open(&self.pages, purpose, token);
+        if start.is_none() {
+            faults.add("page_token", "is not one that the service gave for this list");
         }
-        Ok(v1::DeleteWebhookEndpointResponse {})
+        start
     }
 }
 
-/// Refuses what the sender's credential is not for.
-fn require(holds: bool, scope: &str) -> Result<(), Status> {
-    if holds {
-        return Ok(());
+fn database(error: &DatabaseError) -> Status {
+    if matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) {
+        return once::in_progress();
     }
-    let message = "This credential lacks the scope that the call needs.";
-    Err(Problem::new(ErrorReason::PermissionDenied, message).with("scope", scope).into())
+    if error.is_transient() {
+        tracing::warn!(error = error.to_string(), "the database is away or too busy");
+        return Problem::unavailable().into();
+    }
+    tracing::error!(error = error.to_string(), "the database refused a statement of ours");
+    Problem::internal().into()
 }
 
 #[tonic::async_trait]
@@ -251,29 +167,106 @@ impl WebhookService for Handler {
         &self,
         request: Request<v1::CreateWebhookEndpointRequest>,
     ) -> Result<Response<v1::CreateWebhookEndpointResponse>, Status> {
-        let sender = self.writer(request.metadata()).await?;
-        let (metadata, _, mut message) = request.into_parts();
-        let claimed = self.claim(&metadata, &mut message, sender)?;
+        let (sender, claimed, message) = self.changing(request, access::CREATE).await?;
         let made = self.once(claimed.as_ref(), self.create(sender, claimed.as_ref(), &message)).await?;
         once::shown_once(made, |reply| reply.endpoint.as_ref().map(|it| it.id.clone()).unwrap_or_default())
+    }
+
+    async fn get_webhook_endpoint(
+        &self,
+        request: Request<v1::GetWebhookEndpointRequest>,
+    ) -> Result<Response<v1::GetWebhookEndpointResponse>, Status> {
+        let (sender, message) = self.reading(request, access::GET).await?;
+        let endpoint = self.get(sender, &message.endpoint_id).await?;
+        Ok(Response::new(v1::GetWebhookEndpointResponse { endpoint: Some(render::endpoint(&endpoint)) }))
     }
 
     async fn list_webhook_endpoints(
         &self,
         request: Request<v1::ListWebhookEndpointsRequest>,
     ) -> Result<Response<v1::ListWebhookEndpointsResponse>, Status> {
-        let sender = self.reader(request.metadata()).await?;
-        let listed = self.store.endpoints(sender.account, sender.livemode).await.map_err(|error| database(&error))?;
-        Ok(Response::new(v1::ListWebhookEndpointsResponse { endpoints: listed.iter().map(render).collect() }))
+        let (sender, message) = self.reading(request, access::LIST).await?;
+        self.list(sender, &message).await.map(Response::new)
+    }
+
+    async fn update_webhook_endpoint(
+        &self,
+        request: Request<v1::UpdateWebhookEndpointRequest>,
+    ) -> Result<Response<v1::UpdateWebhookEndpointResponse>, Status> {
+        let (sender, claimed, message) = self.changing(request, access::UPDATE).await?;
+        self.once(claimed.as_ref(), self.update(sender, claimed.as_ref(), &message)).await
+    }
+
+    async fn rotate_webhook_secret(
+        &self,
+        request: Request<v1::RotateWebhookSecretRequest>,
+    ) -> Result<Response<v1::RotateWebhookSecretResponse>, Status> {
+        let (sender, claimed, message) = self.changing(request, access::ROTATE).await?;
+        let made = self.once(claimed.as_ref(), self.rotate(sender, claimed.as_ref(), &message)).await?;
+        once::shown_once(made, |reply| reply.endpoint.as_ref().map(|it| it.id.clone()).unwrap_or_default())
+    }
+
+    async fn verify_webhook_endpoint(
+        &self,
+        request: Request<v1::VerifyWebhookEndpointRequest>,
+    ) -> Result<Response<v1::VerifyWebhookEndpointResponse>, Status> {
+        let (sender, claimed, message) = self.changing(request, access::VERIFY).await?;
+        self.once(claimed.as_ref(), self.verify(sender, claimed.as_ref(), &message)).await
+    }
+
+    async fn enable_webhook_endpoint(
+        &self,
+        request: Request<v1::EnableWebhookEndpointRequest>,
+    ) -> Result<Response<v1::EnableWebhookEndpointResponse>, Status> {
+        let (sender, claimed, message) = self.changing(request, access::ENABLE).await?;
+        self.once(claimed.as_ref(), self.enable(sender, claimed.as_ref(), &message)).await
     }
 
     async fn delete_webhook_endpoint(
         &self,
         request: Request<v1::DeleteWebhookEndpointRequest>,
     ) -> Result<Response<v1::DeleteWebhookEndpointResponse>, Status> {
-        let sender = self.writer(request.metadata()).await?;
-        let (metadata, _, mut message) = request.into_parts();
-        let claimed = self.claim(&metadata, &mut message, sender)?;
+        let (sender, claimed, message) = self.changing(request, access::DELETE).await?;
         self.once(claimed.as_ref(), self.delete(sender, claimed.as_ref(), &message)).await
+    }
+
+    async fn send_test_event(
+        &self,
+        request: Request<v1::SendTestEventRequest>,
+    ) -> Result<Response<v1::SendTestEventResponse>, Status> {
+        let (sender, claimed, message) = self.changing(request, access::TEST).await?;
+        self.once(claimed.as_ref(), self.test(sender, claimed.as_ref(), &message)).await
+    }
+
+    async fn list_deliveries(
+        &self,
+        request: Request<v1::ListDeliveriesRequest>,
+    ) -> Result<Response<v1::ListDeliveriesResponse>, Status> {
+        let (sender, message) = self.reading(request, access::LIST_DELIVERIES).await?;
+        self.deliveries(sender, &message).await.map(Response::new)
+    }
+
+    async fn get_delivery(
+        &self,
+        request: Request<v1::GetDeliveryRequest>,
+    ) -> Result<Response<v1::GetDeliveryResponse>, Status> {
+        let (sender, message) = self.reading(request, access::GET_DELIVERY).await?;
+        self.delivery(sender, &message).await.map(Response::new)
+    }
+
+    async fn redeliver_events(
+        &self,
+        request: Request<v1::RedeliverEventsRequest>,
+    ) -> Result<Response<v1::RedeliverEventsResponse>, Status> {
+        let (sender, claimed, message) = self.changing(request, access::REDELIVER).await?;
+        self.once(claimed.as_ref(), self.redeliver(sender, claimed.as_ref(), &message)).await
+    }
+
+    async fn get_envelope_webhook_secret(
+        &self,
+        request: Request<v1::GetEnvelopeWebhookSecretRequest>,
+    ) -> Result<Response<v1::GetEnvelopeWebhookSecretResponse>, Status> {
+        let (sender, message) = self.reading(request, access::ENVELOPE_SECRET).await?;
+        self.envelope_secret(sender, &message).await.map(Response::new)
     }
 }

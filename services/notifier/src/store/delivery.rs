@@ -1,10 +1,12 @@
 //! Webhooks that wait. Claimed under a lease, posted outside any transaction, settled only by whoever holds the lease.
+//!
+//! A claim walks from endpoint to endpoint, so that what waits for one that is dead, paused or busy is never looked at.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
@@ -12,21 +14,46 @@ use super::{Store, column};
 use crate::id::{AccountId, EndpointId, EventId};
 use crate::webhook::plan::Delivery;
 
-/// Attempts after which a delivery does not hold up the next ones of its envelope any more.
-const HOLDS_UP: i32 = 3;
+/// Attempts, and seconds since the first of them, after which a delivery does not hold up the next ones of its envelope.
+const HOLDS_UP: (i32, f64) = (3, 60.0);
+/// Deliveries of an endpoint that are posted at once.
+const ENDPOINT_MAX: i64 = 8;
+/// Failures in a row after which an endpoint gets one at a time.
+pub const BREAKER: i32 = 10;
+/// A success is noted again after so many seconds.
+const SUCCESS_NOTED_SECONDS: f64 = 10.0;
+/// Orphans of one endpoint that are cancelled at a time.
+const ORPHANS_MAX: i64 = 500;
 
 /// A claimed delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of the table")]
+#[expect(missing_docs, reason = "the names of the tables")]
 pub struct ClaimedDelivery {
     pub account: AccountId,
     pub endpoint: EndpointId,
     pub event: EventId,
     pub body: Vec<u8>,
-    pub attempts: u32,
+    pub tries: u32,
     pub lease_epoch: i32,
     pub url: String,
     pub generation: u16,
+    pub previous_until: Option<DateTime<Utc>>,
+    pub headers_sealed: Option<Vec<u8>>,
+    pub consecutive_failures: i32,
+    pub first_failed_at: Option<DateTime<Utc>>,
+    pub last_failure_at: Option<DateTime<Utc>>,
+    pub livemode: bool,
+}
+
+/// What may be claimed.
+#[derive(Clone, Debug, Default)]
+pub struct Room {
+    /// Deliveries that this process can take on.
+    pub free: i64,
+    /// What it has in flight for each account.
+    pub busy: Vec<(AccountId, i64)>,
+    /// Of one account while others wait, and in any case.
+    pub account_max: (i64, i64),
 }
 
 /// What came of an attempt.
@@ -42,6 +69,8 @@ pub struct Outcome {
     pub failure: Option<&'static str>,
     /// The beginning of the answer.
     pub answer: String,
+    /// Until when the whole endpoint is left alone.
+    pub rest_until: Option<DateTime<Utc>>,
 }
 
 /// What becomes of a delivery after an attempt.
@@ -68,13 +97,25 @@ struct DeliveryRow {
     #[diesel(sql_type = Bytea)]
     body: Vec<u8>,
     #[diesel(sql_type = Integer)]
-    attempts: i32,
+    tries: i32,
     #[diesel(sql_type = Integer)]
     lease_epoch: i32,
     #[diesel(sql_type = Text)]
     url: String,
     #[diesel(sql_type = SmallInt)]
     generation: i16,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    previous_until: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    headers_sealed: Option<Vec<u8>>,
+    #[diesel(sql_type = Integer)]
+    consecutive_failures: i32,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    first_failed_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_failure_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Bool)]
+    livemode: bool,
 }
 
 #[derive(QueryableByName)]
@@ -83,43 +124,113 @@ struct Count {
     count: i64,
 }
 
+/// One claim at a time, among all processes: what is in flight for an endpoint is counted and added to without anybody
+/// between. A statement of its own: the next one's snapshot is later than the lock.
+const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('delivery', 0))::text AS lock";
+
+/// The endpoints for which something is pending, by one step into the index for each.
+const QUEUE: &str = "
+queue AS (
+    (SELECT account_id, endpoint_id FROM delivery WHERE state = 1 ORDER BY account_id, endpoint_id LIMIT 1)
+    UNION ALL
+    SELECT next.account_id, next.endpoint_id FROM queue, LATERAL (
+        SELECT account_id, endpoint_id FROM delivery
+        WHERE state = 1 AND (account_id, endpoint_id) > (queue.account_id, queue.endpoint_id)
+        ORDER BY account_id, endpoint_id LIMIT 1
+    ) AS next
+)";
+
 /// A later event of an envelope waits for the earlier ones to the same endpoint, as long as those are in their first tries.
 const CLAIM: &str = "
-WITH due AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, endpoint.url, endpoint.generation
-    FROM delivery AS d JOIN endpoint ON endpoint.account_id = d.account_id AND endpoint.id = d.endpoint_id
-    WHERE endpoint.disabled_at IS NULL AND state = 1 AND next_at <= $1 AND (lease_until IS NULL OR lease_until <= $1)
-        AND NOT EXISTS (
-            SELECT FROM delivery AS earlier
-            WHERE earlier.account_id = d.account_id AND earlier.endpoint_id = d.endpoint_id
-                AND earlier.envelope_id = d.envelope_id AND earlier.sequence < d.sequence
-                AND earlier.state = 1 AND earlier.attempts < $4
-        )
-    ORDER BY next_at LIMIT $3 FOR UPDATE OF d SKIP LOCKED
+ready AS MATERIALIZED (
+    SELECT e.*, CASE WHEN e.consecutive_failures >= $5 THEN 1 ELSE $4 END - (
+        SELECT count(*) FROM delivery AS l
+        WHERE l.account_id = e.account_id AND l.endpoint_id = e.id AND l.state = 1 AND l.lease_until > $1
+    ) AS places
+    FROM queue JOIN endpoint AS e ON e.account_id = queue.account_id AND e.id = queue.endpoint_id
+    WHERE e.verified_at IS NOT NULL AND e.paused_at IS NULL AND e.disabled_at IS NULL
+        AND (e.resting_until IS NULL OR e.resting_until <= $1)
+), due AS (
+    SELECT d.account_id, d.endpoint_id, d.event_id, d.next_at, coalesce(busy.count, 0)
+        + row_number() OVER (PARTITION BY d.account_id ORDER BY d.next_at, d.event_id) AS rank
+    FROM ready CROSS JOIN LATERAL (
+        SELECT w.account_id, w.endpoint_id, w.event_id, w.next_at FROM delivery AS w
+        WHERE w.account_id = ready.account_id AND w.endpoint_id = ready.id AND w.state = 1 AND w.next_at <= $1
+            AND NOT EXISTS (
+                SELECT FROM delivery AS earlier
+                WHERE earlier.account_id = w.account_id AND earlier.endpoint_id = w.endpoint_id
+                    AND earlier.envelope_id = w.envelope_id AND earlier.sequence < w.sequence AND earlier.state = 1
+                    AND (earlier.tries = 0
+                        OR (earlier.tries < $6 AND earlier.first_tried_at > $1 - make_interval(secs => $7)))
+            )
+        ORDER BY w.next_at LIMIT greatest(ready.places, 0)
+    ) AS d
+    LEFT JOIN unnest($8::uuid[], $9::bigint[]) AS busy(account, count) ON busy.account = d.account_id
+), chosen AS (
+    SELECT * FROM due WHERE rank <= $11 ORDER BY rank > $10, rank, next_at LIMIT $3
+), locked AS (
+    SELECT d.account_id, d.endpoint_id, d.event_id FROM delivery AS d
+    JOIN chosen ON (d.account_id, d.endpoint_id, d.event_id) = (chosen.account_id, chosen.endpoint_id, chosen.event_id)
+    WHERE d.state = 1 FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE delivery AS d SET lease_until = $2, lease_epoch = d.lease_epoch + 1 FROM due
-WHERE (d.account_id, d.endpoint_id, d.event_id) = (due.account_id, due.endpoint_id, due.event_id)
-RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.attempts, d.lease_epoch, due.url, due.generation";
+UPDATE delivery AS d SET lease_until = $2, next_at = $2, lease_epoch = d.lease_epoch + 1
+FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
+WHERE (d.account_id, d.endpoint_id, d.event_id) = (locked.account_id, locked.endpoint_id, locked.event_id)
+RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
+    ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at";
+
+/// What waits for an endpoint that is gone or switched off goes nowhere, also what was planned in the same moment. What is
+/// being tried just now is left to whoever tries it.
+const CANCEL: &str = "
+gone AS MATERIALIZED (
+    SELECT queue.account_id, queue.endpoint_id, e.id IS NULL AS deleted
+    FROM queue LEFT JOIN endpoint AS e ON e.account_id = queue.account_id AND e.id = queue.endpoint_id
+    WHERE e.id IS NULL OR e.disabled_at IS NOT NULL
+), orphans AS (
+    SELECT d.account_id, d.endpoint_id, d.event_id, gone.deleted
+    FROM gone CROSS JOIN LATERAL (
+        SELECT w.account_id, w.endpoint_id, w.event_id FROM delivery AS w
+        WHERE w.account_id = gone.account_id AND w.endpoint_id = gone.endpoint_id AND w.state = 1
+            AND (w.lease_until IS NULL OR w.lease_until <= $1)
+        LIMIT $2 FOR UPDATE SKIP LOCKED
+    ) AS d
+), cancelled AS (
+    UPDATE delivery AS d SET state = 4, lease_until = NULL,
+        cause = CASE WHEN orphans.deleted THEN 'endpoint_deleted' ELSE 'endpoint_disabled' END
+    FROM orphans
+    WHERE (d.account_id, d.endpoint_id, d.event_id) = (orphans.account_id, orphans.endpoint_id, orphans.event_id)
+    RETURNING d.event_id
+)
+SELECT count(*) AS count FROM cancelled";
 
 const SETTLE: &str = "
 WITH settled AS (
-    UPDATE delivery SET state = $5, attempts = attempts + 1, next_at = $6, lease_until = NULL
+    UPDATE delivery SET state = $5, attempts = attempts + 1, tries = tries + 1, next_at = $6, lease_until = NULL,
+        first_tried_at = coalesce(first_tried_at, $7), cause = CASE WHEN $5 = 4 THEN 'endpoint_disabled' END
     WHERE account_id = $1 AND endpoint_id = $2 AND event_id = $3 AND lease_epoch = $4 AND state = 1
     RETURNING attempts
 ), logged AS (
     INSERT INTO attempt (account_id, endpoint_id, event_id, number, at, duration_ms, status_code, failure, answer)
     SELECT $1, $2, $3, attempts, $7, $8, $9, $10, $11 FROM settled
+), succeeded AS (
+    UPDATE endpoint SET consecutive_failures = 0, first_failed_at = NULL, resting_until = NULL, last_success_at = $7
+    FROM settled
+    WHERE account_id = $1 AND id = $2 AND $5 = 2 AND (consecutive_failures > 0 OR last_success_at IS NULL
+        OR last_success_at <= $7 - make_interval(secs => $13))
+), failed AS (
+    UPDATE endpoint SET consecutive_failures = consecutive_failures + 1, first_failed_at = coalesce(first_failed_at, $7),
+        last_failure_at = $7, resting_until = greatest(resting_until, $12)
+    FROM settled WHERE account_id = $1 AND id = $2 AND $5 <> 2
 )
 SELECT count(*) AS count FROM settled";
 
-const DISABLE: &str = "
-WITH disabled AS (UPDATE endpoint SET disabled_at = $3 WHERE account_id = $1 AND id = $2 AND disabled_at IS NULL)
-UPDATE delivery SET state = 4 WHERE account_id = $1 AND endpoint_id = $2 AND state = 1";
-
 const KEEP: &str = "
-INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, state, attempts, next_at, lease_epoch,
-    created_at)
-SELECT d.*, 1, 0, $7, 0, $7 FROM unnest($1, $2, $3, $4, $5, $6) AS d
+INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, livemode, type, cause, state, attempts,
+    tries, next_at, lease_epoch, created_at)
+SELECT d.account, d.endpoint, d.event, d.envelope, d.sequence, d.body, d.livemode, d.type, d.cause,
+    CASE WHEN d.cause IS NULL THEN 1 ELSE 4 END, 0, 0, $10, 0, $10
+FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
+    AS d(account, endpoint, event, envelope, sequence, body, livemode, type, cause)
 ON CONFLICT DO NOTHING";
 
 /// Writes deliveries down, in the caller's transaction. Those that are there already stay as they are.
@@ -135,9 +246,12 @@ pub async fn keep_deliveries(
         .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.account.uuid()))
         .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.endpoint.uuid()))
         .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.event.uuid()))
-        .bind::<Array<SqlUuid>, _>(column(deliveries, |d| d.envelope.uuid()))
+        .bind::<Array<Nullable<SqlUuid>>, _>(column(deliveries, |d| d.envelope.map(|id| id.uuid())))
         .bind::<Array<BigInt>, _>(column(deliveries, |d| sequence(d.sequence)))
         .bind::<Array<Bytea>, _>(column(deliveries, |d| d.body.clone()))
+        .bind::<Array<Bool>, _>(column(deliveries, |d| d.livemode))
+        .bind::<Array<SmallInt>, _>(column(deliveries, |d| d.kind))
+        .bind::<Array<Nullable<Text>>, _>(column(deliveries, |d| d.cause))
         .bind::<Timestamptz, _>(now);
     prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
@@ -149,31 +263,49 @@ impl Store {
         &self,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
-        limit: i64,
+        room: &Room,
     ) -> Result<Vec<ClaimedDelivery>, DatabaseError> {
+        enum Lock {}
         enum Claim {}
-        let query = diesel::sql_query(CLAIM)
+        let query = diesel::sql_query(format!("WITH RECURSIVE {QUEUE}, {CLAIM}"))
+            .into_boxed::<Pg>()
             .bind::<Timestamptz, _>(now)
             .bind::<Timestamptz, _>(until)
-            .bind::<BigInt, _>(limit)
-            .bind::<Integer, _>(HOLDS_UP);
-        let mut conn = acquire(&self.pool).await?;
-        let rows: Vec<DeliveryRow> = prepared::<Claim, _>(query).load(&mut *conn).await?;
-        let claimed = |row: DeliveryRow| ClaimedDelivery {
-            account: AccountId::from_uuid(row.account_id),
-            endpoint: EndpointId::from_uuid(row.endpoint_id),
-            event: EventId::from_uuid(row.event_id),
-            body: row.body,
-            attempts: row.attempts.unsigned_abs(),
-            lease_epoch: row.lease_epoch,
-            url: row.url,
-            generation: row.generation.unsigned_abs(),
-        };
-        Ok(rows.into_iter().map(claimed).collect())
+            .bind::<BigInt, _>(room.free)
+            .bind::<BigInt, _>(ENDPOINT_MAX)
+            .bind::<Integer, _>(BREAKER)
+            .bind::<Integer, _>(HOLDS_UP.0)
+            .bind::<diesel::sql_types::Double, _>(HOLDS_UP.1)
+            .bind::<Array<SqlUuid>, _>(column(&room.busy, |(account, _)| account.uuid()))
+            .bind::<Array<BigInt>, _>(column(&room.busy, |(_, count)| *count))
+            .bind::<BigInt, _>(room.account_max.0)
+            .bind::<BigInt, _>(room.account_max.1);
+        let flight = Flight::open(&self.pool).await?;
+        let (mut one, mut two) = (flight.connection(), flight.connection());
+        let lock = prepared::<Lock, _>(diesel::sql_query(LOCK)).execute(&mut one);
+        let claim = prepared::<Claim, _>(query).load::<DeliveryRow>(&mut two);
+        let (begun, locked, rows, committed) = futures_util::join!(flight.begin(), lock, claim, flight.commit());
+        begun?;
+        locked?;
+        let rows = rows?;
+        committed?;
+        flight.close();
+        Ok(rows.into_iter().map(ClaimedDelivery::from).collect())
     }
 
-    /// Writes down an attempt and what becomes of its delivery. False if the lease was lost meanwhile: another process
-    /// has the say.
+    /// Cancels what waits for endpoints that are gone or switched off, some at a time; says how much.
+    pub async fn cancel_orphans(&self, now: DateTime<Utc>) -> Result<i64, DatabaseError> {
+        enum Cancel {}
+        let query = diesel::sql_query(format!("WITH RECURSIVE {QUEUE}, {CANCEL}"))
+            .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(ORPHANS_MAX);
+        let mut conn = acquire(&self.pool).await?;
+        let count: Count = prepared::<Cancel, _>(query).get_result(&mut *conn).await?;
+        Ok(count.count)
+    }
+
+    /// Writes down an attempt, what becomes of its delivery, and how its endpoint does. False if the lease was lost
+    /// meanwhile: another process has the say.
     pub async fn settle_delivery(
         &self,
         claimed: &ClaimedDelivery,
@@ -188,6 +320,7 @@ impl Store {
             Settled::Gone => (4, outcome.at),
         };
         let query = diesel::sql_query(SETTLE)
+            .into_boxed::<Pg>()
             .bind::<SqlUuid, _>(claimed.account.uuid())
             .bind::<SqlUuid, _>(claimed.endpoint.uuid())
             .bind::<SqlUuid, _>(claimed.event.uuid())
@@ -198,16 +331,32 @@ impl Store {
             .bind::<Integer, _>(outcome.duration_ms)
             .bind::<Nullable<SmallInt>, _>(outcome.status_code.map(u16::cast_signed))
             .bind::<Nullable<Text>, _>(outcome.failure)
-            .bind::<Text, _>(&outcome.answer);
+            .bind::<Text, _>(&outcome.answer)
+            .bind::<Nullable<Timestamptz>, _>(outcome.rest_until)
+            .bind::<diesel::sql_types::Double, _>(SUCCESS_NOTED_SECONDS);
         let mut conn = acquire(&self.pool).await?;
         let count: Count = prepared::<Settle, _>(query).get_result(&mut *conn).await?;
-        if settled == Settled::Gone && count.count == 1 {
-            let query = diesel::sql_query(DISABLE)
-                .bind::<SqlUuid, _>(claimed.account.uuid())
-                .bind::<SqlUuid, _>(claimed.endpoint.uuid())
-                .bind::<Timestamptz, _>(outcome.at);
-            query.execute(&mut *conn).await?;
-        }
         Ok(count.count == 1)
+    }
+}
+
+impl From<DeliveryRow> for ClaimedDelivery {
+    fn from(row: DeliveryRow) -> Self {
+        Self {
+            account: AccountId::from_uuid(row.account_id),
+            endpoint: EndpointId::from_uuid(row.endpoint_id),
+            event: EventId::from_uuid(row.event_id),
+            body: row.body,
+            tries: row.tries.unsigned_abs(),
+            lease_epoch: row.lease_epoch,
+            url: row.url,
+            generation: row.generation.unsigned_abs(),
+            previous_until: row.previous_until,
+            headers_sealed: row.headers_sealed,
+            consecutive_failures: row.consecutive_failures,
+            first_failed_at: row.first_failed_at,
+            last_failure_at: row.last_failure_at,
+            livemode: row.livemode,
+        }
     }
 }

@@ -1,31 +1,116 @@
-//! Endpoints: where events are posted to.
+//! Endpoints: where events are posted to, and how they stand. What changes them is in `endpoint_change.rs`.
+//!
+//! Must never read a header's value: what is sealed stays sealed here.
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
-use countersign_chassis::once::{self, Kept, Once, claimed};
+use countersign_chassis::once::{Once, claimed};
+use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::RunQueryDsl;
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::Store;
-use crate::id::{AccountId, EndpointId};
-use crate::webhook::plan::Listener;
+use super::once::end;
+use super::{Store, column};
+use crate::id::{AccountId, EndpointId, EnvelopeId};
 
-/// A registered endpoint.
+/// For how long a disabled endpoint still gets notes of what it misses, in days: as long as deliveries are kept.
+const MISSED_DAYS: i32 = 30;
+
+/// How an endpoint stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Its challenge is still to be answered.
+    Unverified,
+    /// It hears of what happens.
+    Active,
+    /// What happens waits.
+    Paused,
+    /// It gets nothing.
+    Disabled,
+}
+
+/// Why an endpoint was switched off. The numbers are those of the database and of the contract.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disabled {
+    /// It answered that it is gone.
+    Gone = 1,
+    /// It failed for days.
+    Failing = 2,
+}
+
+/// An endpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of the contract's WebhookEndpoint")]
+#[expect(missing_docs, reason = "the names of the table")]
 pub struct Endpoint {
     pub account: AccountId,
     pub id: EndpointId,
     pub livemode: bool,
     pub url: String,
+    pub description: String,
+    pub types: Vec<i16>,
+    pub header_names: Vec<String>,
+    pub headers_sealed: Option<Vec<u8>>,
+    pub envelope: Option<EnvelopeId>,
     pub generation: u16,
+    pub previous_until: Option<DateTime<Utc>>,
     pub created_at: DateTime<Utc>,
+    pub verified_at: Option<DateTime<Utc>>,
+    pub paused_at: Option<DateTime<Utc>>,
+    pub disabled_at: Option<DateTime<Utc>>,
+    pub disabled_reason: Option<i16>,
+    pub consecutive_failures: i32,
+    pub last_success_at: Option<DateTime<Utc>>,
+    pub last_failure_at: Option<DateTime<Utc>>,
 }
 
-#[derive(QueryableByName)]
-struct EndpointRow {
+impl Endpoint {
+    /// A new one that wants everything.
+    #[must_use]
+    pub fn new(account: AccountId, id: EndpointId, livemode: bool, url: String, at: DateTime<Utc>) -> Self {
+        Self {
+            account,
+            id,
+            livemode,
+            url,
+            description: String::new(),
+            types: Vec::new(),
+            header_names: Vec::new(),
+            headers_sealed: None,
+            envelope: None,
+            generation: 1,
+            previous_until: None,
+            created_at: at,
+            verified_at: None,
+            paused_at: None,
+            disabled_at: None,
+            disabled_reason: None,
+            consecutive_failures: 0,
+            last_success_at: None,
+            last_failure_at: None,
+        }
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn standing(&self) -> Standing {
+        match (self.disabled_at, self.verified_at, self.paused_at) {
+            (Some(_), _, _) => Standing::Disabled,
+            (None, None, _) => Standing::Unverified,
+            (None, Some(_), Some(_)) => Standing::Paused,
+            (None, Some(_), None) => Standing::Active,
+        }
+    }
+}
+
+/// The columns of an [`EndpointRow`].
+pub(super) const COLUMNS: &str = "account_id, id, livemode, url, description, types, header_names, headers_sealed, \
+    envelope_id, generation, previous_until, created_at, verified_at, paused_at, disabled_at, disabled_reason, \
+    consecutive_failures, last_success_at, last_failure_at";
+
+#[derive(QueryableByName, Clone)]
+pub(super) struct EndpointRow {
     #[diesel(sql_type = SqlUuid)]
     account_id: Uuid,
     #[diesel(sql_type = SqlUuid)]
@@ -34,22 +119,62 @@ struct EndpointRow {
     livemode: bool,
     #[diesel(sql_type = Text)]
     url: String,
+    #[diesel(sql_type = Text)]
+    description: String,
+    #[diesel(sql_type = Array<SmallInt>)]
+    types: Vec<i16>,
+    #[diesel(sql_type = Array<Text>)]
+    header_names: Vec<String>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    headers_sealed: Option<Vec<u8>>,
+    #[diesel(sql_type = Nullable<SqlUuid>)]
+    envelope_id: Option<Uuid>,
     #[diesel(sql_type = SmallInt)]
     generation: i16,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    previous_until: Option<DateTime<Utc>>,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    verified_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    paused_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    disabled_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<SmallInt>)]
+    disabled_reason: Option<i16>,
+    #[diesel(sql_type = Integer)]
+    consecutive_failures: i32,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_success_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    last_failure_at: Option<DateTime<Utc>>,
 }
 
-#[derive(QueryableByName)]
-struct ListenerRow {
-    #[diesel(sql_type = SqlUuid)]
-    account_id: Uuid,
-    #[diesel(sql_type = SqlUuid)]
-    id: Uuid,
-    #[diesel(sql_type = Bool)]
-    livemode: bool,
-    #[diesel(sql_type = Timestamptz)]
-    created_at: DateTime<Utc>,
+impl From<EndpointRow> for Endpoint {
+    fn from(row: EndpointRow) -> Self {
+        Self {
+            account: AccountId::from_uuid(row.account_id),
+            id: EndpointId::from_uuid(row.id),
+            livemode: row.livemode,
+            url: row.url,
+            description: row.description,
+            types: row.types,
+            header_names: row.header_names,
+            headers_sealed: row.headers_sealed,
+            envelope: row.envelope_id.map(EnvelopeId::from_uuid),
+            generation: row.generation.unsigned_abs(),
+            previous_until: row.previous_until,
+            created_at: row.created_at,
+            verified_at: row.verified_at,
+            paused_at: row.paused_at,
+            disabled_at: row.disabled_at,
+            disabled_reason: row.disabled_reason,
+            consecutive_failures: row.consecutive_failures,
+            last_success_at: row.last_success_at,
+            last_failure_at: row.last_failure_at,
+        }
+    }
 }
 
 #[derive(QueryableByName)]
@@ -63,48 +188,40 @@ struct Count {
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('endpoint/' || $1::text, 0))::text AS lock";
 
 const CREATE: &str = "
-WITH held AS (SELECT count(*) AS count FROM endpoint WHERE account_id = $1 AND livemode = $3),
-new AS (
-    INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at)
-    SELECT $1, $2, $3, $4, $5, $6 FROM held WHERE held.count < $7
+WITH held AS (
+    SELECT count(*) AS count FROM endpoint WHERE account_id = $1 AND livemode = $3 AND envelope_id IS NULL
+), new AS (
+    INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at, description, types, header_names,
+        headers_sealed, verified_at)
+    SELECT $1, $2, $3, $4, $5, $6, $8, $9, $10, $11, $12 FROM held WHERE held.count < $7
 )
 SELECT count FROM held";
 
-const DELETE: &str = "
-WITH gone AS (DELETE FROM endpoint WHERE account_id = $1 AND id = $2 AND livemode = $3 RETURNING id),
-cancelled AS (
-    UPDATE delivery SET state = 4 FROM gone WHERE account_id = $1 AND endpoint_id = gone.id AND state = 1
-)
-SELECT count(*) AS count FROM gone";
+/// The address of an envelope that is still a draft may change.
+const KEEP: &str = "
+INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at, description, types, header_names, verified_at,
+    envelope_id)
+SELECT account, envelope, live, url, 1, $5, '', '{}', '{}', $5, envelope FROM unnest($1, $2, $3, $4) AS e(account, envelope, live, url)
+ON CONFLICT (account_id, id) DO UPDATE SET url = EXCLUDED.url WHERE endpoint.url <> EXCLUDED.url";
 
-/// Commits, with the reply to be kept.
-async fn end(flight: Flight, kept: Option<(Once, Vec<u8>)>) -> Result<(), DatabaseError> {
-    let keep = async {
-        match kept {
-            Some((once, reply)) => once::keep(flight.connection(), &once, reply).await.map(drop),
-            None => Ok(()),
-        }
-    };
-    let (kept, committed) = futures_util::join!(keep, flight.commit());
-    kept?;
-    committed?;
-    flight.close();
+/// Writes down the own addresses of envelopes, in the caller's transaction.
+pub(crate) async fn keep_endpoints(
+    mut connection: &AsyncPgConnection,
+    endpoints: &[Endpoint],
+    now: DateTime<Utc>,
+) -> Result<(), DatabaseError> {
+    enum Keep {}
+    let query = diesel::sql_query(KEEP)
+        .bind::<Array<SqlUuid>, _>(column(endpoints, |e| e.account.uuid()))
+        .bind::<Array<SqlUuid>, _>(column(endpoints, |e| e.id.uuid()))
+        .bind::<Array<Bool>, _>(column(endpoints, |e| e.livemode))
+        .bind::<Array<Text>, _>(column(endpoints, |e| e.url.clone()))
+        .bind::<Timestamptz, _>(now);
+    prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
 }
 
 impl Store {
-    /// The reply that is kept for a key.
-    pub async fn kept(&self, once: &Once) -> Result<Option<Kept>, DatabaseError> {
-        let conn = acquire(&self.pool).await?;
-        Ok(once::find(&conn, once).await?)
-    }
-
-    /// Forgets the replies whose time is over, at most `limit`; says how many.
-    pub async fn forget_replies(&self, now: DateTime<Utc>, limit: i64) -> Result<usize, DatabaseError> {
-        let conn = acquire(&self.pool).await?;
-        Ok(once::forget(&conn, now, limit).await?)
-    }
-
     /// Registers an endpoint unless the account has `most` already; says how many it had.
     pub async fn create_endpoint(
         &self,
@@ -115,13 +232,19 @@ impl Store {
         enum Lock {}
         enum Create {}
         let create = diesel::sql_query(CREATE)
+            .into_boxed::<Pg>()
             .bind::<SqlUuid, _>(new.account.uuid())
             .bind::<SqlUuid, _>(new.id.uuid())
             .bind::<Bool, _>(new.livemode)
             .bind::<Text, _>(&new.url)
             .bind::<SmallInt, _>(new.generation.cast_signed())
             .bind::<Timestamptz, _>(new.created_at)
-            .bind::<BigInt, _>(most);
+            .bind::<BigInt, _>(most)
+            .bind::<Text, _>(&new.description)
+            .bind::<Array<SmallInt>, _>(&new.types)
+            .bind::<Array<Text>, _>(&new.header_names)
+            .bind::<Nullable<Bytea>, _>(&new.headers_sealed)
+            .bind::<Nullable<Timestamptz>, _>(new.verified_at);
         let lock = diesel::sql_query(LOCK).bind::<SqlUuid, _>(new.account.uuid());
         let flight = Flight::open(&self.pool).await?;
         let (mut one, mut two) = (flight.connection(), flight.connection());
@@ -140,66 +263,79 @@ impl Store {
         Ok(held)
     }
 
-    /// The endpoints of an account and mode, oldest first.
-    pub async fn endpoints(&self, account: AccountId, livemode: bool) -> Result<Vec<Endpoint>, DatabaseError> {
-        let list = "SELECT account_id, id, livemode, url, generation, created_at FROM endpoint \
-                    WHERE account_id = $1 AND livemode = $2 ORDER BY id";
-        let query = diesel::sql_query(list).bind::<SqlUuid, _>(account.uuid()).bind::<Bool, _>(livemode);
+    /// The endpoints of an account and mode behind that one, oldest first.
+    pub async fn endpoints(
+        &self,
+        (account, livemode): (AccountId, bool),
+        with_envelopes: bool,
+        after: Option<EndpointId>,
+        limit: i64,
+    ) -> Result<Vec<Endpoint>, DatabaseError> {
+        let list = format!(
+            "SELECT {COLUMNS} FROM endpoint WHERE account_id = $1 AND livemode = $2 AND (envelope_id IS NULL OR $3) \
+             AND ($4 IS NULL OR id > $4) ORDER BY id LIMIT $5"
+        );
+        let query = diesel::sql_query(list)
+            .bind::<SqlUuid, _>(account.uuid())
+            .bind::<Bool, _>(livemode)
+            .bind::<Bool, _>(with_envelopes)
+            .bind::<Nullable<SqlUuid>, _>(after.map(|id| id.uuid()))
+            .bind::<BigInt, _>(limit);
         let mut conn = acquire(&self.pool).await?;
         let rows: Vec<EndpointRow> = query.load(&mut *conn).await?;
-        let endpoint = |row: EndpointRow| Endpoint {
-            account: AccountId::from_uuid(row.account_id),
-            id: EndpointId::from_uuid(row.id),
-            livemode: row.livemode,
-            url: row.url,
-            generation: row.generation.unsigned_abs(),
-            created_at: row.created_at,
-        };
-        Ok(rows.into_iter().map(endpoint).collect())
+        Ok(rows.into_iter().map(Endpoint::from).collect())
     }
 
-    /// Removes an endpoint and cancels what waits for it. False if there was none.
-    pub async fn delete_endpoint(
+    /// One endpoint of an account and mode.
+    pub async fn endpoint(
         &self,
-        account: AccountId,
-        livemode: bool,
+        (account, livemode): (AccountId, bool),
         id: EndpointId,
-        kept: Option<(Once, Vec<u8>)>,
-    ) -> Result<bool, DatabaseError> {
-        enum Delete {}
-        let query = diesel::sql_query(DELETE)
+    ) -> Result<Option<Endpoint>, DatabaseError> {
+        let one = format!("SELECT {COLUMNS} FROM endpoint WHERE account_id = $1 AND livemode = $2 AND id = $3");
+        let query = diesel::sql_query(one)
             .bind::<SqlUuid, _>(account.uuid())
-            .bind::<SqlUuid, _>(id.uuid())
-            .bind::<Bool, _>(livemode);
-        let flight = Flight::open(&self.pool).await?;
-        let mut conn = flight.connection();
-        let once = kept.as_ref().map(|(once, _)| once);
-        let delete = prepared::<Delete, _>(query).get_result::<Count>(&mut conn);
-        let (begun, claimed, gone) = futures_util::join!(flight.begin(), claimed(flight.connection(), once), delete);
-        begun?;
-        if let Err(error) = claimed {
-            flight.rollback().await?;
-            return Err(error.into());
-        }
-        let gone = gone?.count == 1;
-        end(flight, kept.filter(|_| gone)).await?;
-        Ok(gone)
+            .bind::<Bool, _>(livemode)
+            .bind::<SqlUuid, _>(id.uuid());
+        let mut conn = acquire(&self.pool).await?;
+        let row: Option<EndpointRow> = query.get_result(&mut *conn).await.optional()?;
+        Ok(row.map(Endpoint::from))
     }
 
-    /// The endpoints in use of those accounts.
-    pub async fn listeners(&self, accounts: Vec<AccountId>) -> Result<Vec<Listener>, DatabaseError> {
-        enum Listeners {}
-        let list = "SELECT account_id, id, livemode, created_at FROM endpoint WHERE account_id = ANY($1) AND disabled_at IS NULL";
+    /// The endpoints of those accounts for which events are planned, but for those of single envelopes.
+    pub async fn listeners(
+        &self,
+        accounts: Vec<AccountId>,
+        now: DateTime<Utc>,
+    ) -> Result<Vec<Endpoint>, DatabaseError> {
+        let list = format!(
+            "SELECT {COLUMNS} FROM endpoint WHERE account_id = ANY($1) AND envelope_id IS NULL \
+             AND verified_at IS NOT NULL AND (disabled_at IS NULL OR disabled_at > $2 - make_interval(days => $3))"
+        );
         let accounts: Vec<Uuid> = accounts.into_iter().map(|account| account.uuid()).collect();
-        let query = prepared::<Listeners, _>(diesel::sql_query(list).bind::<Array<SqlUuid>, _>(accounts));
+        let query = diesel::sql_query(list)
+            .bind::<Array<SqlUuid>, _>(accounts)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Integer, _>(MISSED_DAYS);
         let mut conn = acquire(&self.pool).await?;
-        let rows: Vec<ListenerRow> = query.load(&mut *conn).await?;
-        let listener = |row: ListenerRow| Listener {
-            account: AccountId::from_uuid(row.account_id),
-            endpoint: EndpointId::from_uuid(row.id),
-            livemode: row.livemode,
-            since: row.created_at,
-        };
-        Ok(rows.into_iter().map(listener).collect())
+        let rows: Vec<EndpointRow> = query.load(&mut *conn).await?;
+        Ok(rows.into_iter().map(Endpoint::from).collect())
+    }
+
+    /// The own addresses of those envelopes that are known.
+    pub async fn envelope_endpoints(
+        &self,
+        envelopes: &[(AccountId, EnvelopeId)],
+    ) -> Result<Vec<Endpoint>, DatabaseError> {
+        let list = format!(
+            "SELECT {COLUMNS} FROM endpoint WHERE envelope_id IS NOT NULL \
+             AND (account_id, envelope_id) IN (SELECT * FROM unnest($1::uuid[], $2::uuid[]))"
+        );
+        let query = diesel::sql_query(list)
+            .bind::<Array<SqlUuid>, _>(column(envelopes, |(account, _)| account.uuid()))
+            .bind::<Array<SqlUuid>, _>(column(envelopes, |(_, envelope)| envelope.uuid()));
+        let mut conn = acquire(&self.pool).await?;
+        let rows: Vec<EndpointRow> = query.load(&mut *conn).await?;
+        Ok(rows.into_iter().map(Endpoint::from).collect())
     }
 }

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt,
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
-use super::{Store, column};
+use super::{Disabled, Store, column};
 use crate::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId, WatcherId};
 use crate::mail::plan::{About, Addressee, Mail, MailKind};
 
@@ -56,15 +56,6 @@ pub enum MailSettled {
         /// Whether it counts.
         attempted: bool,
     },
-}
-
-/// Why an endpoint was disabled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Disabled {
-    /// It answered that it is gone.
-    Gone,
-    /// It failed for days.
-    Failing,
 }
 
 /// How many mails may leave in an hour.

@@ -1,19 +1,25 @@
 //! All SQL of the notifier. Knows neither gRPC nor protobuf.
 
 mod delivery;
+mod delivery_log;
 mod endpoint;
+mod endpoint_change;
 mod feed;
 mod mail;
+mod once;
 
 use countersign_chassis::clock::Clock;
 pub use countersign_chassis::database::DatabaseError;
 use countersign_chassis::database::Pool;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
-pub use self::delivery::{ClaimedDelivery, Outcome, Settled, keep_deliveries};
-pub use self::endpoint::Endpoint;
+pub use self::delivery::{BREAKER, ClaimedDelivery, Outcome, Room, Settled, keep_deliveries};
+pub use self::delivery_log::{Attempt, Filter, LoggedDelivery, Redelivery};
+pub(crate) use self::endpoint::keep_endpoints;
+pub use self::endpoint::{Disabled, Endpoint, Standing};
+pub use self::endpoint_change::{EndpointChanges, Named, Told};
 pub use self::feed::{Lease, PARTITIONS};
-pub use self::mail::{ClaimedMail, Disabled, Due, MAILS_KEPT, MailSettled, Quota, keep_mails};
+pub use self::mail::{ClaimedMail, Due, MAILS_KEPT, MailSettled, Quota, keep_mails};
 
 /// The schema of this service.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");

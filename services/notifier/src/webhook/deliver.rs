@@ -1,169 +1,224 @@
 //! Posts webhooks. At least once: after a crash or a lost answer the same bytes come again under the same `webhook-id`.
+//!
+//! Each attempt is a task of its own in one of a bounded number of places, so that nobody waits for somebody else's receiver.
+//! Must never post inside a transaction, or record what another process has the say about.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
-use anyhow::Context as _;
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign_chassis::propagation;
+use countersign::v1::EventType;
 use countersign_chassis::ticker::Progress;
-use futures_util::StreamExt as _;
-use futures_util::future::join_all;
-use reqwest::header::{HeaderMap, HeaderValue};
-use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use uuid::{NoContext, Timestamp, Uuid};
 
-use crate::schedule::pause;
-use crate::store::{ClaimedDelivery, Outcome, Settled, Store};
-use crate::webhook::guard::Guard;
+use crate::id::{AccountId, EventId};
+use crate::schedule::{breaker, pause, throttle};
+use crate::store::{ClaimedDelivery, Disabled, Outcome, Room, Settled, Store, Told};
+use crate::webhook::courier::{Answer, Courier, Letter};
+use crate::webhook::plan::{body, endpoint_event};
 use crate::webhook::signature::Secrets;
 
-/// Deliveries of one tick; they are posted at once.
-const BATCH_MAX: i64 = 16;
-/// Ticks that run beside each other, so that a receiver that hangs does not hold up the others.
-pub const LANES: usize = 4;
-/// How long a connection may take.
-const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// How long an attempt may take, the answer's body included.
-const ATTEMPT_MAX: Duration = Duration::from_secs(15);
+/// Attempts of one process at a time.
+const PLACES: u32 = 64;
+/// Of these, for one account while others wait, and in any case.
+const ACCOUNT_MAX: (i64, i64) = (PLACES as i64 / 4, PLACES as i64 * 3 / 4);
 /// How long a claim holds: longer than any attempt.
-const LEASE_SECONDS: i64 = 20;
-/// How much of an answer is read, and how much is kept.
-const ANSWER_BYTES: (usize, usize) = (16 * 1024, 1024);
+const LEASE_SECONDS: i64 = 30;
+/// An endpoint is switched off after failing for so many days, with so many hours between failures.
+const FAILING: (i64, i64) = (5, 12);
 
-/// Posts webhooks.
+/// Posts webhooks. What it has begun is cut when the last copy is dropped.
 #[derive(Clone)]
 pub struct Deliverer {
-    store: Store,
-    secrets: Arc<Secrets>,
-    guard: Guard,
-    client: Client,
+    post: Arc<Post>,
+    tasks: Arc<Mutex<JoinSet<()>>>,
 }
 
-/// What came back.
-struct Answer {
-    status: u16,
-    retry_after: Option<Duration>,
-    body: String,
+/// What an attempt works with.
+struct Post {
+    store: Store,
+    secrets: Arc<Secrets>,
+    courier: Arc<Courier>,
+    wake: Arc<Notify>,
+    places: Arc<Semaphore>,
+    busy: Mutex<HashMap<AccountId, i64>>,
+}
+
+/// A place in use. Dropping it lets the next attempt in.
+struct Place {
+    post: Arc<Post>,
+    account: AccountId,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut busy = self.post.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = busy.get(&self.account).map_or(0, |count| count - 1);
+        if left <= 0 {
+            busy.remove(&self.account);
+        } else {
+            busy.insert(self.account, left);
+        }
+        // What waited for this place, or for this delivery, need not wait for the next look.
+        self.post.wake.notify_one();
+    }
 }
 
 impl Deliverer {
-    /// With those secrets, to where the guard allows.
-    pub fn new(store: Store, secrets: Arc<Secrets>, guard: Guard) -> anyhow::Result<Self> {
-        let client = Client::builder()
-            .dns_resolver(Arc::new(guard))
-            .redirect(Policy::none())
-            .no_proxy()
-            .connect_timeout(CONNECT_MAX)
-            .timeout(ATTEMPT_MAX)
-            .user_agent(concat!("Countersign/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("HTTP client")?;
-        Ok(Self { store, secrets, guard, client })
+    /// With those secrets, by that courier; `wake` is notified when a place gets free.
+    #[must_use]
+    pub fn new(store: Store, secrets: Arc<Secrets>, courier: Arc<Courier>, wake: Arc<Notify>) -> Self {
+        let places = Arc::new(Semaphore::new(PLACES as usize));
+        let post = Post { store, secrets, courier, wake, places, busy: Mutex::default() };
+        Self { post: Arc::new(post), tasks: Arc::default() }
     }
 
-    /// Posts what is due.
+    /// Begins to post what is due, as far as there are places. Waits for no receiver.
     pub async fn tick(&self) -> anyhow::Result<Progress> {
-        let now = self.store.clock().now();
-        let due = self.store.claim_deliveries(now, now + TimeDelta::seconds(LEASE_SECONDS), BATCH_MAX).await?;
-        let settled = join_all(due.iter().map(|claimed| self.deliver(claimed))).await;
-        settled.into_iter().collect::<anyhow::Result<Vec<()>>>()?;
-        Ok(if due.is_empty() { Progress::Idle } else { Progress::Busy })
+        while let Some(ended) = self.tasks.lock().unwrap_or_else(PoisonError::into_inner).try_join_next() {
+            if ended.is_err_and(|error| error.is_panic()) {
+                tracing::error!("an attempt broke; its claim runs out");
+            }
+        }
+        let (store, now) = (&self.post.store, self.post.store.clock().now());
+        let busy = self.post.busy.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect();
+        let free = i64::try_from(self.post.places.available_permits()).unwrap_or_default();
+        if free == 0 {
+            return Ok(Progress::Idle);
+        }
+        let room = Room { free, busy, account_max: ACCOUNT_MAX };
+        let claimed = store.claim_deliveries(now, now + TimeDelta::seconds(LEASE_SECONDS), &room).await?;
+        if claimed.is_empty() {
+            let cancelled = store.cancel_orphans(now).await?;
+            return Ok(if cancelled == 0 { Progress::Idle } else { Progress::Busy });
+        }
+        for claimed in claimed {
+            let permit = Arc::clone(&self.post.places).acquire_owned().await?;
+            let mut busy = self.post.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            *busy.entry(claimed.account).or_default() += 1;
+            drop(busy);
+            let place = Place { post: Arc::clone(&self.post), account: claimed.account, _permit: permit };
+            let attempt = async move {
+                if let Err(error) = place.post.deliver(&claimed).await {
+                    tracing::warn!(error = format!("{error:#}"), "an attempt was not written down; its claim runs out");
+                }
+            };
+            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(attempt);
+        }
+        Ok(Progress::Busy)
     }
 
+    /// Until nothing is being posted any more.
+    pub async fn finished(&self) {
+        // Never closed, so this cannot fail.
+        let _ = self.post.places.acquire_many(PLACES).await;
+    }
+}
+
+impl Post {
     async fn deliver(&self, claimed: &ClaimedDelivery) -> anyhow::Result<()> {
         let (at, began) = (self.store.clock().now(), Instant::now());
-        let answered = self.post(claimed, at).await;
+        let answered = self.attempt(claimed, at).await;
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
-        let outcome = match &answered {
-            Ok(answer) => Outcome {
-                at,
-                duration_ms,
-                status_code: Some(answer.status),
-                failure: None,
-                answer: answer.body.clone(),
-            },
-            Err(failure) => {
-                Outcome { at, duration_ms, status_code: None, failure: Some(failure), answer: String::new() }
-            }
-        };
-        let wished = answered.as_ref().ok().and_then(|answer| answer.retry_after);
-        let settled = match answered.map(|answer| answer.status) {
-            Ok(200..=299) => Settled::Delivered,
-            Ok(410) => Settled::Gone,
-            _ => match pause(claimed.attempts + 1, wished) {
-                Some(pause) => Settled::Again(at + TimeDelta::from_std(pause)?),
-                None => Settled::Dead,
-            },
-        };
+        let (outcome, settled) = judge(claimed, &answered, at, duration_ms)?;
         let (event, endpoint) = (claimed.event.to_string(), claimed.endpoint.to_string());
         if settled != Settled::Delivered {
-            let (status, failure) = (outcome.status_code, outcome.failure);
-            tracing::warn!(
-                event,
-                endpoint,
-                status,
-                failure,
-                attempts = claimed.attempts + 1,
-                "a webhook was not taken"
-            );
+            let (status, failure, tries) = (outcome.status_code, outcome.failure, claimed.tries + 1);
+            tracing::warn!(event, endpoint, status, failure, tries, "a webhook was not taken");
         }
         if !self.store.settle_delivery(claimed, &outcome, settled).await? {
             tracing::info!(event, endpoint, "the claim ran out meanwhile; another process has the say");
+            return Ok(());
+        }
+        match given_up(claimed, settled, at) {
+            Some(reason) => self.disable(claimed, reason, at).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn attempt(&self, claimed: &ClaimedDelivery, at: DateTime<Utc>) -> Result<Answer, &'static str> {
+        let ClaimedDelivery { account, endpoint, generation, previous_until, .. } = claimed;
+        let letter = Letter {
+            account: *account,
+            endpoint: *endpoint,
+            url: &claimed.url,
+            id: &claimed.event.to_string(),
+            body: &claimed.body,
+            secrets: &self.secrets.alive(*account, *endpoint, *generation, *previous_until, at),
+            headers_sealed: claimed.headers_sealed.as_deref(),
+            at,
+        };
+        self.courier.post(&letter).await
+    }
+
+    async fn disable(&self, claimed: &ClaimedDelivery, reason: Disabled, at: DateTime<Utc>) -> anyhow::Result<()> {
+        let (account, endpoint) = (claimed.account, claimed.endpoint);
+        let id = event_id(at);
+        let event = endpoint_event(EventType::EndpointDisabled, (account, claimed.livemode), endpoint, id, at);
+        let told = Told { event: id, kind: EventType::EndpointDisabled as i16, body: body(&event)? };
+        if self.store.disable_endpoint((account, endpoint), reason, at, &told).await? {
+            tracing::warn!(
+                endpoint = endpoint.to_string(),
+                reason = format!("{reason:?}"),
+                "an endpoint is switched off"
+            );
         }
         Ok(())
     }
-
-    /// One attempt. The failure is a class of errors, never text from outside.
-    async fn post(&self, claimed: &ClaimedDelivery, at: DateTime<Utc>) -> Result<Answer, &'static str> {
-        let timestamp = at.timestamp();
-        let url = self.guard.check(&claimed.url).map_err(|_| "address not allowed")?;
-        let secret = self.secrets.of(claimed.account, claimed.endpoint, claimed.generation);
-        let id = claimed.event.to_string();
-        let mut headers = HeaderMap::new();
-        propagation::into_headers(&mut headers);
-        headers.insert("content-type", HeaderValue::from_static("application/json"));
-        for (name, value) in [
-            ("webhook-signature", secret.standard(&id, timestamp, &claimed.body)),
-            ("countersign-signature", secret.countersign(timestamp, &claimed.body)),
-            ("webhook-timestamp", timestamp.to_string()),
-            ("webhook-id", id),
-        ] {
-            headers.insert(name, HeaderValue::try_from(value).map_err(|_| "header")?);
-        }
-        let sent = self.client.post(url).headers(headers).body(claimed.body.clone()).send().await;
-        match sent {
-            Ok(response) => read(response, at).await,
-            Err(error) if error.is_timeout() => Err("timeout"),
-            Err(error) if error.is_connect() => Err("no connection"),
-            Err(_) => Err("broken answer"),
-        }
-    }
 }
 
-/// How long a receiver asks to be left alone: seconds, or a date (RFC 9110 §10.2.3).
-fn wish(text: &str, now: DateTime<Utc>) -> Option<Duration> {
-    if let Ok(seconds) = text.parse() {
-        return Some(Duration::from_secs(seconds));
-    }
-    (DateTime::parse_from_rfc2822(text).ok()?.to_utc() - now).to_std().ok()
+/// An id for an event of an endpoint.
+#[must_use]
+pub fn event_id(at: DateTime<Utc>) -> EventId {
+    let seconds = u64::try_from(at.timestamp()).unwrap_or_default();
+    EventId::from_uuid(Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, at.timestamp_subsec_nanos())))
 }
 
-/// The beginning of the answer, within the attempt's time.
-async fn read(response: Response, now: DateTime<Utc>) -> Result<Answer, &'static str> {
-    let status = response.status().as_u16();
-    let retry_after = response.headers().get("retry-after").and_then(|value| value.to_str().ok());
-    let retry_after = retry_after.and_then(|value| wish(value.trim(), now));
-    let mut body = Vec::new();
-    let mut stream = response.bytes_stream();
-    while body.len() < ANSWER_BYTES.0
-        && let Some(chunk) = stream.next().await
-    {
-        let chunk = chunk.map_err(|error| if error.is_timeout() { "timeout" } else { "broken answer" })?;
-        body.extend_from_slice(&chunk);
+/// What is written down about an attempt, and what becomes of its delivery.
+fn judge(
+    claimed: &ClaimedDelivery,
+    answered: &Result<Answer, &'static str>,
+    at: DateTime<Utc>,
+    duration_ms: i32,
+) -> anyhow::Result<(Outcome, Settled)> {
+    let answer = answered.as_ref().ok();
+    let wished = answer.and_then(|answer| answer.retry_after);
+    let pause = pause(claimed.tries + 1, wished);
+    let settled = match answer.map(|answer| answer.status) {
+        Some(200..=299) => Settled::Delivered,
+        Some(410) => Settled::Gone,
+        _ => match pause {
+            Some(pause) => Settled::Again(at + TimeDelta::from_std(pause)?),
+            None => Settled::Dead,
+        },
+    };
+    let mut rest_until = None;
+    if settled != Settled::Delivered {
+        let throttled = answer.and_then(|answer| throttle(answer.status, wished, pause));
+        let rest = throttled.max(breaker(claimed.consecutive_failures + 1));
+        rest_until = rest.map(TimeDelta::from_std).transpose()?.map(|rest| at + rest);
     }
-    body.truncate(ANSWER_BYTES.1);
-    // Postgres takes no zero bytes in text.
-    let body = String::from_utf8_lossy(&body).replace('\0', "\u{fffd}");
-    Ok(Answer { status, retry_after, body })
+    let outcome = Outcome {
+        at,
+        duration_ms,
+        status_code: answer.map(|answer| answer.status),
+        failure: answered.as_ref().err().copied(),
+        answer: answer.map(Answer::text).unwrap_or_default(),
+        rest_until,
+    };
+    Ok((outcome, settled))
+}
+
+/// Whether the endpoint is switched off, and why.
+fn given_up(claimed: &ClaimedDelivery, settled: Settled, at: DateTime<Utc>) -> Option<Disabled> {
+    if settled == Settled::Gone {
+        return Some(Disabled::Gone);
+    }
+    let (first, last) = (claimed.first_failed_at?, claimed.last_failure_at?);
+    let days = at - first >= TimeDelta::days(FAILING.0) && last - first >= TimeDelta::hours(FAILING.1);
+    (settled != Settled::Delivered && days).then_some(Disabled::Failing)
 }

@@ -1,32 +1,52 @@
 //! Webhooks: planned, signed, guarded and posted.
 
+pub mod courier;
 pub mod deliver;
 pub mod guard;
+pub mod headers;
 pub mod plan;
 pub mod signature;
 
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use countersign::v1::Event;
+use chrono::DateTime;
+use countersign::v1::{Event, EventType};
 use countersign_chassis::database::DatabaseError;
 use diesel_async::AsyncPgConnection;
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Notify;
+use tonic::Code;
+use url::{Origin, Url};
 
-use self::plan::{Delivery, plan};
+use self::guard::Guard;
+use self::plan::{Delivery, Listener, plan};
+use crate::envelopes::Envelopes;
 use crate::event::each;
-use crate::id::AccountId;
+use crate::id::{AccountId, EndpointId, EnvelopeId};
 use crate::sink::{Sink, Work};
-use crate::store::{Store, keep_deliveries};
+use crate::store::{Endpoint, Store, keep_deliveries, keep_endpoints};
+
+/// Envelopes that are asked about at a time.
+const ASKED_MAX: usize = 8;
 
 /// The sink of endpoints.
 pub struct Webhooks {
     /// Where endpoints and deliveries are kept.
     pub store: Store,
+    /// Who knows the own addresses of envelopes.
+    pub envelopes: Envelopes,
+    /// Where webhooks may go.
+    pub guard: Guard,
+    /// Whether endpoints have to prove that they want webhooks.
+    pub challenge: bool,
     /// Notified when there are new deliveries.
     pub wake: Arc<Notify>,
 }
 
 struct Deliveries {
+    /// Addresses of envelopes that were not known yet.
+    endpoints: Vec<Endpoint>,
     rows: Vec<Delivery>,
     store: Store,
     wake: Arc<Notify>,
@@ -38,19 +58,113 @@ impl Sink for Webhooks {
         let mut accounts: Vec<AccountId> = events.iter().filter_map(|event| event.account_id.parse().ok()).collect();
         accounts.sort_unstable();
         accounts.dedup();
-        let listeners = if accounts.is_empty() { Vec::new() } else { self.store.listeners(accounts).await? };
+        let now = self.store.clock().now();
+        let listening = if accounts.is_empty() { Vec::new() } else { self.store.listeners(accounts, now).await? };
+        let (own, endpoints) = self.own_addresses(events).await?;
+        let mut listeners: Vec<_> = listening.iter().map(listener).collect();
+        listeners.extend(own.iter().map(|endpoint| self.own_listener(endpoint, &listening)));
         let rows = each(events, |event, head| plan(event, head, &listeners));
-        Ok(Box::new(Deliveries { rows, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
+        Ok(Box::new(Deliveries { endpoints, rows, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
+    }
+}
+
+fn listener(endpoint: &Endpoint) -> Listener {
+    Listener {
+        account: endpoint.account,
+        endpoint: endpoint.id,
+        livemode: endpoint.livemode,
+        since: endpoint.verified_at.unwrap_or(DateTime::<chrono::Utc>::MAX_UTC),
+        types: endpoint.types.clone(),
+        envelope: None,
+        cause: endpoint.disabled_at.map(|_| "endpoint_disabled"),
+    }
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> Option<Origin> {
+    Url::parse(url).ok().map(|url| url.origin())
+}
+
+impl Webhooks {
+    /// The own addresses of the envelopes that have one, and those among them that are new or may have changed.
+    async fn own_addresses(&self, events: &[Event]) -> anyhow::Result<(Vec<Endpoint>, Vec<Endpoint>)> {
+        let mut wanted: BTreeMap<(AccountId, EnvelopeId), (bool, bool)> = BTreeMap::new();
+        for event in events.iter().filter(|event| event.state.as_ref().is_some_and(|state| state.has_webhook)) {
+            if let (Ok(account), Ok(envelope)) = (event.account_id.parse(), event.envelope_id.parse()) {
+                // A draft's address may be changed.
+                let changed = event.r#type() == EventType::EnvelopeUpdated;
+                wanted.entry((account, envelope)).or_insert((event.livemode, false)).1 |= changed;
+            }
+        }
+        if wanted.is_empty() {
+            return Ok((Vec::new(), Vec::new()));
+        }
+        let keys: Vec<_> = wanted.keys().copied().collect();
+        let mut own = self.store.envelope_endpoints(&keys).await?;
+        let known: HashSet<_> = own.iter().filter_map(|it| Some((it.account, it.envelope?))).collect();
+        let unknown = wanted.into_iter().filter(|(key, (_, changed))| *changed || !known.contains(key));
+        let asked = futures_util::stream::iter(unknown)
+            .map(|((account, envelope), (livemode, _))| self.ask(account, envelope, livemode))
+            .buffered(ASKED_MAX);
+        let found: Vec<Endpoint> = asked.try_filter_map(async |found| Ok(found)).try_collect().await?;
+        for new in &found {
+            match own.iter_mut().find(|it| (it.account, it.id) == (new.account, new.id)) {
+                Some(old) => old.url.clone_from(&new.url),
+                None => own.push(new.clone()),
+            }
+        }
+        Ok((own, found))
+    }
+
+    /// An envelope's own address. One that cannot be read any more must not keep all others from everybody.
+    async fn ask(&self, account: AccountId, envelope: EnvelopeId, livemode: bool) -> anyhow::Result<Option<Endpoint>> {
+        let url = match self.envelopes.get(account, envelope).await {
+            Ok(envelope) => envelope.webhook_url,
+            Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied | Code::InvalidArgument) => {
+                return Ok(None);
+            }
+            Err(status) => anyhow::bail!("an envelope's address cannot be asked for: {:?}", status.code()),
+        };
+        if url.is_empty() {
+            return Ok(None);
+        }
+        let (id, now) = (EndpointId::from_uuid(envelope.uuid()), self.store.clock().now());
+        let mut endpoint = Endpoint::new(account, id, livemode, url, now);
+        endpoint.envelope = Some(envelope);
+        endpoint.verified_at = Some(now);
+        Ok(Some(endpoint))
+    }
+
+    /// With the challenge on, an envelope's address must be where its account has proved that it wants webhooks.
+    fn own_listener(&self, endpoint: &Endpoint, listening: &[Endpoint]) -> Listener {
+        let proves = |other: &&Endpoint| {
+            (other.account, other.livemode) == (endpoint.account, endpoint.livemode) && other.disabled_at.is_none()
+        };
+        let wanted = origin(&endpoint.url);
+        let verified = wanted.is_some() && listening.iter().filter(proves).any(|other| origin(&other.url) == wanted);
+        let cause = if self.guard.check(&endpoint.url).is_err() {
+            Some("address_not_allowed")
+        } else if self.challenge && !verified {
+            Some("origin_not_verified")
+        } else {
+            endpoint.disabled_at.map(|_| "endpoint_disabled")
+        };
+        let since = DateTime::<chrono::Utc>::MIN_UTC;
+        Listener { envelope: endpoint.envelope, since, cause, ..listener(endpoint) }
     }
 }
 
 #[tonic::async_trait]
 impl Work for Deliveries {
     async fn keep(&self, connection: &AsyncPgConnection) -> Result<(), DatabaseError> {
+        let now = self.store.clock().now();
+        if !self.endpoints.is_empty() {
+            keep_endpoints(connection, &self.endpoints, now).await?;
+        }
         if self.rows.is_empty() {
             return Ok(());
         }
-        keep_deliveries(connection, &self.rows, self.store.clock().now()).await
+        keep_deliveries(connection, &self.rows, now).await
     }
 
     fn kept(&self) {

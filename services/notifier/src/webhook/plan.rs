@@ -1,7 +1,8 @@
 //! Which endpoints get an event, and the bytes that they get. Pure: no clock, no database, no network.
 
 use chrono::{DateTime, Utc};
-use countersign::v1::{Event, WebhookPayload};
+use countersign::v1::{Actor, ActorType, Event, EventType, WebhookPayload};
+use countersign_chassis::wire::timestamp;
 use prost::Message as _;
 use prost_reflect::{DescriptorPool, DynamicMessage, SerializeOptions};
 
@@ -9,7 +10,7 @@ use crate::event::{Head, Unplannable};
 use crate::id::{AccountId, EndpointId, EnvelopeId, EventId};
 
 /// An endpoint that wants the events of its account and mode.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listener {
     /// Whose.
     pub account: AccountId,
@@ -19,24 +20,44 @@ pub struct Listener {
     pub livemode: bool,
     /// Since when it listens.
     pub since: DateTime<Utc>,
+    /// The types that it wants, as the contract numbers them; empty: all.
+    pub types: Vec<i16>,
+    /// Of that envelope only.
+    pub envelope: Option<EnvelopeId>,
+    /// Why nothing is posted to it, though what it misses is noted.
+    pub cause: Option<&'static str>,
 }
 
-/// A webhook to be posted.
+/// A webhook to be posted, or one that is not to be, and why.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names of the table")]
 pub struct Delivery {
     pub account: AccountId,
     pub endpoint: EndpointId,
     pub event: EventId,
-    pub envelope: EnvelopeId,
+    pub livemode: bool,
+    pub kind: i16,
+    pub envelope: Option<EnvelopeId>,
     pub sequence: u64,
     pub body: Vec<u8>,
+    pub cause: Option<&'static str>,
+}
+
+/// The number of an event's type.
+#[must_use]
+pub fn number(event: &Event) -> i16 {
+    i16::try_from(event.r#type).unwrap_or(i16::MAX)
 }
 
 /// The webhooks of an event.
 pub fn plan(event: &Event, head: Head, listeners: &[Listener]) -> Result<Vec<Delivery>, Unplannable> {
+    let kind = number(event);
     let wanting = |listener: &&Listener| {
-        listener.account == head.account && listener.livemode == head.livemode && listener.since <= head.occurred_at
+        listener.account == head.account
+            && listener.livemode == head.livemode
+            && listener.since <= head.occurred_at
+            && (listener.types.is_empty() || listener.types.contains(&kind))
+            && listener.envelope.is_none_or(|envelope| envelope == head.envelope)
     };
     let mut wanting = listeners.iter().filter(wanting).peekable();
     if wanting.peek().is_none() {
@@ -47,15 +68,39 @@ pub fn plan(event: &Event, head: Head, listeners: &[Listener]) -> Result<Vec<Del
         account: head.account,
         endpoint: listener.endpoint,
         event: head.event,
-        envelope: head.envelope,
+        livemode: head.livemode,
+        kind,
+        envelope: Some(head.envelope),
         sequence: event.sequence,
         body: body.clone(),
+        cause: listener.cause,
     };
     Ok(wanting.map(delivery).collect())
 }
 
+/// An event of an endpoint, which has no envelope and is in no stream.
+#[must_use]
+pub fn endpoint_event(
+    kind: EventType,
+    (account, livemode): (AccountId, bool),
+    endpoint: EndpointId,
+    event: EventId,
+    at: DateTime<Utc>,
+) -> Event {
+    Event {
+        id: event.to_string(),
+        r#type: kind.into(),
+        account_id: account.to_string(),
+        livemode,
+        occurred_at: Some(timestamp(at)),
+        actor: Some(Actor { r#type: ActorType::System.into(), id: String::new() }),
+        endpoint_id: endpoint.to_string(),
+        ..Event::default()
+    }
+}
+
 /// The bytes of a webhook: the payload in proto3's canonical JSON.
-fn body(event: &Event) -> Result<Vec<u8>, Unplannable> {
+pub fn body(event: &Event) -> Result<Vec<u8>, Unplannable> {
     static POOL: std::sync::OnceLock<Option<DescriptorPool>> = std::sync::OnceLock::new();
     let json = |why: &str| Unplannable::Json(why.to_owned());
     let pool = POOL.get_or_init(|| DescriptorPool::decode(countersign::FILE_DESCRIPTOR_SET).ok());
@@ -74,7 +119,7 @@ fn body(event: &Event) -> Result<Vec<u8>, Unplannable> {
 
 #[cfg(test)]
 mod tests {
-    use countersign::v1::{EventType, RecipientStatus};
+    use countersign::v1::RecipientStatus;
 
     use super::*;
     use crate::event::head;
@@ -90,6 +135,9 @@ mod tests {
             endpoint: EndpointId::from_uuid(uuid::Uuid::from_u128(account + 100)),
             livemode,
             since: DateTime::UNIX_EPOCH,
+            types: Vec::new(),
+            envelope: None,
+            cause: None,
         }
     }
 
@@ -113,5 +161,22 @@ mod tests {
             let plan = planned(&event(kind, &[RecipientStatus::Released]), &[listener(1, true)]);
             assert_eq!(plan.len(), 1, "{kind:?}");
         }
+    }
+
+    #[test]
+    fn s2_22_an_endpoint_gets_the_types_that_it_wants() {
+        let declined = Listener { types: vec![8, 31], ..listener(1, true) };
+        for (kind, count) in [(EventType::EnvelopeDeclined, 1), (EventType::EnvelopeVoided, 0)] {
+            assert_eq!(planned(&event(kind, &[]), std::slice::from_ref(&declined)).len(), count, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn c19_an_envelopes_address_hears_of_that_envelope_only() {
+        let event = event(EventType::EnvelopeSent, &[]);
+        let own = Listener { envelope: Some(event.envelope_id.parse().unwrap()), ..listener(1, true) };
+        let other = Listener { envelope: Some(EnvelopeId::new()), ..listener(1, true) };
+        assert_eq!(planned(&event, &[own.clone(), other]).len(), 1);
+        assert_eq!(planned(&event, &[own])[0].body, planned(&event, &[listener(1, true)])[0].body);
     }
 }

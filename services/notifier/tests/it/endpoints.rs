@@ -56,7 +56,7 @@ impl Serving {
     }
 
     async fn list(&self, key: &str) -> Result<Vec<v1::WebhookEndpoint>, Status> {
-        let request = by(key, v1::ListWebhookEndpointsRequest {});
+        let request = by(key, v1::ListWebhookEndpointsRequest::default());
         self.client.clone().list_webhook_endpoints(request).await.map(|listed| listed.into_inner().endpoints)
     }
 
@@ -100,6 +100,7 @@ async fn an_endpoint_is_registered_listed_and_removed() {
     serving.delete(&key, &endpoint.id).await.unwrap();
     assert_eq!(serving.list(&key).await.unwrap().len(), 1);
     assert_eq!(serving.delete(&key, &endpoint.id).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(endpoint.state(), v1::WebhookEndpointState::Active, "where no challenge is asked for");
     let kept = "SELECT count(*) FROM endpoint WHERE endpoint::text LIKE '%wh' || 'sec%'";
     assert_eq!(serving.stand.number(kept).await, 0, "no secret is kept");
     serving.stop().await;
@@ -110,8 +111,15 @@ async fn an_address_that_may_not_be_posted_to_is_refused_by_its_field() {
     let serving = Serving::start(false).await;
     let key = serving.key(AccountId::new(), true);
     let long = format!("https://hooks.example.com/{}", "x".repeat(2_048));
-    for url in ["", "hooks", "http://hooks.example.com/", "https://u:p@hooks.example.com/", "https://10.0.0.1/", &long]
-    {
+    for url in [
+        "",
+        "hooks",
+        "http://hooks.example.com/",
+        "https://u:p@hooks.example.com/",
+        "https://10.0.0.1/",
+        "https://8.8.8.8/",
+        &long,
+    ] {
         let status = serving.create(&key, url).await.unwrap_err();
         assert_eq!((status.code(), reason(&status).as_str()), (Code::InvalidArgument, "INVALID_FIELD"), "{url}");
         let violations = status.get_details_bad_request().unwrap().field_violations;
@@ -166,14 +174,7 @@ async fn the_limit_holds_for_calls_at_once() {
     let lock = "SELECT pg_advisory_lock(hashtextextended('endpoint/' || $1::text, 0))::text";
     holder.query(lock, &[&account.uuid().to_string()]).await.unwrap();
     let now = serving.stand.clock.now();
-    let endpoint = || Endpoint {
-        account,
-        id: EndpointId::new(),
-        livemode: true,
-        url: URL.to_owned(),
-        generation: 1,
-        created_at: now,
-    };
+    let endpoint = || Endpoint::new(account, EndpointId::new(), true, URL.to_owned(), now);
     let (first, second) = (endpoint(), endpoint());
     let creating =
         async { tokio::join!(store.create_endpoint(&first, 20, None), store.create_endpoint(&second, 20, None)) };

@@ -6,7 +6,6 @@ use countersign::v1::{ErrorReason, EventType, RecipientStatus, WatchStart};
 use countersign_chassis::database::DatabaseError;
 use countersign_notifier::id::RecipientId;
 use countersign_notifier::sink::{Sink, Work};
-use countersign_notifier::webhook::Webhooks;
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 
 use crate::receiver::Receiver;
@@ -72,7 +71,7 @@ async fn who_stands_at_an_old_place_inserts_nothing() {
     stand.sql("DELETE FROM delivery").await;
     assert!(!stand.notifier.store.advance(lease, "0", "9", &[]).await.unwrap());
     let event = stand.double.script().feed[0].clone();
-    let webhooks = Webhooks { store: stand.notifier.store.clone(), wake: std::sync::Arc::default() };
+    let webhooks = stand.webhooks();
     let late = webhooks.plan(&[event]).await.unwrap();
     assert!(!stand.notifier.store.advance(lease, "0", "9", &[late]).await.unwrap());
     assert_eq!(stand.number(DELIVERIES).await, 0, "nothing of a fenced batch is kept");
@@ -188,7 +187,7 @@ async fn a_third_sink_gets_every_event_in_the_same_transaction() {
     let mut stand = Stand::new().await;
     let receiver = Receiver::start([]).await;
     stand.endpoint(&receiver).await;
-    let webhooks = Webhooks { store: stand.notifier.store.clone(), wake: std::sync::Arc::default() };
+    let webhooks = stand.webhooks();
     let sinks: [Box<dyn Sink>; 2] = [Box::new(webhooks), Box::new(Broker)];
     stand.notifier.feed.sinks = std::sync::Arc::new(sinks);
     stand.happens(EventType::EnvelopeSent, 1);

@@ -7,7 +7,6 @@ use countersign::v1::EventType;
 use countersign_notifier::serve::Notifier;
 use countersign_notifier::sink::Sink as _;
 use countersign_notifier::store::Lease;
-use countersign_notifier::webhook::Webhooks;
 
 use crate::receiver::Receiver;
 use crate::stand::Stand;
@@ -74,8 +73,7 @@ async fn t37_who_was_paused_and_resumes_writes_nothing() {
     let event = stand.happens(EventType::EnvelopeSent, 1);
     let paused = stand.another().await;
     let old = stand.lease(&paused).await;
-    let webhooks = Webhooks { store: paused.store.clone(), wake: std::sync::Arc::default() };
-    let in_hand = webhooks.plan(&[event]).await.unwrap();
+    let in_hand = stand.webhooks().plan(&[event]).await.unwrap();
     assert_eq!(paused.store.resume_token(old).await.unwrap().as_deref(), Some(""));
 
     stand.later(TimeDelta::seconds(16));

@@ -16,6 +16,8 @@ use countersign_notifier::config::{Config, EnvelopeTlsConfig, MailConfig};
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId};
 use countersign_notifier::serve::{Notifier, migrate};
 use countersign_notifier::store::{Endpoint, Lease};
+use countersign_notifier::webhook::Webhooks;
+use countersign_notifier::webhook::guard::Guard;
 use countersign_notifier::webhook::signature::Secrets;
 use countersign_test_support::Database;
 use tempfile::TempDir;
@@ -66,14 +68,14 @@ impl Stand {
 
     /// An endpoint of the account for live events.
     pub async fn endpoint(&self, receiver: &Receiver) -> Endpoint {
-        let endpoint = Endpoint {
-            account: self.account,
-            id: EndpointId::new(),
-            livemode: true,
-            url: receiver.url.clone(),
-            generation: 1,
-            created_at: self.clock.now(),
-        };
+        self.endpoint_of(self.account, &receiver.url).await
+    }
+
+    /// An active endpoint of any account for live events.
+    pub async fn endpoint_of(&self, account: AccountId, url: &str) -> Endpoint {
+        let now = self.clock.now();
+        let mut endpoint = Endpoint::new(account, EndpointId::new(), true, url.to_owned(), now);
+        endpoint.verified_at = Some(now);
         self.notifier.store.create_endpoint(&endpoint, 20, None).await.unwrap();
         endpoint
     }
@@ -144,6 +146,17 @@ impl Stand {
         }
     }
 
+    /// The sink of endpoints, apart from the feed.
+    pub fn webhooks(&self) -> Webhooks {
+        Webhooks {
+            store: self.notifier.store.clone(),
+            envelopes: self.notifier.feed.envelopes.clone(),
+            guard: Guard::new(true, Vec::new(), Vec::new()),
+            challenge: false,
+            wake: Arc::default(),
+        }
+    }
+
     /// What the process may follow.
     pub async fn leases_of(&self, notifier: &Notifier) -> Vec<Lease> {
         notifier.store.share_partitions(notifier.leases.me, TimeDelta::seconds(15)).await.unwrap()
@@ -173,7 +186,9 @@ impl Stand {
     /// Posts until nothing is due any more.
     pub async fn deliver(&self) {
         for _ in 0..100 {
-            if self.notifier.deliverer.tick().await.unwrap() == Progress::Idle {
+            let progress = self.notifier.deliverer.tick().await.unwrap();
+            self.notifier.deliverer.finished().await;
+            if progress == Progress::Idle {
                 return;
             }
         }
@@ -240,6 +255,9 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
         service_token: Some(SERVICE_TOKEN.into()),
         envelope_tls: EnvelopeTlsConfig::default(),
         webhook_allow_private: true,
+        webhook_challenge: false,
+        webhook_ports: vec![443, 8443],
+        webhook_deny: Vec::new(),
         smtp_url: None,
         mail_folder: mail.map(Path::to_path_buf),
         mail_from: "Countersign <no-reply@countersign.example>".into(),

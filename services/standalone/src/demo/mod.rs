@@ -51,7 +51,12 @@ pub async fn run(
     let began = Instant::now();
     let folder = open(folder)?;
     tell("Countersign in one process");
-    let options = stack::Options { mail: Some(folder.join("mail")), progress, ..stack::Options::throwaway() };
+    let options = stack::Options {
+        mail: Some(folder.join("mail")),
+        webhook_challenge: true,
+        progress,
+        ..stack::Options::throwaway()
+    };
     let Some(mut stack) = Stack::start_unless(options, stop).await? else { return Ok(None) };
     let seconds = began.elapsed().as_secs_f64();
     tell(&format!("  ✓ Postgres, the envelope service and the notifier run ({seconds:.1} s)"));
@@ -119,8 +124,15 @@ async fn set<'a>(
     let request = v1::CreateWebhookEndpointRequest { url: receiver.url.clone(), ..Default::default() };
     let registered =
         webhooks.create_webhook_endpoint(request).await.map_err(refused("CreateWebhookEndpoint"))?.into_inner();
+    let secret = registered.secret;
+    receiver.knows(&secret);
+    let endpoint_id = registered.endpoint.map(|endpoint| endpoint.id).unwrap_or_default();
+    let request = v1::VerifyWebhookEndpointRequest { endpoint_id, ..Default::default() };
+    let verified = webhooks.verify_webhook_endpoint(request).await.map_err(refused("VerifyWebhookEndpoint"))?;
+    let state = verified.into_inner().endpoint.unwrap_or_default().state();
+    ensure!(state == v1::WebhookEndpointState::Active, "the endpoint answered its challenge and is not ACTIVE");
     let listed = webhooks
-        .list_webhook_endpoints(v1::ListWebhookEndpointsRequest {})
+        .list_webhook_endpoints(v1::ListWebhookEndpointsRequest::default())
         .await
         .map_err(refused("ListWebhookEndpoints"))?
         .into_inner();
@@ -128,7 +140,6 @@ async fn set<'a>(
     let watch = Watch::start(&mut sender).await?;
     let folder = folder.to_path_buf();
     let artefacts = Vec::new();
-    let secret = registered.secret;
     let stage = Stage { tell, channel, sender, mailbox, watch, receiver, secret, folder, artefacts };
     stage.done("a webhook endpoint is registered, and the stream of status changes is on");
     Ok(stage)

@@ -1,4 +1,5 @@
-//! Somebody's receiver of webhooks: answers every request with 204 and keeps it.
+//! Somebody's receiver of webhooks: answers its challenge as the documentation says, every other request with 204, and
+//! keeps these.
 //! Must never know what the notifier means to send.
 
 use std::net::Ipv4Addr;
@@ -16,7 +17,7 @@ use serde::Deserialize;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::signature::{check_by_reference, check_countersign, check_standard, header};
+use super::signature::{check_by_reference, check_countersign, check_standard, header, response};
 
 const PATH: &str = "/webhooks/countersign";
 
@@ -54,7 +55,26 @@ struct PayloadEvent {
     sequence: String,
 }
 
-type Requests = Arc<Mutex<Vec<Kept>>>;
+/// What a receiver reads of a challenge.
+#[derive(Deserialize)]
+struct Challenge {
+    r#type: String,
+    data: ChallengeData,
+}
+
+#[derive(Deserialize)]
+struct ChallengeData {
+    challenge: String,
+}
+
+#[derive(Default)]
+struct Inside {
+    /// Of the endpoint, once it is registered.
+    secret: String,
+    kept: Vec<Kept>,
+}
+
+type Requests = Arc<Mutex<Inside>>;
 
 /// A running receiver. Ends when dropped.
 pub(super) struct Receiver {
@@ -78,17 +98,33 @@ impl Receiver {
         Ok(Self { url, requests, _task: AbortOnDropHandle::new(task) })
     }
 
+    /// It has been given its secret.
+    pub fn knows(&self, secret: &str) {
+        secret.clone_into(&mut self.requests.lock().unwrap_or_else(PoisonError::into_inner).secret);
+    }
+
     /// All requests so far, each checked in three ways.
     pub fn verified(&self, secret: &str) -> Result<Vec<Delivery>> {
-        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner).kept.clone();
         requests.iter().map(|request| verify(secret, request)).collect()
     }
 }
 
-async fn keep(State(requests): State<Requests>, headers: HeaderMap, body: Bytes) -> StatusCode {
+async fn keep(State(requests): State<Requests>, headers: HeaderMap, body: Bytes) -> (StatusCode, String) {
     let at = Clock::database().now();
-    requests.lock().unwrap_or_else(PoisonError::into_inner).push(Kept { at, headers, body });
-    StatusCode::NO_CONTENT
+    let mut inside = requests.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Ok(Challenge { r#type, data }) = serde_json::from_slice(&body)
+        && r#type == "endpoint.challenge"
+    {
+        // Whoever cannot have sent it gets no answer.
+        let signed = check_standard(&inside.secret, &headers, &body, at.timestamp());
+        return match signed.and_then(|()| response(&inside.secret, &data.challenge)) {
+            Ok(response) => (StatusCode::OK, format!(r#"{{"response":"{response}"}}"#)),
+            Err(_) => (StatusCode::UNAUTHORIZED, String::new()),
+        };
+    }
+    inside.kept.push(Kept { at, headers, body });
+    (StatusCode::NO_CONTENT, String::new())
 }
 
 fn verify(secret: &str, request: &Kept) -> Result<Delivery> {

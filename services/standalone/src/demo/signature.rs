@@ -64,6 +64,11 @@ pub(super) fn check_by_reference(secret: &str, headers: &HeaderMap, body: &[u8])
     verifier.verify(body, headers).context("the reference verifier refuses the webhook-signature")
 }
 
+/// The answer to a challenge: the HMAC of its text, in hexadecimal.
+pub(super) fn response(secret: &str, challenge: &str) -> Result<String> {
+    Ok(hex::encode(mac(secret, &[challenge.as_bytes()])?.finalize().into_bytes()))
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]

@@ -181,7 +181,9 @@ impl Stack {
         self.notifier.stop().await?;
         let listener = service::listen(address).await?;
         let (clock, envelope) = (self.options.notifier_clock.clone(), self.envelope.address());
-        self.notifier = service::notifier(&self.postgres, &self.folder, &self.keys, clock, envelope, listener)?;
+        let challenge = self.options.webhook_challenge;
+        self.notifier =
+            service::notifier(&self.postgres, &self.folder, &self.keys, clock, envelope, listener, challenge)?;
         Ok(())
     }
 
@@ -216,7 +218,8 @@ async fn services(postgres: &Postgres, folder: &Folder, keys: &Keys, options: &O
     service::migrate(postgres).await?;
     let mut envelope = service::envelope(postgres, folder, keys, options.envelope_clock.clone(), envelope_listener)?;
     let clock = options.notifier_clock.clone();
-    match service::notifier(postgres, folder, keys, clock, envelope.address(), notifier_listener) {
+    let (address, challenge) = (envelope.address(), options.webhook_challenge);
+    match service::notifier(postgres, folder, keys, clock, address, notifier_listener, challenge) {
         Ok(notifier) => Ok((envelope, notifier)),
         Err(why) => {
             envelope.stop().await?;

@@ -22,6 +22,8 @@ pub struct Options {
     pub envelope_clock: Clock,
     /// The clock of the notifier: the same, or one of its own.
     pub notifier_clock: Clock,
+    /// Whether webhook endpoints have to answer a challenge before anything is posted to them.
+    pub webhook_challenge: bool,
     /// Hears what takes long.
     pub progress: Progress,
 }
@@ -37,6 +39,7 @@ impl Options {
             notifier_port: None,
             envelope_clock: Clock::database(),
             notifier_clock: Clock::database(),
+            webhook_challenge: false,
             progress: Progress::default(),
         }
     }

@@ -162,6 +162,7 @@ pub(super) fn notifier(
     clock: Clock,
     envelope: SocketAddr,
     listener: TcpListener,
+    webhook_challenge: bool,
 ) -> Result<Service> {
     let config = countersign_notifier::config::Config {
         listen: listen_config(listener.local_addr()?),
@@ -173,6 +174,9 @@ pub(super) fn notifier(
         service_token: Some(keys.service_token.clone()),
         envelope_tls: countersign_notifier::config::EnvelopeTlsConfig::default(),
         webhook_allow_private: true,
+        webhook_challenge,
+        webhook_ports: vec![443, 8443],
+        webhook_deny: Vec::new(),
         smtp_url: None,
         mail_folder: Some(folder.mail().to_path_buf()),
         mail_from: "Countersign <no-reply@countersign.invalid>".to_owned(),

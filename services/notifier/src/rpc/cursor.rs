@@ -1,0 +1,67 @@
+//! Page tokens: opaque to callers, bound to the account, the mode and the filters by a MAC.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use countersign_chassis::keys::{Key, same};
+
+use crate::id::AccountId;
+
+/// Length of the MAC in a token: 128 bits.
+const MAC_BYTES: usize = 16;
+/// Longest token that is looked at.
+const TOKEN_CHARS_MAX: usize = 256;
+
+/// What a token is good for.
+pub(super) struct Purpose<'a> {
+    pub call: &'a str,
+    pub scope: (AccountId, bool),
+    /// What else must be the same on the next page.
+    pub filter: &'a [u8],
+}
+
+/// A token for `content`.
+pub(super) fn seal(key: &Key, purpose: &Purpose<'_>, content: &[u8]) -> String {
+    let mut bytes = content.to_vec();
+    bytes.extend(mac(key, purpose, content));
+    URL_SAFE_NO_PAD.encode(bytes)
+}
+
+/// The content of a token, or `None` if we did not make it for that purpose.
+pub(super) fn open(key: &Key, purpose: &Purpose<'_>, token: &str) -> Option<Vec<u8>> {
+    if token.len() > TOKEN_CHARS_MAX {
+        return None;
+    }
+    let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+    let given = bytes.split_off(bytes.len().checked_sub(MAC_BYTES)?);
+    same(&given, &mac(key, purpose, &bytes)).then_some(bytes)
+}
+
+fn mac(key: &Key, Purpose { call, scope: (account, livemode), filter }: &Purpose<'_>, content: &[u8]) -> Vec<u8> {
+    let mac = key.mac(&[call.as_bytes(), account.uuid().as_bytes(), &[u8::from(*livemode)], filter, content]);
+    mac[..MAC_BYTES].to_vec()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_bound_to_call_account_mode_and_filters() {
+        let key = Key::master(&"07".repeat(32).into()).unwrap();
+        let scope = (AccountId::new(), true);
+        let purpose = Purpose { call: "list", scope, filter: b"a" };
+        let token = seal(&key, &purpose, b"content");
+        assert_eq!(open(&key, &purpose, &token).as_deref(), Some(b"content".as_slice()));
+        for other in [
+            Purpose { call: "lists", scope, filter: b"a" },
+            Purpose { call: "list", scope: (AccountId::new(), true), filter: b"a" },
+            Purpose { call: "list", scope: (scope.0, false), filter: b"a" },
+            Purpose { call: "list", scope, filter: b"b" },
+        ] {
+            assert_eq!(open(&key, &other, &token), None);
+        }
+        for text in ["", "a", "!!!!", &token[1..], &"A".repeat(600)] {
+            assert_eq!(open(&key, &purpose, text), None);
+        }
+    }
+}
