@@ -1,4 +1,5 @@
-//! The contract of Countersign: messages, clients and servers generated from `proto/`, and nothing else.
+//! The contract of Countersign: messages, clients and servers generated from `proto/`, and [`follow`], which keeps up with the
+//! status stream. Nothing else.
 //!
 //! ```
 //! use countersign::v1::{EventType, GetEnvelopeRequest};
@@ -7,6 +8,8 @@
 //! assert_eq!(EventType::EnvelopeDeclined.dotted(), "envelope.declined");
 //! # let _ = request;
 //! ```
+
+pub mod follow;
 
 /// Version 1.
 pub mod v1 {

@@ -247,6 +247,8 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
         heartbeat_seconds: 5,
+        stream_stall_seconds: 30,
+        feed_retention_days: 30,
         feed_poll_ms: 40,
         sweep_ms: 500,
     }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use countersign_test_support::outside::{program, python_module};
 use countersign_test_support::{Caller, Service};
 
-fn text(output: &Output) -> String {
+pub fn text(output: &Output) -> String {
     format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 
@@ -63,16 +63,9 @@ except grpc.RpcError as error:
 print('done')
 ";
 
-#[tokio::test(flavor = "multi_thread")]
-async fn s1_6_a_generated_python_client_plays_the_main_job() {
-    if !python_module("grpc_tools, google.rpc", "pip install grpcio grpcio-tools googleapis-common-protos") {
-        return;
-    }
-    let service = Service::start().await;
-    let sender = service.account(false).await;
-    let folder = tempfile::tempdir().unwrap();
+/// Generates the Python client into a folder.
+pub fn generated(out: &Path) {
     let proto = Path::new(env!("CARGO_MANIFEST_DIR")).join("proto");
-    let out = folder.path();
     let mut protoc = Command::new("python3");
     protoc.args(["-m", "grpc_tools.protoc", "-I"]).arg(&proto);
     protoc.arg(format!("--python_out={}", out.display())).arg(format!("--grpc_python_out={}", out.display()));
@@ -81,6 +74,18 @@ async fn s1_6_a_generated_python_client_plays_the_main_job() {
     }
     let generated = protoc.output().unwrap();
     assert!(generated.status.success(), "{}", text(&generated));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_6_a_generated_python_client_plays_the_main_job() {
+    if !python_module("grpc_tools, google.rpc", "pip install grpcio grpcio-tools googleapis-common-protos") {
+        return;
+    }
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path();
+    generated(out);
     let file = out.join("nda.pdf");
     std::fs::write(&file, countersign_test_support::client::pdf()).unwrap();
     let mut python = Command::new("python3");

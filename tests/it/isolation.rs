@@ -9,6 +9,8 @@ pub mod wire;
 
 use std::collections::BTreeSet;
 
+use countersign::v1;
+use countersign::v1::watch_status_changes_response::Item;
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_test_support::Caller;
 use prost_reflect::{Kind, MessageDescriptor, MethodDescriptor};
@@ -19,7 +21,7 @@ use self::things::{Line, Scene, Things, World, is_live, line};
 use self::wire::{Answer, call, service};
 
 /// Calls that name nothing.
-const WITHOUT_IDS: [&str; 22] = [
+const WITHOUT_IDS: [&str; 21] = [
     "AccountService.CreateAccount",
     "AccountService.CreateApiKey",
     "AccountService.CreateUserToken",
@@ -33,7 +35,6 @@ const WITHOUT_IDS: [&str; 22] = [
     "AccountService.UpdateAccountSettings",
     "EnvelopeService.ListEnvelopes",
     "EnvelopeService.UploadDocument",
-    "EnvelopeService.WatchStatusChanges",
     "SignerService.Decline",
     "SignerService.DeclineByUser",
     "SignerService.DelegateSigning",
@@ -99,7 +100,9 @@ struct Expected {
 fn expected(method: &str, field: &str) -> Expected {
     let (absent, required) = match (method, field) {
         // A list of nothing.
-        ("ListLedger", "envelope_id") => (Code::Ok, false),
+        ("ListLedger" | "ListStatusChanges" | "WatchStatusChanges", "envelope_id") => (Code::Ok, false),
+        // One's own, if it is not named.
+        (_, "account_id") => (Code::NotFound, false),
         // A place within the request.
         ("CreateEnvelope" | "AddFields", "document_id") => (Code::InvalidArgument, false),
         (_, "field_id") => (Code::InvalidArgument, true),
@@ -142,7 +145,7 @@ async fn ask(world: &World, method: &MethodDescriptor, line: &Line, sides: &Side
     let channel = channel(world, method);
     let good = line.1(&sides.own);
     let Expected { absent, required } = expected(method.name(), field);
-    let send = async |id: &str| call(&channel, &sides.asker, method, &put(&good, path, id)).await;
+    let send = async |id: &str| quiet(method, call(&channel, &sides.asker, method, &put(&good, path, id)).await);
     let none = random(sides.own.of(field));
     let nothing = send(&none).await.without(&none);
     assert_eq!(nothing.code, absent, "{name} {path:?}: {nothing:?}");
@@ -153,6 +156,10 @@ async fn ask(world: &World, method: &MethodDescriptor, line: &Line, sides: &Side
             continue;
         }
         let id = others.of(field);
+        if id == sides.own.of(field) {
+            // An account has two modes.
+            continue;
+        }
         assert_eq!(send(id).await.without(id), nothing, "{name} {path:?}: of {whose}");
     }
     let mut answers: Vec<(String, Answer)> = Vec::new();
@@ -166,6 +173,19 @@ async fn ask(world: &World, method: &MethodDescriptor, line: &Line, sides: &Side
         assert_eq!(answer.code, Code::InvalidArgument, "{name} {path:?} {id:?}: {answer:?}");
         assert_eq!((answer.reason.as_str(), answer), ("INVALID_FIELD", &answers[0].1), "{name} {path:?} {id:?}");
     }
+}
+
+/// The feed moves on meanwhile, and with it the tokens: of an answer that tells no event, that it was one is enough.
+fn quiet(method: &MethodDescriptor, answer: Answer) -> Answer {
+    let events = match method.name() {
+        "WatchStatusChanges" => {
+            answer.read::<v1::WatchStatusChangesResponse>().any(|it| matches!(it.item, Some(Item::Event(_))))
+        }
+        "ListStatusChanges" => answer.read::<v1::ListStatusChangesResponse>().any(|it| !it.events.is_empty()),
+        _ => return answer,
+    };
+    assert!(!events, "{}: an event of what is not theirs", method.name());
+    answer.wordless()
 }
 
 fn channel(world: &World, method: &MethodDescriptor) -> tonic::transport::Channel {

@@ -34,6 +34,7 @@ mod schedule;
 mod secrets;
 mod sessions;
 mod several;
+mod soak;
 mod steps;
 mod stories;
 mod stream;

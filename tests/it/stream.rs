@@ -1,11 +1,19 @@
 //! The status stream: everything that is committed, once for each position, in order for each envelope.
 
+mod crowd;
+mod filters;
+mod follower;
+mod guide;
+mod keeping;
+mod pages;
+
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use countersign::v1::watch_status_changes_response::Item;
-use countersign::v1::{Event, EventType, Routing, WatchStart, WatchStatusChangesRequest};
+use countersign::v1::{Event, EventType, ListStatusChangesRequest, Routing, WatchStart, WatchStatusChangesRequest};
 use countersign_chassis::clock::Clock;
+use countersign_envelope::domain::id::EnvelopeId;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
@@ -15,12 +23,21 @@ async fn read(
     caller: &Caller,
     resume_token: &str,
     start: WatchStart,
-    mut enough: impl FnMut(&[Event]) -> bool,
+    enough: impl FnMut(&[Event]) -> bool,
 ) -> Result<(Vec<Event>, String), Status> {
     let request =
         WatchStatusChangesRequest { resume_token: resume_token.to_owned(), start: start.into(), ..Default::default() };
+    read_as(caller, request, enough).await
+}
+
+/// The same of what a request asks for.
+async fn read_as(
+    caller: &Caller,
+    request: WatchStatusChangesRequest,
+    mut enough: impl FnMut(&[Event]) -> bool,
+) -> Result<(Vec<Event>, String), Status> {
+    let (mut events, mut token) = (Vec::new(), request.resume_token.clone());
     let mut stream = caller.envelopes().watch_status_changes(request).await?.into_inner();
-    let (mut events, mut token) = (Vec::new(), resume_token.to_owned());
     while let Some(message) = stream.next().await {
         let message = message?;
         token = message.resume_token;
@@ -32,6 +49,50 @@ async fn read(
         }
     }
     Ok((events, token))
+}
+
+/// Everything that a list gives from where it says, page by page, and the last token.
+async fn list(caller: &Caller, mut request: ListStatusChangesRequest) -> Result<(Vec<Event>, String), Status> {
+    let mut events = Vec::new();
+    loop {
+        let page = caller.envelopes().list_status_changes(request.clone()).await?.into_inner();
+        events.extend(page.events);
+        request.resume_token = page.resume_token;
+        if page.caught_up {
+            return Ok((events, request.resume_token));
+        }
+    }
+}
+
+/// Waits until the feed holds everything that was committed, and this service has seen it.
+async fn settle(service: &Service) {
+    while service.database.number("SELECT count(*) FROM outbox").await > 0 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+}
+
+/// Gives an envelope so many events more at once: its first again, renumbered.
+async fn flood(database: &Database, envelope_id: &str, events: i64) {
+    let id = envelope_id.parse::<EnvelopeId>().unwrap().uuid();
+    let flood = "WITH place AS (
+            SELECT envelope.*, envelope.sequence + n AS next FROM envelope, generate_series(1, $2::bigint) AS n WHERE id = $1
+        ), told AS (
+            INSERT INTO event (account_id, envelope_id, sequence, id, kind, occurred_at, record, prev_hash, hash)
+            SELECT event.account_id, envelope_id, next, gen_random_uuid(), kind, occurred_at, convert_to(replace(
+                convert_from(record, 'UTF8'), '\"sequence\":1,', '\"sequence\":' || next || ','), 'UTF8'), prev_hash, hash
+            FROM event JOIN place ON event.account_id = place.account_id AND event.envelope_id = place.id
+            WHERE event.sequence = 1
+        ), waiting AS (
+            INSERT INTO outbox (part, account_id, livemode, envelope_id, sequence)
+            SELECT get_byte(uuid_send(id), 15) % 16, account_id, livemode, id, next FROM place ORDER BY next
+        )
+        UPDATE envelope SET sequence = sequence + $2 WHERE id = $1";
+    let mut client = database.connect().await;
+    let transaction = client.transaction().await.unwrap();
+    transaction.execute("SELECT FROM envelope WHERE id = $1 FOR NO KEY UPDATE", &[&id]).await.unwrap();
+    assert_eq!(transaction.execute(flood, &[&id, &events]).await.unwrap(), 1);
+    transaction.commit().await.unwrap();
 }
 
 /// S2.20, S2.21, D3, T-31: each change is told, with the state as it was.
@@ -171,7 +232,7 @@ async fn t27_nothing_that_commits_late_is_skipped() {
     for _ in 0..12 {
         let id =
             sender.create(countersign_test_support::client::request(1, Routing::Parallel, false)).await.unwrap().id;
-        envelopes.push(id.parse::<countersign_envelope::domain::id::EnvelopeId>().unwrap().uuid());
+        envelopes.push(id.parse::<EnvelopeId>().unwrap().uuid());
     }
     let (database, documents) = service.stop().await;
     // A write transaction in another database that never ends would stall feeds that wait for it.

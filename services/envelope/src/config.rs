@@ -26,6 +26,9 @@ pub enum Task {
     Serve(Box<Config>),
     /// Bring the database up to date and end.
     Migrate(DatabaseConfig),
+    /// Make another feed of it, after the database was restored from a backup and before it is served: resume tokens that
+    /// were given before are refused from then on.
+    NewIncarnation(DatabaseConfig),
     /// Make an account and print its first API key. The key is shown this once.
     CreateAccount(CreateAccount),
 }
@@ -90,6 +93,12 @@ pub struct Config {
     /// Seconds between heartbeats of a watch stream.
     #[arg(long, env = "COUNTERSIGN_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub heartbeat_seconds: u64,
+    /// Seconds after which a watch stream is ended whose consumer takes nothing.
+    #[arg(long, env = "COUNTERSIGN_STREAM_STALL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
+    pub stream_stall_seconds: u64,
+    /// Days for which the feed can be resumed. Histories stay.
+    #[arg(long, env = "COUNTERSIGN_FEED_RETENTION_DAYS", default_value_t = 30, value_parser = clap::value_parser!(i64).range(7..=3_650))]
+    pub feed_retention_days: i64,
     /// Milliseconds between looks for new events; wake-ups come besides.
     #[arg(long, env = "COUNTERSIGN_FEED_POLL_MS", default_value_t = 40, value_parser = clap::value_parser!(u64).range(1..=10_000))]
     pub feed_poll_ms: u64,

@@ -16,3 +16,4 @@ pub mod serve;
 pub mod store;
 pub mod sweep;
 pub mod tail;
+pub mod trim;

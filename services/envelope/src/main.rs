@@ -12,6 +12,14 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Task::Serve(config) => run(*config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
+        Task::NewIncarnation(database) => {
+            let incarnation = serve::new_incarnation(&database).await?;
+            #[expect(clippy::print_stdout, reason = "the answer to the operator")]
+            {
+                println!("incarnation {incarnation}");
+            }
+            Ok(())
+        }
         Task::CreateAccount(task) => {
             task.keys.check();
             let account = serve::create_account(&task.database, &task.keys, &task.name, task.live).await?;

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig};
 use countersign_chassis::keys::Key;
@@ -11,8 +12,9 @@ use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::blobs::Blobs;
 use crate::cache::Cache;
@@ -22,14 +24,19 @@ use crate::domain::account::Permissions;
 use crate::domain::id::{AccountId, LedgerId};
 use crate::execute::{Executor, account, api_key, new_id};
 use crate::oidc::Oidc;
-use crate::rpc::{Accounts, Authenticator, Context, SERVICES, routes};
+use crate::rpc::{Accounts, Authenticator, Context, SERVICES, Seats, routes};
 use crate::store::{MIGRATIONS, Store};
 use crate::sweep::Sweeper;
-use crate::{artifact, tail};
+use crate::tail::Tail;
+use crate::{artifact, trim};
 
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
 const FORGOTTEN_MAX: i64 = 1_000;
+/// Heartbeats, and looks at the feed, that may pass without a look that succeeded before streams end.
+const UNSEEN_MAX: u32 = 3;
+/// How often the feed is looked at for what is too old to be kept.
+const TRIM: Duration = Duration::from_secs(60);
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -62,6 +69,14 @@ pub async fn create_account(
     Ok(NewAccount { id, api_key: secret.text })
 }
 
+/// Makes another feed of a database that was restored from a backup, before anybody serves it: positions of the feed will be
+/// given again, to other events. Says which feed it is now.
+pub async fn new_incarnation(database: &DatabaseConfig) -> anyhow::Result<Uuid> {
+    let store = Store::open(database, Clock::database()).await?;
+    store.heads().await.context("the database is not ready: run `migrate`")?;
+    Ok(store.renew_incarnation().await?)
+}
+
 /// Serves on `listener` until `stop`, by `clock`.
 pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     if config.migrate {
@@ -74,7 +89,8 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
     }
     let blobs = Blobs::local(&config.documents)?;
-    let (heads, tail) = watch::channel(None);
+    let (heartbeat, poll) = (Duration::from_secs(config.heartbeat_seconds), Duration::from_millis(config.feed_poll_ms));
+    let tail = Arc::new(Tail::new(UNSEEN_MAX * (heartbeat + poll)));
     grpc::install_tls_provider();
     let oidc = Oidc::new(&config.oidc, store.clock().clone())?;
     let accounts = Accounts::new(store.clone());
@@ -90,12 +106,14 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         accounts,
         onces: Onces::new(&master),
         keyring,
-        tail,
+        tail: Arc::clone(&tail),
+        seats: Seats::default(),
         signing_url: config.signing_url.clone(),
-        heartbeat: Duration::from_secs(config.heartbeat_seconds),
+        heartbeat,
+        stall: Duration::from_secs(config.stream_stall_seconds),
         stop: stop.clone(),
     };
-    let loops = loops(&config, executor, blobs, heads, stop.clone());
+    let loops = loops(&config, executor, blobs, tail, stop.clone());
     let server = grpc::serve(listener, routes(context), &SERVICES, &config.listen, stop.clone());
     let ended = tokio::select! {
         ended = server => ended,
@@ -110,7 +128,7 @@ async fn loops(
     config: &Config,
     executor: Executor,
     blobs: Blobs,
-    heads: watch::Sender<Option<crate::store::Heads>>,
+    tail: Arc<Tail>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = executor.store().clone();
@@ -135,10 +153,17 @@ async fn loops(
     });
     tasks.spawn({
         let store = store.clone();
-        let heads = Arc::new(heads);
         ticker::run("tail", poll, sequenced, streaming.clone(), move || {
-            let (store, heads) = (store.clone(), Arc::clone(&heads));
-            async move { tail::tick(&store, &heads).await }
+            let (store, tail) = (store.clone(), Arc::clone(&tail));
+            async move { tail.tick(&store).await }
+        })
+    });
+    tasks.spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        let retention = TimeDelta::days(config.feed_retention_days);
+        ticker::run("trim", TRIM, Arc::clone(&never), stop, move || {
+            let store = store.clone();
+            async move { trim::tick(&store, retention).await }
         })
     });
     tasks.spawn({

@@ -27,6 +27,7 @@ pub enum Scene {
 /// One of each kind, by id.
 #[derive(Clone, Debug, Default)]
 pub struct Things {
+    pub account: String,
     pub envelope: String,
     pub recipient: String,
     pub document: String,
@@ -45,6 +46,7 @@ impl Things {
     /// The id that a field of that name takes.
     pub fn of(&self, field: &str) -> &str {
         match field {
+            "account_id" => &self.account,
             "envelope_id" => &self.envelope,
             "recipient_id" | "recipient_ids" => &self.recipient,
             "document_id" => &self.document,
@@ -88,6 +90,7 @@ impl World {
             caller.void(&envelope.id, "").await.unwrap();
         }
         let mut things = Things {
+            account: caller.account.clone(),
             recipient: envelope.recipients.last().unwrap().id.clone(),
             document: envelope.documents[0].id.clone(),
             sha256: envelope.documents[0].sha256.clone(),
@@ -193,6 +196,9 @@ pub fn line(call: &str) -> Option<Line> {
         | "EnvelopeService.WhoseTurn"
         | "EnvelopeService.VerifyHistory"
         | "EnvelopeService.ListEvents" => (Sent, of_envelope),
+        "EnvelopeService.WatchStatusChanges" | "EnvelopeService.ListStatusChanges" => {
+            (Sent, |own| json!({"start": "WATCH_START_OLDEST", "envelope_id": own.envelope, "account_id": own.account}))
+        }
         "EnvelopeService.ExtendEnvelope" => {
             (Sent, |own| json!({"envelope_id": own.envelope, "expires_at": in_a_hundred_days()}))
         }

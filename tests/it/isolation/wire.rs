@@ -101,6 +101,17 @@ impl Answer {
         &self.messages
     }
 
+    /// The messages that came.
+    pub fn read<M: prost::Message + Default>(&self) -> impl Iterator<Item = M> {
+        self.messages.iter().map(|bytes| M::decode(bytes.as_slice()).unwrap())
+    }
+
+    /// The same without its messages.
+    #[must_use]
+    pub fn wordless(self) -> Self {
+        Self { messages: Vec::new(), ..self }
+    }
+
     /// Whether a text stands among the details.
     pub fn tells(&self, text: &str) -> bool {
         String::from_utf8_lossy(&self.details).contains(text)

@@ -69,6 +69,8 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
         cache_ms: 2_000,
         heartbeat_seconds: 1,
+        stream_stall_seconds: 30,
+        feed_retention_days: 30,
         feed_poll_ms: 20,
         sweep_ms: 100,
     }

@@ -430,7 +430,8 @@ ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum
 CREATE TABLE feed_head (
     part smallint PRIMARY KEY,
     last_position bigint NOT NULL,
-    floor_position bigint NOT NULL
+    -- Up to here the feed has been cut off.
+    floor_position bigint NOT NULL CHECK (floor_position BETWEEN 0 AND last_position)
 ) WITH (fillfactor = 50);
 INSERT INTO feed_head SELECT part, 0, 0 FROM generate_series(0, 15) AS part;
 

@@ -49,7 +49,7 @@ use Permission::{AccountRead, AccountWrite, EnvelopesRead, EnvelopesSend, Envelo
 use Who::{Notifier, Operator, Sender};
 
 /// All calls. `CreateEnvelope` with `send` needs `envelopes.send` besides.
-pub const TABLE: [Access; 49] = [
+pub const TABLE: [Access; 50] = [
     change("/countersign.v1.EnvelopeService/UploadDocument", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/CreateEnvelope", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/UpdateEnvelope", &[Sender], EnvelopesWrite),
@@ -78,6 +78,7 @@ pub const TABLE: [Access; 49] = [
     read("/countersign.v1.EnvelopeService/DownloadDocument", &[Sender, Notifier], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/ListEvents", &[Sender, Notifier, Operator], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/WatchStatusChanges", &[Sender, Notifier], EventsRead),
+    read("/countersign.v1.EnvelopeService/ListStatusChanges", &[Sender, Notifier], EventsRead),
     read("/countersign.v1.EnvelopeService/GetSigningLink", &[Sender, Notifier], EnvelopesSend),
     by_recipient("/countersign.v1.SignerService/GetSigningSession", false),
     by_recipient("/countersign.v1.SignerService/MarkViewed", true),

@@ -115,6 +115,14 @@ pub(super) enum Reader {
 }
 
 impl Reader {
+    /// The sender; nobody in particular sees all accounts.
+    pub fn into_sender(self) -> Option<Sender> {
+        match self {
+            Self::Sender(sender) => Some(sender),
+            Self::Notifier(_) => None,
+        }
+    }
+
     /// Whose envelopes a call may read that names one of them.
     pub fn scope(&self) -> Result<Scope, Status> {
         match self {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use countersign_chassis::keys::{Key, same};
 use uuid::Uuid;
 
-use crate::store::{PARTS, Positions, Scope};
+use crate::store::{PARTS, Parts, Positions, Scope};
 
 /// Length of the MAC in a token: 128 bits.
 const MAC_BYTES: usize = 16;
@@ -45,26 +45,26 @@ fn mac(key: &Key, purpose: &str, scope: Option<Scope>, content: &[u8]) -> [u8; M
     short
 }
 
-/// The content of a resume token.
-pub(super) fn write_positions(incarnation: Uuid, positions: &Positions) -> Vec<u8> {
+/// The content of a resume token: where a reader of those partitions stands.
+pub(super) fn write_positions(incarnation: Uuid, positions: &Positions, parts: Parts) -> Vec<u8> {
     let mut bytes = vec![FORM];
     bytes.extend(incarnation.into_bytes());
-    for position in positions {
+    for position in parts.iter().filter_map(|part| positions.get(part)) {
         prost::encoding::encode_varint(position.unsigned_abs(), &mut bytes);
     }
     bytes
 }
 
-/// Reads the content of a resume token.
-pub(super) fn read_positions(content: &[u8]) -> Option<(Uuid, Positions)> {
+/// Reads the content of a resume token of those partitions.
+pub(super) fn read_positions(content: &[u8], parts: Parts) -> Option<(Uuid, Positions)> {
     let (form, rest) = content.split_first()?;
     let (incarnation, mut rest) = rest.split_first_chunk::<16>()?;
     if *form != FORM {
         return None;
     }
     let mut positions = [0; PARTS as usize];
-    for position in &mut positions {
-        *position = i64::try_from(prost::encoding::decode_varint(&mut rest).ok()?).ok()?;
+    for part in parts.iter() {
+        *positions.get_mut(part)? = i64::try_from(prost::encoding::decode_varint(&mut rest).ok()?).ok()?;
     }
     rest.is_empty().then(|| (Uuid::from_bytes(*incarnation), positions))
 }
@@ -78,7 +78,7 @@ mod tests {
     fn a_token_is_bound_to_purpose_account_and_mode() {
         let key = Key::master(&"07".repeat(32).into()).unwrap();
         let scope = Scope { account: AccountId::new(), livemode: Some(true) };
-        let content = write_positions(Uuid::max(), &[i64::MAX; PARTS as usize]);
+        let content = write_positions(Uuid::max(), &[i64::MAX; PARTS as usize], Parts::ALL);
         let token = seal(&key, "watch", Some(scope), &content);
         assert!(token.len() <= TOKEN_CHARS_MAX, "{}", token.len());
         assert_eq!(open(&key, "watch", Some(scope), &token), Some(content));
@@ -102,9 +102,15 @@ mod tests {
         let mut positions: Positions = [0; PARTS as usize];
         positions[3] = 7;
         positions[15] = i64::MAX;
-        let content = write_positions(Uuid::max(), &positions);
-        assert_eq!(read_positions(&content), Some((Uuid::max(), positions)));
-        assert_eq!(read_positions(&content[..content.len() - 1]), None);
-        assert_eq!(read_positions(&[]), None);
+        let content = write_positions(Uuid::max(), &positions, Parts::ALL);
+        assert_eq!(read_positions(&content, Parts::ALL), Some((Uuid::max(), positions)));
+        assert_eq!(read_positions(&content[..content.len() - 1], Parts::ALL), None);
+        assert_eq!(read_positions(&[], Parts::ALL), None);
+        let some = Parts::none().with(3).unwrap();
+        let content = write_positions(Uuid::max(), &positions, some);
+        let mut of_some: Positions = [0; PARTS as usize];
+        of_some[3] = 7;
+        assert_eq!(read_positions(&content, some), Some((Uuid::max(), of_some)));
+        assert_eq!(read_positions(&content, Parts::ALL), None);
     }
 }

@@ -269,12 +269,17 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::WatchStatusChangesRequest>,
     ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
-        let sender = match reader(request.extensions())? {
-            Reader::Sender(sender) => Some(sender),
-            Reader::Notifier(_) => None,
-        };
+        let sender = reader(request.extensions())?.into_sender();
         let stream = self.watch(sender, request.into_inner()).await?;
         Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn list_status_changes(
+        &self,
+        request: Request<v1::ListStatusChangesRequest>,
+    ) -> Result<Response<v1::ListStatusChangesResponse>, Status> {
+        let sender = reader(request.extensions())?.into_sender();
+        Ok(Response::new(self.changes(sender, request.into_inner()).await?))
     }
 
     async fn get_signing_link(

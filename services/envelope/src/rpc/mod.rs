@@ -4,6 +4,7 @@ pub mod access;
 mod account;
 mod accounts;
 mod auth;
+mod changes;
 mod create;
 mod cursor;
 mod door;
@@ -17,8 +18,10 @@ mod once;
 mod parse;
 mod people;
 mod rate;
+mod reading;
 mod remind;
 mod render;
+mod seats;
 mod settings;
 mod signer;
 mod source;
@@ -31,6 +34,7 @@ mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use countersign::v1;
 use countersign::v1::account_service_server::AccountServiceServer;
 use countersign::v1::envelope_service_server::EnvelopeServiceServer;
 use countersign::v1::signer_service_server::SignerServiceServer;
@@ -42,9 +46,11 @@ use tonic::service::Routes;
 pub use self::accounts::Accounts;
 pub use self::auth::Authenticator;
 use self::door::Authenticated;
+pub use self::seats::Seats;
 use crate::blobs::Blobs;
 use crate::cache::Cache;
 use crate::credential::Keyring;
+use crate::domain::verify::Entry;
 use crate::execute::Executor;
 use crate::store::Store;
 use crate::tail::Tail;
@@ -76,11 +82,15 @@ pub struct Context {
     /// Tokens.
     pub keyring: Arc<Keyring>,
     /// The end of the feed.
-    pub tail: Tail,
+    pub tail: Arc<Tail>,
+    /// How many streams there are.
+    pub seats: Seats,
     /// Address of the signing page.
     pub signing_url: String,
     /// Pause between heartbeats.
     pub heartbeat: Duration,
+    /// How long a stream waits for its consumer.
+    pub stall: Duration,
     /// Ends the streams.
     pub stop: CancellationToken,
 }
@@ -88,6 +98,16 @@ pub struct Context {
 /// A handler of one of the services.
 #[derive(Clone)]
 struct Handler(Arc<Context>);
+
+/// A stored event in the words of the contract, if its record can be read.
+#[must_use]
+pub fn event(stored: &Entry) -> Option<v1::Event> {
+    // The error might quote the content.
+    let unreadable = |error: serde_json::Error| {
+        tracing::error!(line = error.line(), column = error.column(), "unreadable record in the feed");
+    };
+    render::event(stored).map_err(unreadable).ok()
+}
 
 /// All services, each behind authentication.
 #[must_use]

@@ -1,4 +1,5 @@
-//! The feed: committed events in an order that never changes, without gaps.
+//! The feed: committed events in an order that never changes, without gaps. Its pages are read in `page`, its old end is cut
+//! off in `trim`.
 //!
 //! A transaction leaves its events in the outbox. The sequencer, run by any replica, gives them positions in their
 //! partition's feed, one batch at a time under the lock of the partition's head. A transaction that commits late gets later
@@ -7,21 +8,17 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, Pool, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
-use futures_util::FutureExt as _;
 use uuid::Uuid;
 
-use super::history::entry;
-use super::{Scope, Store, corrupt};
-use crate::domain::verify::Entry;
+use super::{Store, corrupt, part};
+use crate::domain::id::EnvelopeId;
 
 /// Partitions of the feed. All events of an envelope are in one.
 pub const PARTS: u8 = 16;
 /// Events that the sequencer moves at a time, for each partition.
 const BATCH_MAX: i64 = 500;
-/// How far a page reaches, for each partition.
-const WINDOW: i64 = 64;
 
 /// A position in each partition: everything up to there.
 pub type Positions = [i64; PARTS as usize];
@@ -46,38 +43,49 @@ pub struct Heads {
     pub floor: Positions,
 }
 
-/// A stretch of a partition.
+/// Some of the partitions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Wanted {
-    /// The partition.
-    pub part: usize,
-    /// From behind this position …
-    pub after: i64,
-    /// … up to this one.
-    pub upto: i64,
-}
+pub struct Parts(u16);
 
-impl Wanted {
-    /// What comes next for a reader at `positions`, one page of it.
+impl Parts {
+    /// All of them.
+    pub const ALL: Self = Self(u16::MAX);
+
+    /// None but that of an envelope.
     #[must_use]
-    pub fn next(positions: &Positions, heads: &Heads) -> Vec<Self> {
-        let stretches = positions.iter().zip(&heads.last).enumerate();
-        stretches
-            .filter(|(_, (after, last))| after < last)
-            .map(|(part, (after, last))| Self { part, after: *after, upto: *last.min(&(after + WINDOW)) })
-            .collect()
+    pub fn of(envelope: EnvelopeId) -> Self {
+        Self(1 << part(envelope))
     }
-}
 
-/// An event in the feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FeedEvent {
-    /// Where.
-    pub position: Position,
-    /// What.
-    pub stored: Entry,
-    /// When, for a merge of the partitions.
-    pub occurred_at: DateTime<Utc>,
+    /// None yet.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(0)
+    }
+
+    /// With another; `None` if there is no such partition or it is among them already.
+    #[must_use]
+    pub fn with(self, part: u32) -> Option<Self> {
+        let bit = u16::try_from(1_u32.checked_shl(part)?).ok()?;
+        (self.0 & bit == 0).then_some(Self(self.0 | bit))
+    }
+
+    /// Those that are in both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// One bit for each.
+    #[must_use]
+    pub fn bits(self) -> u16 {
+        self.0
+    }
+
+    /// Each, in order.
+    pub fn iter(self) -> impl Iterator<Item = usize> {
+        (0..usize::from(PARTS)).filter(move |part| self.0 >> part & 1 == 1)
+    }
 }
 
 const LOCK_HEADS: &str = "
@@ -103,21 +111,6 @@ WITH due AS (
 )
 SELECT count(*) AS count FROM placed";
 
-/// Lateral all the way down, so that every plan is a walk along the indexes.
-const PAGE: &str = "
-SELECT f.part, f.position, f.sequence, e.record, e.prev_hash, e.hash, e.occurred_at
-FROM unnest($1, $2, $3) AS wanted (part, after, upto)
-CROSS JOIN LATERAL (
-    SELECT part, position, account_id, livemode, envelope_id, sequence FROM feed
-    WHERE feed.part = wanted.part AND feed.position > wanted.after AND feed.position <= wanted.upto
-    ORDER BY feed.position LIMIT 1000
-) AS f
-CROSS JOIN LATERAL (
-    SELECT record, prev_hash, hash, occurred_at FROM event
-    WHERE event.account_id = f.account_id AND event.envelope_id = f.envelope_id AND event.sequence = f.sequence LIMIT 1
-) AS e
-WHERE ($4 IS NULL OR f.account_id = $4) AND ($5 IS NULL OR f.livemode = $5)";
-
 const HEADS: &str = "
 SELECT array_agg(last_position ORDER BY part) AS last, array_agg(floor_position ORDER BY part) AS floor,
     (SELECT id FROM feed_incarnation) AS incarnation, clock_timestamp() AS now
@@ -126,7 +119,6 @@ FROM feed_head";
 enum AnyWaiting {}
 enum LockHeads {}
 enum Move {}
-enum Page {}
 enum ReadHeads {}
 
 #[derive(QueryableByName)]
@@ -136,9 +128,9 @@ struct PartRow {
 }
 
 #[derive(QueryableByName)]
-struct CountRow {
+pub(super) struct CountRow {
     #[diesel(sql_type = BigInt)]
-    count: i64,
+    pub count: i64,
 }
 
 #[derive(QueryableByName)]
@@ -160,21 +152,9 @@ struct HeadsRow {
 }
 
 #[derive(QueryableByName)]
-struct PageRow {
-    #[diesel(sql_type = SmallInt)]
-    part: i16,
-    #[diesel(sql_type = BigInt)]
-    position: i64,
-    #[diesel(sql_type = BigInt)]
-    sequence: i64,
-    #[diesel(sql_type = Bytea)]
-    record: Vec<u8>,
-    #[diesel(sql_type = Bytea)]
-    prev_hash: Vec<u8>,
-    #[diesel(sql_type = Bytea)]
-    hash: Vec<u8>,
-    #[diesel(sql_type = Timestamptz)]
-    occurred_at: DateTime<Utc>,
+struct IdRow {
+    #[diesel(sql_type = SqlUuid)]
+    id: Uuid,
 }
 
 impl Store {
@@ -226,31 +206,11 @@ impl Store {
         Ok(Heads { incarnation: row.incarnation, last: positions(row.last)?, floor: positions(row.floor)? })
     }
 
-    /// The events in those stretches that the scope may see, in order of each partition; `None` sees all.
-    pub async fn feed(&self, scope: Option<Scope>, wanted: &[Wanted]) -> Result<Vec<FeedEvent>, DatabaseError> {
-        let part = |wanted: &Wanted| i16::try_from(wanted.part).unwrap_or_default();
-        let query = diesel::sql_query(PAGE)
-            .bind::<Array<SmallInt>, _>(wanted.iter().map(part).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.after).collect::<Vec<_>>())
-            .bind::<Array<BigInt>, _>(wanted.iter().map(|wanted| wanted.upto).collect::<Vec<_>>())
-            .bind::<Nullable<SqlUuid>, _>(scope.map(|scope| scope.account.uuid()))
-            .bind::<Nullable<Bool>, _>(scope.and_then(|scope| scope.livemode));
-        let query = prepared::<Page, _>(query);
-        let rows: Vec<PageRow> = match scope {
-            Some(scope) => {
-                self.read_one(scope.account, move |mut conn| async move { query.load(&mut conn).await }.boxed()).await?
-            }
-            None => query.load(&mut *acquire(&self.across_accounts).await?).await?,
-        };
-        let event = |row: PageRow| {
-            Ok(FeedEvent {
-                position: Position { part: usize::from(row.part.unsigned_abs()), position: row.position },
-                stored: entry((row.sequence, row.record, row.prev_hash, row.hash, None, None))?,
-                occurred_at: row.occurred_at,
-            })
-        };
-        let mut events: Vec<FeedEvent> = rows.into_iter().map(event).collect::<QueryResult<_>>()?;
-        events.sort_by_key(|event| (event.position.part, event.position.position));
-        Ok(events)
+    /// Makes another feed of it, after a restore: tokens that were given before are good no more.
+    pub async fn renew_incarnation(&self) -> Result<Uuid, DatabaseError> {
+        let renew = "UPDATE feed_incarnation SET id = gen_random_uuid() RETURNING id";
+        let mut conn = acquire(&self.across_accounts).await?;
+        let row: IdRow = diesel::sql_query(renew).get_result(&mut *conn).await?;
+        Ok(row.id)
     }
 }

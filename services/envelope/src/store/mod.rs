@@ -13,10 +13,12 @@ mod history;
 mod job;
 mod ledger;
 mod notices;
+mod page;
 mod rows;
 pub mod schema;
 mod settings;
 mod terms;
+mod trim;
 mod upload;
 
 use std::sync::Arc;
@@ -32,7 +34,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tracing::Instrument as _;
 use uuid::Uuid;
 
@@ -41,9 +43,10 @@ pub use self::change::{Change, Changed};
 pub use self::create::{CREATE, NewEnvelope};
 pub use self::due::{BEGINNING, Due, Duty, Lows};
 pub use self::envelope::{Filter, Summary};
-pub use self::feed::{FeedEvent, Heads, PARTS, Position, Positions, Wanted};
+pub use self::feed::{Heads, PARTS, Parts, Position, Positions};
 pub use self::job::Job;
 pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
+pub use self::page::{About, FeedEvent, Page, Sieve, Wanted};
 pub use self::upload::Upload;
 use crate::domain::id::{AccountId, EnvelopeId};
 
@@ -58,6 +61,7 @@ pub struct Store {
     clock: Clock,
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
+    pages: Arc<Semaphore>,
 }
 
 async fn write<T: Send + 'static>(
@@ -131,6 +135,8 @@ type KeptReply<T> = Box<dyn FnOnce(&T) -> Option<Vec<u8>> + Send>;
 const LOOPS_SHARE: u32 = 4;
 /// … at most.
 const LOOP_CONNECTIONS_MAX: u32 = 6;
+/// Pages of the feed that are read at a time for consumers who are behind: they must not take every connection.
+const PAGES_MAX: usize = 3;
 
 /// Whose envelopes may be touched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,7 +163,8 @@ impl Store {
         let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
         let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
-        Ok(Self { pool, across_accounts, clock, committed: Arc::default(), artifacts_due: Arc::default() })
+        let (committed, artifacts_due) = (Arc::default(), Arc::default());
+        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, pages: Arc::new(Semaphore::new(PAGES_MAX)) })
     }
 
     /// Reads with one statement, of one account.

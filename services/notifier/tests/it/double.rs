@@ -280,6 +280,13 @@ impl EnvelopeService for Served {
         Ok(Response::new(Box::pin(streams::iter(parts))))
     }
 
+    async fn list_status_changes(
+        &self,
+        _: Request<v1::ListStatusChangesRequest>,
+    ) -> Result<Response<v1::ListStatusChangesResponse>, Status> {
+        unused()
+    }
+
     type WatchStatusChangesStream = BoxStream<v1::WatchStatusChangesResponse>;
 
     async fn watch_status_changes(

@@ -146,6 +146,8 @@ pub(super) fn envelope(
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
         heartbeat_seconds: 5,
+        stream_stall_seconds: 30,
+        feed_retention_days: 30,
         feed_poll_ms: 40,
         sweep_ms: 500,
     };

@@ -1,0 +1,153 @@
+//! Many streams, and one that takes nothing.
+
+use std::time::{Duration, Instant};
+
+use countersign::v1::watch_status_changes_response::Item;
+use countersign::v1::{Routing, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
+use countersign_chassis::clock::Clock;
+use countersign_envelope::config::Config;
+use countersign_test_support::service::config;
+use countersign_test_support::{Caller, Database, Errors as _, Service};
+use tokio_stream::StreamExt as _;
+use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
+use tonic_types::StatusExt as _;
+
+use super::{flood, read, settle};
+
+type Told = Streaming<WatchStatusChangesResponse>;
+
+async fn watch(caller: &Caller, request: WatchStatusChangesRequest) -> Result<Told, Status> {
+    Ok(caller.envelopes().watch_status_changes(request).await?.into_inner())
+}
+
+/// Reads so many events of a stream.
+async fn take(stream: &mut Told, events: usize) -> Vec<(String, u64)> {
+    let mut taken = Vec::new();
+    while taken.len() < events {
+        if let Some(Item::Event(event)) = stream.next().await.unwrap().unwrap().item {
+            taken.push((event.envelope_id, event.sequence));
+        }
+    }
+    taken
+}
+
+/// How often the feed's rows have been looked up so far.
+async fn looks(service: &Service) -> i64 {
+    // Backends tell of what they did after a second.
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    service.database.number("SELECT seq_scan + idx_scan FROM pg_stat_user_tables WHERE relname = 'feed'").await
+}
+
+/// D3, T-36: however many streams stand at the end of the feed, the database is asked for one.
+#[tokio::test(flavor = "multi_thread")]
+async fn d3_fifty_streams_ask_the_database_as_much_as_one() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let id = sender.story(1, Routing::Parallel).await.envelope.id;
+    settle(&service).await;
+    let mut asked = Vec::new();
+    for crowd in [1_u32, 50] {
+        let mut streams = Vec::new();
+        for number in 0..crowd {
+            // Notifiers take a partition each; others look at all of them.
+            let partitions = if number % 2 == 1 { vec![number % 16] } else { Vec::new() };
+            let request = WatchStatusChangesRequest { partitions, ..Default::default() };
+            let mut stream = watch(&service.notifier(""), request).await.unwrap();
+            stream.next().await.unwrap().unwrap();
+            streams.push(stream);
+        }
+        settle(&service).await;
+        let before = looks(&service).await;
+        for _ in 0..20 {
+            flood(&service.database, &id, 5).await;
+            settle(&service).await;
+        }
+        for stream in streams.iter_mut().step_by(2) {
+            assert_eq!(take(stream, 100).await.len(), 100);
+        }
+        asked.push(looks(&service).await - before);
+    }
+    let (one, fifty) = (asked[0], asked[1]);
+    assert!(one > 0 && fifty <= one * 2, "{one} looks for one stream, {fifty} for fifty");
+    let before = looks(&service).await;
+    flood(&service.database, &id, 5).await;
+    settle(&service).await;
+    assert!(looks(&service).await - before <= 1, "and none at all while nobody follows");
+}
+
+/// T-36, D3: who takes nothing is cut after the time of the settings, others hear nothing of it; what was on its way still
+/// comes, then UNAVAILABLE with a delay, and the last token resumes with nothing lost.
+#[tokio::test(flavor = "multi_thread")]
+async fn t36_who_takes_nothing_is_cut_and_resumes() {
+    const EVENTS: usize = 9_000;
+    let (database, folder) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let settings = Config { stream_stall_seconds: 1, ..config(&database, &folder) };
+    let service = Service::start_with(database, Clock::database(), folder, settings).await;
+    let sender = service.account(false).await;
+    let id = sender.story(1, Routing::Parallel).await.envelope.id;
+    settle(&service).await;
+    // The transport buffers as well; this one little.
+    let endpoint = Endpoint::from_shared(format!("http://{}", service.address)).unwrap();
+    let narrow = endpoint.initial_stream_window_size(65_535).initial_connection_window_size(65_535).connect_lazy();
+    let idle = Caller { channel: narrow, ..sender.clone() };
+    let mut stalled = watch(&idle, WatchStatusChangesRequest::default()).await.unwrap();
+    let mut token = stalled.next().await.unwrap().unwrap().resume_token;
+    let mut live = watch(&sender, WatchStatusChangesRequest::default()).await.unwrap();
+    let reading = tokio::spawn(async move { take(&mut live, EVENTS).await });
+    // More at once than memory keeps, and then more again.
+    flood(&service.database, &id, 6_000).await;
+    settle(&service).await;
+    flood(&service.database, &id, 3_000).await;
+    let expected: Vec<_> = (4..).take(EVENTS).map(|sequence| (id.clone(), sequence)).collect();
+    assert!(reading.await.unwrap() == expected, "the others hear everything in time");
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    let mut seen = Vec::new();
+    let refused = loop {
+        match stalled.next().await.expect("not a clean end") {
+            Ok(message) => {
+                token = message.resume_token;
+                if let Some(Item::Event(event)) = message.item {
+                    seen.push((event.envelope_id, event.sequence));
+                }
+            }
+            Err(status) => break status,
+        }
+    };
+    assert!(!seen.is_empty() && seen.len() < EVENTS / 2, "{} were on their way", seen.len());
+    assert_eq!((refused.code(), refused.reason().as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());
+    let (rest, _) = read(&sender, &token, WatchStart::Now, |rest| rest.len() + seen.len() == EVENTS).await.unwrap();
+    seen.extend(rest.into_iter().map(|event| (event.envelope_id, event.sequence)));
+    assert!(seen == expected, "nothing lost, nothing twice");
+}
+
+/// T-36: a key has so many streams at a time and no more; one that ends makes room.
+#[tokio::test(flavor = "multi_thread")]
+async fn t36_streams_of_a_key_are_bounded() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let mut streams = Vec::new();
+    for _ in 0..20 {
+        streams.push(watch(&sender, WatchStatusChangesRequest::default()).await.unwrap());
+    }
+    let refused = watch(&sender, WatchStatusChangesRequest::default()).await.unwrap_err();
+    assert_eq!((refused.code(), refused.reason().as_str()), (Code::ResourceExhausted, "RATE_LIMIT_EXCEEDED"));
+    let facts = refused.get_details_error_info().unwrap().metadata;
+    assert_eq!((facts["limit"].as_str(), facts["allowed"].as_str()), ("streams_per_key", "20"));
+    assert!(refused.get_details_retry_info().unwrap().retry_delay.is_some());
+    let other = service.key_of(&sender, false).await;
+    watch(&other, WatchStatusChangesRequest::default()).await.expect("another key has its own");
+    for _ in 0..25 {
+        streams.push(
+            watch(&service.notifier(""), WatchStatusChangesRequest::default()).await.expect("services have more"),
+        );
+    }
+    streams.remove(0);
+    let since = Instant::now();
+    while let Err(status) = watch(&sender, WatchStatusChangesRequest::default()).await {
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        assert!(since.elapsed() < Duration::from_secs(5), "a stream that was left gives its place back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
