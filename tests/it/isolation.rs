@@ -100,7 +100,12 @@ struct Expected {
 fn expected(method: &str, field: &str) -> Expected {
     let (absent, required) = match (method, field) {
         // A list of nothing.
-        ("ListLedger" | "ListStatusChanges" | "WatchStatusChanges", "envelope_id") => (Code::Ok, false),
+        ("ListLedger" | "ListStatusChanges" | "WatchStatusChanges", "envelope_id") | ("ListDeliveries", _) => {
+            (Code::Ok, false)
+        }
+        // Either an endpoint or deliveries.
+        ("RedeliverEvents", "delivery_ids") => (Code::InvalidArgument, false),
+        ("RedeliverEvents", "endpoint_id") => (Code::NotFound, false),
         // One's own, if it is not named.
         (_, "account_id") => (Code::NotFound, false),
         // A place within the request.
@@ -117,8 +122,11 @@ fn expected(method: &str, field: &str) -> Expected {
 
 /// An id that is of that kind and names nothing.
 fn random(like: &str) -> String {
-    let fresh = EnvelopeId::new().to_string();
-    format!("{}{}", &like[..4], &fresh[4..])
+    let fresh = || EnvelopeId::new().to_string()[4..].to_owned();
+    match like.split_once(':') {
+        Some((one, other)) => format!("{}{}:{}{}", &one[..4], fresh(), &other[..4], fresh()),
+        None => format!("{}{}", &like[..4], fresh()),
+    }
 }
 
 /// No ids of that kind.

@@ -88,9 +88,12 @@ fn t55_the_page_of_access_is_what_is_enforced() {
     }
     page.push_str(
         "\n## WebhookService\n\nServed by the notifier, which asks the envelope service whose a key is.\n\n| call | scope | also by | changes \
-         |\n|---|---|---|---|\n| CreateWebhookEndpoint | `webhooks.write` | – | yes |\n| ListWebhookEndpoints | `webhooks.read` | – | no \
-         |\n| DeleteWebhookEndpoint | `webhooks.write` | – | yes |\n",
+         |\n|---|---|---|---|\n",
     );
+    for access in countersign_notifier::rpc::access::TABLE {
+        let scope = if access.writes { "webhooks.write" } else { "webhooks.read" };
+        writeln!(page, "| {} | `{scope}` | – | {} |", access.call, if access.changes { "yes" } else { "no" }).unwrap();
+    }
     hold("access.md", &page);
     let pool = DescriptorPool::decode(countersign::FILE_DESCRIPTOR_SET).unwrap();
     let ours = pool.services().filter(|service| service.full_name().starts_with("countersign."));

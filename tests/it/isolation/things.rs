@@ -1,11 +1,12 @@
 //! What the tests of ids ask for: for each call a good request, and the things that it names, of any account and mode.
 
+use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
-    CreateApiKeyRequest, Freshness, GetEnvelopeRequest, RecipientRole, Routing, UploadDocumentRequest, UploadInfo,
-    upload_document_request::Part,
+    CreateApiKeyRequest, Freshness, GetEnvelopeRequest, RecipientRole, Routing, SendTestEventRequest,
+    UploadDocumentRequest, UploadInfo, upload_document_request::Part,
 };
 use countersign_test_support::client::pdf;
-use countersign_test_support::notifier::register;
+use countersign_test_support::notifier::{authorised, register};
 use countersign_test_support::{Caller, Notifier, Service};
 use serde_json::{Value, json};
 
@@ -38,6 +39,7 @@ pub struct Things {
     pub key: String,
     pub user: String,
     pub endpoint: String,
+    pub delivery: String,
     /// Of the last recipient, where they are due.
     pub signer: Option<Caller>,
 }
@@ -55,6 +57,7 @@ impl Things {
             "key_id" => &self.key,
             "user_id" => &self.user,
             "endpoint_id" => &self.endpoint,
+            "delivery_id" | "delivery_ids" => &self.delivery,
             other => panic!("no line for ids in {other}"),
         }
     }
@@ -106,6 +109,9 @@ impl World {
             things.key = caller.accounts().create_api_key(new).await.unwrap().into_inner().key.unwrap().id;
             let url = "http://127.0.0.1:9/hook";
             things.endpoint = register(&self.notifier.channel, caller, url).await.unwrap().0;
+            let test = SendTestEventRequest { endpoint_id: things.endpoint.clone(), ..Default::default() };
+            let mut client = WebhookServiceClient::new(self.notifier.channel.clone());
+            things.delivery = client.send_test_event(authorised(caller, test)).await.unwrap().into_inner().delivery_id;
         }
         if let Scene::Due(_) = scene {
             things.signer = Some(caller.signer_of(&things.envelope, &things.recipient).await.unwrap());
@@ -222,6 +228,23 @@ pub fn line(call: &str) -> Option<Line> {
         "AccountService.RevokeUserToken" => (Draft, |own| json!({"user_id": own.user})),
         // Drafts cost nothing: whose entries are seen is shown elsewhere.
         "AccountService.ListLedger" => (Draft, of_envelope),
+        "WebhookService.GetWebhookEndpoint"
+        | "WebhookService.RotateWebhookSecret"
+        | "WebhookService.VerifyWebhookEndpoint"
+        | "WebhookService.EnableWebhookEndpoint"
+        | "WebhookService.SendTestEvent" => (Account, |own| json!({"endpoint_id": own.endpoint})),
+        "WebhookService.UpdateWebhookEndpoint" => (
+            Account,
+            |own| json!({"endpoint_id": own.endpoint, "changes": {"description": "New"}, "update_mask": "description"}),
+        ),
+        "WebhookService.ListDeliveries" => {
+            (Account, |own| json!({"endpoint_id": own.endpoint, "envelope_id": own.envelope}))
+        }
+        "WebhookService.GetDelivery" => (Account, |own| json!({"delivery_id": own.delivery})),
+        "WebhookService.RedeliverEvents" => {
+            (Account, |own| json!({"endpoint_id": own.endpoint, "since": "2020-01-01T00:00:00Z"}))
+        }
+        "WebhookService.GetEnvelopeWebhookSecret" => (Draft, of_envelope),
         "WebhookService.DeleteWebhookEndpoint" => (Account, |own| json!({"endpoint_id": own.endpoint})),
         "SignerService.DownloadDocument" => (Due(RecipientRole::Signer), |own| json!({"document_id": own.document})),
         "SignerService.Sign" => (Due(RecipientRole::Signer), |own| with(act(own), "consent", json!(true))),

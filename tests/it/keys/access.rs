@@ -18,10 +18,20 @@ use crate::isolation::wire::{Answer, call, method, pool};
 /// The services of the envelope service's process.
 const SERVED: [&str; 3] = ["EnvelopeService", "SignerService", "AccountService"];
 /// Calls of the notifier, and the scopes that they need.
-const WEBHOOKS: [(&str, Scope); 3] = [
+const WEBHOOKS: [(&str, Scope); 13] = [
     ("CreateWebhookEndpoint", Scope::WebhooksWrite),
     ("DeleteWebhookEndpoint", Scope::WebhooksWrite),
+    ("EnableWebhookEndpoint", Scope::WebhooksWrite),
+    ("GetDelivery", Scope::WebhooksRead),
+    ("GetEnvelopeWebhookSecret", Scope::WebhooksWrite),
+    ("GetWebhookEndpoint", Scope::WebhooksRead),
+    ("ListDeliveries", Scope::WebhooksRead),
     ("ListWebhookEndpoints", Scope::WebhooksRead),
+    ("RedeliverEvents", Scope::WebhooksWrite),
+    ("RotateWebhookSecret", Scope::WebhooksWrite),
+    ("SendTestEvent", Scope::WebhooksWrite),
+    ("UpdateWebhookEndpoint", Scope::WebhooksWrite),
+    ("VerifyWebhookEndpoint", Scope::WebhooksWrite),
 ];
 
 /// Makes a call with nothing in it: who may not is told so before anything is read.

@@ -1,15 +1,21 @@
 //! Every call that takes a key, ready to be made: each on something of its own, so that their order does not matter.
 
+use std::sync::{Arc, Mutex};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use chrono::TimeDelta;
 use countersign::v1::field_value::Value;
+use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
     AccountSettings, Amount, ApproveRequest, CreateUserTokenRequest, CreateWebhookEndpointRequest, Envelope,
-    EnvelopeChanges, FieldEntry, FieldType, FieldValue, ListApiKeysRequest, Person, SeenDocument,
+    EnvelopeChanges, FieldEntry, FieldType, FieldValue, ListApiKeysRequest, Person, SeenDocument, SendTestEventRequest,
+    WebhookEndpointChanges,
 };
 use countersign_chassis::wire::timestamp;
 use countersign_test_support::Caller;
 use countersign_test_support::client::{pdf, signature};
-use countersign_test_support::notifier::register;
+use countersign_test_support::notifier::{authorised, register};
 use sha2::{Digest as _, Sha256};
 
 use super::scene::{APPROVER, ASSISTANT, Scene};
@@ -182,12 +188,58 @@ async fn of_keys(scene: &Scene) -> Vec<Call> {
     ]
 }
 
+/// A receiver that answers challenges; where it is, and what it is to know.
+async fn knowing() -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let key = Arc::<Mutex<Vec<u8>>>::default();
+    let knows = Arc::clone(&key);
+    let answer = move |body: axum::body::Bytes| {
+        let challenge: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        let key = ring::hmac::Key::new(ring::hmac::HMAC_SHA256, &knows.lock().unwrap());
+        let signed = ring::hmac::sign(&key, challenge["data"]["challenge"].as_str().unwrap().as_bytes());
+        async move { serde_json::json!({ "response": hex::encode(signed) }).to_string() }
+    };
+    let router = axum::Router::new().fallback(axum::routing::post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, key)
+}
+
+/// On endpoints that hear of nothing and rest, so that the loops leave them alone.
 async fn of_webhooks(scene: &Scene) -> Vec<Call> {
     let at_notifier = Caller { channel: scene.notifier.channel.clone(), ..scene.sender.clone() };
-    let endpoint = register(&scene.notifier.channel, &scene.sender, "http://127.0.0.1:9/old").await.unwrap();
-    let new = CreateWebhookEndpointRequest { url: "http://127.0.0.1:9/new".into(), ..Default::default() };
+    let (url, key) = knowing().await;
+    let mut ids = Vec::new();
+    for place in 0..7 {
+        let url = format!("{url}{place}");
+        let (id, secret) = register(&scene.notifier.channel, &scene.sender, &url).await.unwrap();
+        if place == 1 {
+            *key.lock().unwrap() = STANDARD.decode(secret.trim_start_matches("whsec_")).unwrap();
+        }
+        ids.push(id);
+    }
+    let [deleted, verified, disabled, rotated, updated, tested, repeated] = ids.try_into().unwrap();
+    let database = scene.notifier.database.connect().await;
+    let quiet = "UPDATE endpoint SET types = '{30}', resting_until = '2099-01-01'";
+    let one = "UPDATE endpoint SET verified_at = NULL WHERE url LIKE '%/1'";
+    let other = "UPDATE endpoint SET disabled_at = created_at, disabled_reason = 1 WHERE url LIKE '%/2'";
+    database.batch_execute(&format!("{quiet}; {one}; {other}")).await.unwrap();
+    let test = SendTestEventRequest { endpoint_id: repeated, ..Default::default() };
+    let mut client = WebhookServiceClient::new(scene.notifier.channel.clone());
+    let delivery = client.send_test_event(authorised(&scene.sender, test)).await.unwrap().into_inner().delivery_id;
+    database.batch_execute("UPDATE delivery SET state = 3").await.unwrap();
+    let new = CreateWebhookEndpointRequest { url, types: vec![30], ..Default::default() };
+    let changes = Some(WebhookEndpointChanges { description: "Another".into(), ..Default::default() });
+    let update_mask = Some(prost_types::FieldMask { paths: vec!["description".into()] });
+    let endpoint_id = updated;
     vec![
         call!(at_notifier, CreateWebhookEndpointRequest new),
-        call!(at_notifier, DeleteWebhookEndpointRequest { endpoint_id: endpoint.0, ..Default::default() }),
+        call!(at_notifier, DeleteWebhookEndpointRequest { endpoint_id: deleted, ..Default::default() }),
+        call!(at_notifier, VerifyWebhookEndpointRequest { endpoint_id: verified, ..Default::default() }),
+        call!(at_notifier, EnableWebhookEndpointRequest { endpoint_id: disabled, ..Default::default() }),
+        call!(at_notifier, RotateWebhookSecretRequest { endpoint_id: rotated, ..Default::default() }),
+        call!(at_notifier, UpdateWebhookEndpointRequest { endpoint_id, changes, update_mask, ..Default::default() }),
+        call!(at_notifier, SendTestEventRequest { endpoint_id: tested, ..Default::default() }),
+        call!(at_notifier, RedeliverEventsRequest { delivery_ids: vec![delivery], ..Default::default() }),
     ]
 }

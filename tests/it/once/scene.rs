@@ -144,7 +144,7 @@ const TABLES: [&str; 15] = [
     "idempotency",
     "artifact_job",
 ];
-const TABLES_OF_NOTIFIER: [&str; 2] = ["endpoint", "idempotency"];
+const TABLES_OF_NOTIFIER: [&str; 3] = ["delivery", "endpoint", "idempotency"];
 
 /// What stands in the databases, table by table.
 pub async fn contents(scene: &Scene) -> BTreeMap<String, String> {

@@ -43,6 +43,7 @@ pub struct ClaimedDelivery {
     pub first_failed_at: Option<DateTime<Utc>>,
     pub last_failure_at: Option<DateTime<Utc>>,
     pub livemode: bool,
+    pub suspect: bool,
 }
 
 /// What may be claimed.
@@ -50,6 +51,8 @@ pub struct ClaimedDelivery {
 pub struct Room {
     /// Deliveries that this process can take on.
     pub free: i64,
+    /// Of these, for endpoints that took nothing yet, or not the last time.
+    pub suspects: i64,
     /// What it has in flight for each account.
     pub busy: Vec<(AccountId, i64)>,
     /// Of one account while others wait, and in any case.
@@ -116,6 +119,8 @@ struct DeliveryRow {
     last_failure_at: Option<DateTime<Utc>>,
     #[diesel(sql_type = Bool)]
     livemode: bool,
+    #[diesel(sql_type = Bool)]
+    suspect: bool,
 }
 
 #[derive(QueryableByName)]
@@ -143,7 +148,7 @@ queue AS (
 /// A later event of an envelope waits for the earlier ones to the same endpoint, as long as those are in their first tries.
 const CLAIM: &str = "
 ready AS MATERIALIZED (
-    SELECT e.*, CASE WHEN e.consecutive_failures >= $5 THEN 1 ELSE $4 END - (
+    SELECT e.*, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect, CASE WHEN e.consecutive_failures >= $5 THEN 1 ELSE $4 END - (
         SELECT count(*) FROM delivery AS l
         WHERE l.account_id = e.account_id AND l.endpoint_id = e.id AND l.state = 1 AND l.lease_until > $1
     ) AS places
@@ -151,7 +156,7 @@ ready AS MATERIALIZED (
     WHERE e.verified_at IS NOT NULL AND e.paused_at IS NULL AND e.disabled_at IS NULL
         AND (e.resting_until IS NULL OR e.resting_until <= $1)
 ), due AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, d.next_at, coalesce(busy.count, 0)
+    SELECT d.account_id, d.endpoint_id, d.event_id, d.next_at, ready.suspect, coalesce(busy.count, 0)
         + row_number() OVER (PARTITION BY d.account_id ORDER BY d.next_at, d.event_id) AS rank
     FROM ready CROSS JOIN LATERAL (
         SELECT w.account_id, w.endpoint_id, w.event_id, w.next_at FROM delivery AS w
@@ -166,8 +171,11 @@ ready AS MATERIALIZED (
         ORDER BY w.next_at LIMIT greatest(ready.places, 0)
     ) AS d
     LEFT JOIN unnest($8::uuid[], $9::bigint[]) AS busy(account, count) ON busy.account = d.account_id
+), ranked AS (
+    SELECT *, row_number() OVER (PARTITION BY suspect ORDER BY rank > $10, rank, next_at) AS place
+    FROM due WHERE rank <= $11
 ), chosen AS (
-    SELECT * FROM due WHERE rank <= $11 ORDER BY rank > $10, rank, next_at LIMIT $3
+    SELECT * FROM ranked WHERE NOT suspect OR place <= $12 ORDER BY rank > $10, rank, next_at LIMIT $3
 ), locked AS (
     SELECT d.account_id, d.endpoint_id, d.event_id FROM delivery AS d
     JOIN chosen ON (d.account_id, d.endpoint_id, d.event_id) = (chosen.account_id, chosen.endpoint_id, chosen.event_id)
@@ -177,7 +185,8 @@ UPDATE delivery AS d SET lease_until = $2, next_at = $2, lease_epoch = d.lease_e
 FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
 WHERE (d.account_id, d.endpoint_id, d.event_id) = (locked.account_id, locked.endpoint_id, locked.event_id)
 RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
-    ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at";
+    ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
+    ready.suspect";
 
 /// What waits for an endpoint that is gone or switched off goes nowhere, also what was planned in the same moment. What is
 /// being tried just now is left to whoever tries it.
@@ -279,7 +288,8 @@ impl Store {
             .bind::<Array<SqlUuid>, _>(column(&room.busy, |(account, _)| account.uuid()))
             .bind::<Array<BigInt>, _>(column(&room.busy, |(_, count)| *count))
             .bind::<BigInt, _>(room.account_max.0)
-            .bind::<BigInt, _>(room.account_max.1);
+            .bind::<BigInt, _>(room.account_max.1)
+            .bind::<BigInt, _>(room.suspects);
         let flight = Flight::open(&self.pool).await?;
         let (mut one, mut two) = (flight.connection(), flight.connection());
         let lock = prepared::<Lock, _>(diesel::sql_query(LOCK)).execute(&mut one);
@@ -357,6 +367,7 @@ impl From<DeliveryRow> for ClaimedDelivery {
             first_failed_at: row.first_failed_at,
             last_failure_at: row.last_failure_at,
             livemode: row.livemode,
+            suspect: row.suspect,
         }
     }
 }

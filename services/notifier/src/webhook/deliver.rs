@@ -25,6 +25,8 @@ use crate::webhook::signature::Secrets;
 const PLACES: u32 = 64;
 /// Of these, for one account while others wait, and in any case.
 const ACCOUNT_MAX: (i64, i64) = (PLACES as i64 / 4, PLACES as i64 * 3 / 4);
+/// Of these, for endpoints that took nothing yet, or not the last time: whoever hangs leaves the rest to those who are well.
+const SUSPECTS: i64 = PLACES as i64 / 2;
 /// How long a claim holds: longer than any attempt.
 const LEASE_SECONDS: i64 = 30;
 /// An endpoint is switched off after failing for so many days, with so many hours between failures.
@@ -44,25 +46,35 @@ struct Post {
     courier: Arc<Courier>,
     wake: Arc<Notify>,
     places: Arc<Semaphore>,
-    busy: Mutex<HashMap<AccountId, i64>>,
+    busy: Mutex<Busy>,
+}
+
+/// What is in flight.
+#[derive(Default)]
+struct Busy {
+    accounts: HashMap<AccountId, i64>,
+    suspects: i64,
 }
 
 /// A place in use. Dropping it lets the next attempt in.
 struct Place {
     post: Arc<Post>,
     account: AccountId,
+    suspect: bool,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         let mut busy = self.post.busy.lock().unwrap_or_else(PoisonError::into_inner);
-        let left = busy.get(&self.account).map_or(0, |count| count - 1);
+        busy.suspects -= i64::from(self.suspect);
+        let left = busy.accounts.get(&self.account).map_or(0, |count| count - 1);
         if left <= 0 {
-            busy.remove(&self.account);
+            busy.accounts.remove(&self.account);
         } else {
-            busy.insert(self.account, left);
+            busy.accounts.insert(self.account, left);
         }
+        drop(busy);
         // What waited for this place, or for this delivery, need not wait for the next look.
         self.post.wake.notify_one();
     }
@@ -85,12 +97,11 @@ impl Deliverer {
             }
         }
         let (store, now) = (&self.post.store, self.post.store.clock().now());
-        let busy = self.post.busy.lock().unwrap_or_else(PoisonError::into_inner).clone().into_iter().collect();
         let free = i64::try_from(self.post.places.available_permits()).unwrap_or_default();
         if free == 0 {
             return Ok(Progress::Idle);
         }
-        let room = Room { free, busy, account_max: ACCOUNT_MAX };
+        let room = self.post.room(free);
         let claimed = store.claim_deliveries(now, now + TimeDelta::seconds(LEASE_SECONDS), &room).await?;
         if claimed.is_empty() {
             let cancelled = store.cancel_orphans(now).await?;
@@ -99,9 +110,11 @@ impl Deliverer {
         for claimed in claimed {
             let permit = Arc::clone(&self.post.places).acquire_owned().await?;
             let mut busy = self.post.busy.lock().unwrap_or_else(PoisonError::into_inner);
-            *busy.entry(claimed.account).or_default() += 1;
+            *busy.accounts.entry(claimed.account).or_default() += 1;
+            busy.suspects += i64::from(claimed.suspect);
             drop(busy);
-            let place = Place { post: Arc::clone(&self.post), account: claimed.account, _permit: permit };
+            let (account, suspect) = (claimed.account, claimed.suspect);
+            let place = Place { post: Arc::clone(&self.post), account, suspect, _permit: permit };
             let attempt = async move {
                 if let Err(error) = place.post.deliver(&claimed).await {
                     tracing::warn!(error = format!("{error:#}"), "an attempt was not written down; its claim runs out");
@@ -120,6 +133,12 @@ impl Deliverer {
 }
 
 impl Post {
+    fn room(&self, free: i64) -> Room {
+        let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let accounts = busy.accounts.iter().map(|(account, count)| (*account, *count)).collect();
+        Room { free, suspects: SUSPECTS - busy.suspects, busy: accounts, account_max: ACCOUNT_MAX }
+    }
+
     async fn deliver(&self, claimed: &ClaimedDelivery) -> anyhow::Result<()> {
         let (at, began) = (self.store.clock().now(), Instant::now());
         let answered = self.attempt(claimed, at).await;

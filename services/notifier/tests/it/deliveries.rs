@@ -110,7 +110,7 @@ async fn who_lost_the_claim_records_nothing() {
     stand.follow().await;
     let now = stand.clock.now();
     let store = &stand.notifier.store;
-    let room = Room { free: 10, busy: Vec::new(), account_max: (10, 10) };
+    let room = Room { free: 10, suspects: 10, busy: Vec::new(), account_max: (10, 10) };
     let [old] = &store.claim_deliveries(now, now + TimeDelta::seconds(60), &room).await.unwrap()[..] else { panic!() };
     stand.later(TimeDelta::seconds(61));
     stand.deliver().await;

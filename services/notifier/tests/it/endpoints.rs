@@ -3,6 +3,7 @@
 use chrono::TimeDelta;
 use countersign::v1;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
+use countersign_notifier::config::Config;
 use countersign_notifier::id::{AccountId, EndpointId};
 use countersign_notifier::serve::serve;
 use countersign_notifier::store::Endpoint;
@@ -18,15 +19,20 @@ use crate::stand::Stand;
 const URL: &str = "https://hooks.example.com/countersign";
 
 /// The notifier as it serves.
-struct Serving {
-    stand: Stand,
-    client: WebhookServiceClient<Channel>,
+pub struct Serving {
+    pub stand: Stand,
+    pub client: WebhookServiceClient<Channel>,
     task: JoinHandle<anyhow::Result<()>>,
 }
 
 impl Serving {
     async fn start(allow_private: bool) -> Self {
-        let stand = Stand::with(|config| config.webhook_allow_private = allow_private).await;
+        Self::with(|config| config.webhook_allow_private = allow_private).await
+    }
+
+    /// With other settings than the usual.
+    pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let stand = Stand::with(change).await;
         stand.double.script().hold = true;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
@@ -36,7 +42,7 @@ impl Serving {
     }
 
     /// A new API key of an account.
-    fn key(&self, account: AccountId, livemode: bool) -> String {
+    pub fn key(&self, account: AccountId, livemode: bool) -> String {
         let mut script = self.stand.double.script();
         let key = format!("Bearer key-{}", script.keys.len());
         let identity = v1::GetCallerIdentityResponse {
@@ -50,7 +56,7 @@ impl Serving {
         key
     }
 
-    async fn create(&self, key: &str, url: &str) -> Result<v1::CreateWebhookEndpointResponse, Status> {
+    pub async fn create(&self, key: &str, url: &str) -> Result<v1::CreateWebhookEndpointResponse, Status> {
         let request = by(key, v1::CreateWebhookEndpointRequest { url: url.to_owned(), ..Default::default() });
         self.client.clone().create_webhook_endpoint(request).await.map(tonic::Response::into_inner)
     }
@@ -65,14 +71,21 @@ impl Serving {
         self.client.clone().delete_webhook_endpoint(request).await.map(|_| ())
     }
 
-    async fn stop(self) {
+    /// Plans what has happened; the stream that is held open tells nothing.
+    pub async fn follow(&self) {
+        self.stand.double.script().hold = false;
+        self.stand.follow().await;
+        self.stand.double.script().hold = true;
+    }
+
+    pub async fn stop(self) {
         self.stand.stop.cancel();
         let ended = tokio::time::timeout(SOON, self.task).await.expect("ends soon");
         ended.unwrap().unwrap();
     }
 }
 
-fn by<T>(key: &str, message: T) -> Request<T> {
+pub fn by<T>(key: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     if !key.is_empty() {
         request.metadata_mut().insert("authorization", key.parse().unwrap());
@@ -80,7 +93,7 @@ fn by<T>(key: &str, message: T) -> Request<T> {
     request
 }
 
-fn reason(status: &Status) -> String {
+pub fn reason(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 

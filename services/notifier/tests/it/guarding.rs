@@ -217,7 +217,8 @@ async fn t34_every_edge_of_every_special_block() {
 /// Addresses in every spelling that some program takes for an address.
 fn spellings(address: Ipv4Addr) -> Vec<String> {
     let ([a, b, c, d], whole) = (address.octets(), u32::from(address));
-    let wide = address.to_string().chars().map(|digit| match digit.to_digit(10) {
+    let dotted = address.to_string();
+    let wide = dotted.chars().map(|digit| match digit.to_digit(10) {
         Some(digit) => char::from_u32(0xff10 + digit).unwrap(),
         None => '\u{3002}',
     });

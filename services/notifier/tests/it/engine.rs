@@ -1,0 +1,288 @@
+//! How deliveries are taken on: caps, fairness, rests, the breaker, endpoints that are switched off, and what is forgotten.
+//! Must never wait for a delay of the schedule: the clock is moved.
+
+use std::time::Instant;
+
+use chrono::TimeDelta;
+use countersign::v1::EventType;
+use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId};
+use countersign_notifier::store::{ClaimedDelivery, Room};
+
+use crate::receiver::{Answer, Receiver};
+use crate::stand::Stand;
+
+const NOWHERE: &str = "http://127.0.0.1:9/";
+
+/// Deliveries of an endpoint, each of an envelope of its own, all due.
+async fn waiting(stand: &Stand, account: AccountId, endpoint: EndpointId, count: u32) {
+    let now = stand.clock.now().to_rfc3339();
+    let (account, endpoint) = (account.uuid(), endpoint.uuid());
+    stand
+        .sql(&format!(
+            "INSERT INTO delivery (account_id, endpoint_id, event_id, livemode, type, envelope_id, sequence, body, state,
+                attempts, tries, next_at, lease_epoch, created_at)
+             SELECT '{account}', '{endpoint}', gen_random_uuid(), true, 2, gen_random_uuid(), 1, '{{}}', 1, 0, 0,
+                '{now}', 0, '{now}' FROM generate_series(1, {count})"
+        ))
+        .await;
+}
+
+fn room(free: i64) -> Room {
+    Room { free, suspects: free, busy: Vec::new(), account_max: (16, 48) }
+}
+
+async fn claim(stand: &Stand, room: &Room) -> Vec<ClaimedDelivery> {
+    let now = stand.clock.now();
+    stand.notifier.store.claim_deliveries(now, now + TimeDelta::seconds(30), room).await.unwrap()
+}
+
+/// Eight at a time, among all processes, also where these claim at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn t30_an_endpoint_gets_eight_at_a_time() {
+    let stand = Stand::new().await;
+    let endpoint = stand.endpoint_of(stand.account, NOWHERE).await;
+    waiting(&stand, stand.account, endpoint.id, 50).await;
+    let room = room(64);
+    let at_once = (0..6).map(|_| claim(&stand, &room));
+    let claimed: usize = futures_util::future::join_all(at_once).await.iter().map(Vec::len).sum();
+    assert_eq!(claimed, 8);
+    assert_eq!(claim(&stand, &room).await.len(), 0);
+    stand.later(TimeDelta::seconds(31));
+    assert_eq!(claim(&stand, &room).await.len(), 8, "the claims of the dead have run out");
+}
+
+/// A quarter of the places while others wait, three quarters if nobody does, and never what others hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_does_not_take_the_places_of_the_others() {
+    let stand = Stand::new().await;
+    let (greedy, modest) = (AccountId::new(), AccountId::new());
+    for _ in 0..10 {
+        let endpoint = stand.endpoint_of(greedy, NOWHERE).await;
+        waiting(&stand, greedy, endpoint.id, 20).await;
+        stand.later(TimeDelta::milliseconds(1));
+    }
+    let endpoints = [stand.endpoint_of(modest, NOWHERE).await, stand.endpoint_of(modest, NOWHERE).await];
+    for endpoint in &endpoints {
+        waiting(&stand, modest, endpoint.id, 20).await;
+    }
+    let of = |claimed: &[ClaimedDelivery], account| claimed.iter().filter(|it| it.account == account).count();
+    let first = claim(&stand, &room(32)).await;
+    assert_eq!((of(&first, greedy), of(&first, modest)), (16, 16), "who came later has as much");
+    let busy = Room { busy: vec![(greedy, 16), (modest, 16)], ..room(32) };
+    let second = claim(&stand, &busy).await;
+    assert_eq!(of(&second, greedy), 32, "nobody else has anything: the modest one's endpoints are full");
+    stand.sql("UPDATE delivery SET lease_until = NULL, next_at = created_at").await;
+    assert_eq!(of(&claim(&stand, &Room { busy: vec![(greedy, 46)], ..room(18) }).await, greedy), 2, "never over 48");
+}
+
+/// 200,000 deliveries for an endpoint that is dead, paused or busy are not in the way of one that is well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_endpoints_backlog_does_not_slow_the_others_down() {
+    let stand = Stand::new().await;
+    let dead = stand.endpoint_of(AccountId::new(), NOWHERE).await;
+    let well = stand.endpoint_of(AccountId::new(), NOWHERE).await;
+    waiting(&stand, dead.account, dead.id, 200_000).await;
+    let id = dead.id.uuid();
+    let was = "resting_until = NULL, paused_at = NULL, consecutive_failures = 0, first_failed_at = NULL, verified_at = created_at";
+    for (name, state) in [
+        ("resting", "resting_until = created_at + interval '1 day'"),
+        ("paused", "paused_at = created_at"),
+        ("unverified", "verified_at = NULL"),
+        ("busy", "consecutive_failures = 10, first_failed_at = created_at"),
+    ] {
+        stand.sql(&format!("UPDATE endpoint SET {was} WHERE id = '{id}'")).await;
+        stand.sql(&format!("UPDATE endpoint SET {state} WHERE id = '{id}'")).await;
+        if name == "busy" {
+            assert_eq!(claim(&stand, &room(1)).await.len(), 1, "its probe");
+        }
+        let mut took = Vec::new();
+        for _ in 0..10 {
+            waiting(&stand, well.account, well.id, 8).await;
+            let began = Instant::now();
+            let claimed = claim(&stand, &room(64)).await;
+            took.push(began.elapsed());
+            assert!(claimed.len() == 8 && claimed.iter().all(|it| it.endpoint == well.id), "{name}");
+            stand.sql(&format!("DELETE FROM delivery WHERE endpoint_id = '{}'", well.id.uuid())).await;
+        }
+        took.sort_unstable();
+        println!("{name}: a claim beside 200,000 that wait takes {:?} (median), {:?} (longest)", took[5], took[9]);
+        assert!(took[5].as_millis() < 250, "{name}: {took:?}");
+    }
+}
+
+/// T-35: an endpoint that has too much to do is left alone as a whole.
+#[tokio::test(flavor = "multi_thread")]
+async fn t35_an_endpoint_that_is_overloaded_rests() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start([Answer::of(429).with("retry-after", "600")]).await;
+    let endpoint = stand.endpoint(&receiver).await;
+    waiting(&stand, stand.account, endpoint.id, 1).await;
+    stand.deliver().await;
+    waiting(&stand, stand.account, endpoint.id, 5).await;
+    stand.later(TimeDelta::seconds(599));
+    stand.deliver().await;
+    assert_eq!(receiver.kept().len(), 1, "it asked for ten minutes");
+    stand.later(TimeDelta::seconds(1));
+    stand.deliver().await;
+    assert_eq!(receiver.kept().len(), 7);
+}
+
+/// Ten failures in a row: one at a time, at the schedule's steps; a success opens it again.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_fails_is_probed_one_at_a_time() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start((0..20).map(|_| Answer::of(500))).await;
+    let endpoint = stand.endpoint(&receiver).await;
+    waiting(&stand, stand.account, endpoint.id, 100).await;
+    stand.deliver().await;
+    let before = receiver.kept().len();
+    assert!((10..=17).contains(&before), "the breaker is open: {before}");
+    for kept in before..20 {
+        stand.later(TimeDelta::seconds(5));
+        stand.deliver().await;
+        assert_eq!(receiver.kept().len(), kept, "it rests");
+        stand.later(TimeDelta::hours(2));
+        stand.deliver().await;
+        assert_eq!(receiver.kept().len(), kept + 1, "one probe");
+    }
+    stand.later(TimeDelta::hours(2));
+    stand.deliver().await;
+    assert_eq!(stand.number("SELECT count(*) FROM delivery WHERE state = 2").await, 100, "well again");
+}
+
+/// Endpoints that took nothing yet, or not the last time, have half of the places at most.
+#[tokio::test(flavor = "multi_thread")]
+async fn those_who_may_hang_leave_room_for_those_who_are_well() {
+    let stand = Stand::new().await;
+    for _ in 0..8 {
+        let endpoint = stand.endpoint_of(AccountId::new(), NOWHERE).await;
+        waiting(&stand, endpoint.account, endpoint.id, 8).await;
+    }
+    let few = Room { suspects: 20, ..room(64) };
+    assert_eq!(claim(&stand, &few).await.len(), 20);
+    stand.sql("UPDATE delivery SET lease_until = NULL, next_at = created_at").await;
+    stand.sql("UPDATE endpoint SET last_success_at = created_at").await;
+    assert_eq!(claim(&stand, &few).await.len(), 64);
+}
+
+/// T-32, S2.22: five days of failures switch it off; its owner and the other endpoints hear of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn t32_an_endpoint_that_fails_for_days_is_switched_off() {
+    let stand = Stand::new().await;
+    let failing = Receiver::start((0..200).map(|_| Answer::of(500))).await;
+    let (healthy, choosy) = (Receiver::start([]).await, Receiver::start([]).await);
+    let endpoint = stand.endpoint(&failing).await;
+    stand.later(TimeDelta::milliseconds(1));
+    stand.endpoint(&healthy).await;
+    stand.later(TimeDelta::milliseconds(1));
+    let other = stand.endpoint(&choosy).await;
+    stand.sql(&format!("UPDATE endpoint SET types = '{{8}}' WHERE id = '{}'", other.id.uuid())).await;
+    let disabled = "SELECT count(*) FROM endpoint WHERE disabled_reason = 2";
+    for day in 0..6 {
+        assert_eq!(stand.number(disabled).await, 0, "after {day} days");
+        stand.happens(EventType::EnvelopeSent, day + 1);
+        stand.follow().await;
+        stand.deliver().await;
+        stand.later(TimeDelta::hours(24));
+    }
+    assert_eq!(stand.number(disabled).await, 1);
+    let notices = "SELECT count(*) FROM endpoint_notice WHERE reason = 2 AND mailed_at IS NULL";
+    assert_eq!(stand.number(notices).await, 1);
+    stand.deliver().await;
+    let told: Vec<_> = healthy.kept().iter().map(|kept| serde_json::from_slice(&kept.body).unwrap()).collect();
+    let told: Vec<&serde_json::Value> =
+        told.iter().filter(|body: &&serde_json::Value| body["type"] == "endpoint.disabled").collect();
+    assert_eq!(told.len(), 1, "once");
+    assert_eq!(told[0]["data"]["endpointId"], endpoint.id.to_string());
+    assert_eq!(told[0]["data"]["type"], "EVENT_TYPE_ENDPOINT_DISABLED");
+    assert_eq!(choosy.kept().len(), 0, "it does not want that");
+    let id = endpoint.id.uuid();
+    let waiting = format!("SELECT count(*) FROM delivery WHERE state = 1 AND endpoint_id = '{id}'");
+    let cancelled = "SELECT count(*) FROM delivery WHERE state = 4 AND cause = 'endpoint_disabled'";
+    assert_eq!(stand.number(&waiting).await, 0);
+    let before = stand.number(cancelled).await;
+    // What happens from now on is noted, and not posted.
+    let kept = failing.kept().len();
+    stand.happens(EventType::EnvelopeDeclined, 9);
+    stand.follow().await;
+    stand.deliver().await;
+    assert_eq!((failing.kept().len(), stand.number(cancelled).await), (kept, before + 1));
+}
+
+/// Two failures with days of silence between them are no days of failures.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_endpoint_that_failed_once_long_ago_is_left_on() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start([Answer::of(500), Answer::of(500)]).await;
+    let endpoint = stand.endpoint(&receiver).await;
+    waiting(&stand, stand.account, endpoint.id, 1).await;
+    stand.deliver().await;
+    stand.later(TimeDelta::days(6));
+    stand.deliver().await;
+    assert_eq!((receiver.kept().len(), stand.number("SELECT count(*) FROM endpoint_notice").await), (2, 0));
+}
+
+/// T-32: planned in the same moment in which the endpoint was removed or switched off.
+#[tokio::test(flavor = "multi_thread")]
+async fn t32_what_waits_for_nobody_is_cancelled_and_counted() {
+    let stand = Stand::new().await;
+    let off = stand.endpoint_of(stand.account, NOWHERE).await;
+    waiting(&stand, stand.account, EndpointId::new(), 700).await;
+    waiting(&stand, stand.account, off.id, 3).await;
+    stand.sql("UPDATE endpoint SET disabled_at = created_at, disabled_reason = 1").await;
+    stand.deliver().await;
+    for (cause, count) in [("endpoint_deleted", 700), ("endpoint_disabled", 3)] {
+        let cancelled = format!("SELECT count(*) FROM delivery WHERE state = 4 AND cause = '{cause}'");
+        assert_eq!(stand.number(&cancelled).await, count);
+    }
+    assert_eq!(stand.number("SELECT count(*) FROM attempt").await, 0);
+}
+
+/// After a pause everything comes, in order.
+#[tokio::test(flavor = "multi_thread")]
+async fn t30_a_paused_endpoint_misses_nothing() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start([]).await;
+    stand.endpoint(&receiver).await;
+    stand.sql("UPDATE endpoint SET paused_at = created_at").await;
+    for sequence in 1..=5 {
+        stand.happens(EventType::RecipientSigned, sequence);
+        stand.follow().await;
+        stand.deliver().await;
+        stand.later(TimeDelta::minutes(5));
+    }
+    assert_eq!(receiver.kept().len(), 0);
+    stand.sql("UPDATE endpoint SET paused_at = NULL").await;
+    stand.deliver().await;
+    assert_eq!(receiver.sequences(), [1, 2, 3, 4, 5]);
+}
+
+/// Deliveries are kept for 30 days, and go in batches; so do addresses of envelopes to which nothing happens.
+#[tokio::test(flavor = "multi_thread")]
+async fn old_deliveries_are_forgotten_with_their_attempts() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start([]).await;
+    let endpoint = stand.endpoint(&receiver).await;
+    waiting(&stand, stand.account, endpoint.id, 5).await;
+    stand.deliver().await;
+    let own = EnvelopeId::new().uuid();
+    stand
+        .sql(&format!(
+            "INSERT INTO endpoint SELECT (jsonb_populate_record(e, jsonb_build_object('id', '{own}', 'envelope_id', '{own}'))).* \
+             FROM endpoint AS e"
+        ))
+        .await;
+    let (first, store) = (stand.clock.now(), &stand.notifier.store);
+    stand.later(TimeDelta::days(1));
+    waiting(&stand, stand.account, endpoint.id, 2).await;
+    stand.deliver().await;
+    assert_eq!(store.forget_deliveries(first, 3).await.unwrap(), 0, "not before their time");
+    let before = first + TimeDelta::seconds(1);
+    assert_eq!(store.forget_deliveries(before, 3).await.unwrap(), 4);
+    assert_eq!(store.forget_deliveries(before, 3).await.unwrap(), 2);
+    assert_eq!(store.forget_deliveries(before, 3).await.unwrap(), 0);
+    for table in ["delivery", "attempt"] {
+        assert_eq!(stand.number(&format!("SELECT count(*) FROM {table}")).await, 2, "{table}");
+    }
+    assert_eq!(stand.number("SELECT count(*) FROM endpoint").await, 1, "the account's own stays");
+}
