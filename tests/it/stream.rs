@@ -14,6 +14,7 @@ use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Event, EventType, ListStatusChangesRequest, Routing, WatchStart, WatchStatusChangesRequest};
 use countersign_chassis::clock::Clock;
 use countersign_envelope::domain::id::EnvelopeId;
+use countersign_test_support::client::request;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
@@ -230,8 +231,7 @@ async fn t27_nothing_that_commits_late_is_skipped() {
     let sender = service.account(false).await;
     let mut envelopes = Vec::new();
     for _ in 0..12 {
-        let id =
-            sender.create(countersign_test_support::client::request(1, Routing::Parallel, false)).await.unwrap().id;
+        let id = sender.create(request(1, Routing::Parallel, false)).await.unwrap().id;
         envelopes.push(id.parse::<EnvelopeId>().unwrap().uuid());
     }
     let (database, documents) = service.stop().await;

@@ -132,40 +132,10 @@ async fn loops(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let store = executor.store().clone();
-    let poll = Duration::from_millis(config.feed_poll_ms);
     let sweep = Duration::from_millis(config.sweep_ms);
-    let (committed, sequenced, never) = (store.committed(), Arc::new(Notify::new()), Arc::new(Notify::new()));
-    // Streams are served until the end of the drain, so what feeds them goes on until the process ends.
-    let streaming = CancellationToken::new();
+    let never = Arc::new(Notify::new());
     let mut tasks = tokio::task::JoinSet::new();
-    tasks.spawn({
-        let (store, sequenced) = (store.clone(), Arc::clone(&sequenced));
-        ticker::run("sequencer", poll, committed, streaming.clone(), move || {
-            let (store, sequenced) = (store.clone(), Arc::clone(&sequenced));
-            async move {
-                let moved = store.sequence().await?;
-                if moved > 0 {
-                    sequenced.notify_one();
-                }
-                Ok(if moved > 0 { Progress::Busy } else { Progress::Idle })
-            }
-        })
-    });
-    tasks.spawn({
-        let store = store.clone();
-        ticker::run("tail", poll, sequenced, streaming.clone(), move || {
-            let (store, tail) = (store.clone(), Arc::clone(&tail));
-            async move { tail.tick(&store).await }
-        })
-    });
-    tasks.spawn({
-        let (store, stop) = (store.clone(), stop.clone());
-        let retention = TimeDelta::days(config.feed_retention_days);
-        ticker::run("trim", TRIM, Arc::clone(&never), stop, move || {
-            let store = store.clone();
-            async move { trim::tick(&store, retention).await }
-        })
-    });
+    feed_loops(&mut tasks, config, &store, tail, &stop);
     tasks.spawn({
         let (sweeper, stop) = (Arc::new(Sweeper::new(executor.clone())), stop.clone());
         ticker::run("sweep", sweep, Arc::clone(&never), stop, move || {
@@ -195,4 +165,46 @@ async fn loops(
     }
     // All loops have ended in good order; the server says when it is over.
     std::future::pending().await
+}
+
+/// The loops of the feed: what gives events their positions, what tells the streams of them, and what forgets them.
+fn feed_loops(
+    tasks: &mut tokio::task::JoinSet<()>,
+    config: &Config,
+    store: &Store,
+    tail: Arc<Tail>,
+    stop: &CancellationToken,
+) {
+    let poll = Duration::from_millis(config.feed_poll_ms);
+    let (committed, sequenced, never) = (store.committed(), Arc::new(Notify::new()), Arc::new(Notify::new()));
+    // Streams are served until the end of the drain, so what feeds them goes on until the process ends.
+    let streaming = CancellationToken::new();
+    tasks.spawn({
+        let (store, sequenced) = (store.clone(), Arc::clone(&sequenced));
+        ticker::run("sequencer", poll, committed, streaming.clone(), move || {
+            let (store, sequenced) = (store.clone(), Arc::clone(&sequenced));
+            async move {
+                let moved = store.sequence().await?;
+                if moved > 0 {
+                    sequenced.notify_one();
+                }
+                Ok(if moved > 0 { Progress::Busy } else { Progress::Idle })
+            }
+        })
+    });
+    tasks.spawn({
+        let store = store.clone();
+        ticker::run("tail", poll, sequenced, streaming.clone(), move || {
+            let (store, tail) = (store.clone(), Arc::clone(&tail));
+            async move { tail.tick(&store).await }
+        })
+    });
+    tasks.spawn({
+        let (store, stop) = (store.clone(), stop.clone());
+        let retention = TimeDelta::days(config.feed_retention_days);
+        ticker::run("trim", TRIM, never, stop, move || {
+            let store = store.clone();
+            async move { trim::tick(&store, retention).await }
+        })
+    });
 }

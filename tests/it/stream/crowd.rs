@@ -110,6 +110,7 @@ async fn t36_who_takes_nothing_is_cut_and_resumes() {
                 if let Some(Item::Event(event)) = message.item {
                     seen.push((event.envelope_id, event.sequence));
                 }
+                assert!(seen.len() < EVENTS, "it was never cut");
             }
             Err(status) => break status,
         }
