@@ -127,7 +127,7 @@ const SELECTS: [(&str, &str, &str); 5] = [
         "recipient",
         "id, name, email, role, assists, copy_on_send, label, group_number, decline_policy, status, released_at, \
          acted_at, effective, declined_at, decline_channel, decline_reason, decline_note, ended_at, viewed_at, \
-         invited_at, delegations, filled_revision, token_generation, token_salt, token_hash",
+         invited_at, locality, notices, delegations, filled_revision, token_generation, token_salt, token_hash",
         " ORDER BY position",
     ),
     ("document", "id, name, sha256, size_bytes, page_count, ingest", " ORDER BY position"),
@@ -192,6 +192,9 @@ pub fn create(row: &Row) -> Result<String> {
     values.insert(next + 4, ":part::smallint".to_owned());
     // A draft has cost nothing.
     values.insert(next + 5, "NULL::jsonb".to_owned());
+    // Nobody is reminded, and nobody says where they are.
+    values.insert(next + 6, "NULL::timestamptz".to_owned());
+    values.insert(next + 7, "ARRAY[NULL]::jsonb[]".to_owned());
     // A client's numbers grow, and those of all clients grow together; no run repeats another's.
     Ok(format!(
         "\\set n :n + 1\n\\set id {FIRST} + :run * 10000000000 + :n * 1000 + :client_id\n\

@@ -76,6 +76,7 @@ async fn t8_raw_sql_cannot_change_what_has_ended() {
         "UPDATE envelope SET cause = 3",
         "UPDATE recipient SET status = 3",
         "UPDATE recipient SET decline_reason = 'another'",
+        "UPDATE recipient SET notices = '{}'",
         "UPDATE recipient SET status = 5, ended_at = now(), declined_at = NULL, decline_channel = NULL WHERE status = 4",
         "DELETE FROM recipient",
         "UPDATE field SET text_value = 'forged'",

@@ -194,7 +194,7 @@ fn covered(tally: &Tally) {
     for (asked, answers) in calls.clone() {
         assert!(answers.contains_key("ok"), "{asked} never succeeded");
     }
-    assert_eq!(calls.clone().count(), 18, "{tally:?}");
+    assert_eq!(calls.clone().count(), 20, "{tally:?}");
     for reason in [
         "INVALID_STATE_TRANSITION",
         "REVISION_MISMATCH",
@@ -205,6 +205,7 @@ fn covered(tally: &Tally) {
         "DECLINE_NOT_ALLOWED",
         "DELEGATION_NOT_ALLOWED",
         "RESEND_TOO_SOON",
+        "REMINDERS_MUTED",
         "ENVELOPE_INCOMPLETE",
         "DOCUMENT_CHANGED",
         "FIELDS_CHANGED",

@@ -60,7 +60,7 @@ async fn t19_signers_wait_for_their_approvers() {
     let shown = session(&approver).await.unwrap();
     assert_eq!(
         shown.allowed_transitions().collect::<Vec<_>>(),
-        [Transition::Approve, Transition::Decline, Transition::View]
+        [Transition::Approve, Transition::Decline, Transition::View, Transition::Mute]
     );
     assert_eq!(approver.sign(&envelope).await.unwrap_err().reason(), "ROLE_NOT_ALLOWED");
     let empty = approve(&approver, &envelope, vec![]).await.unwrap_err();

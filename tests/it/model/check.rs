@@ -75,9 +75,7 @@ fn doers(trace: &Trace) -> Result<BTreeMap<u64, &Record>, String> {
             doers.insert(revision, claiming.remove(made));
         }
         // What may have been done before tells the revision too.
-        if let Some(other) =
-            claiming.iter().find(|it| !matches!(it.what, What::View(..) | What::Extend(_) | What::Reassign(..)))
-        {
+        if let Some(other) = claiming.iter().find(|it| !may_be_repeated(&it.what)) {
             return Err(format!("{} {:?} was told revision {revision}, which is not its", other.tag, other.what));
         }
     }
@@ -85,6 +83,11 @@ fn doers(trace: &Trace) -> Result<BTreeMap<u64, &Record>, String> {
         return Err(format!("somebody was told revision {revision}, which there is not"));
     }
     Ok(doers)
+}
+
+/// What tells the revision also where it had been done before.
+pub(super) fn may_be_repeated(what: &What) -> bool {
+    matches!(what, What::View(..) | What::Extend(_) | What::Reassign(..) | What::Mute(..))
 }
 
 fn at(trace: &Trace, revision: u64) -> Vec<&Entry> {
@@ -130,6 +133,8 @@ fn made(record: &Record, trace: &Trace, entry: &Entry) -> bool {
         What::Delegate(it, ..) => (&[E::RecipientDelegated], Some(id(it))),
         What::Reassign(it, _) => (&[E::RecipientReassigned], Some(id(it))),
         What::Resend(it, _) => (&[E::RecipientResent], it.map(id)),
+        What::Remind(it) => (&[E::RecipientReminderDue], it.map(id)),
+        What::Mute(it, _) => (&[E::RecipientMuted], Some(id(it))),
         What::Extend(_) => (&[E::EnvelopeDeadlineChanged], None),
         What::Void(_) => (&[E::EnvelopeVoided], None),
         What::Replace => (&[E::EnvelopeReplaced], None),
@@ -278,7 +283,7 @@ impl Model<'_> {
             (Ok(_), Expected::NotFound | Expected::Mismatch) => false,
         });
         hold!(fits, "{:?} is not what the rules give in {met:?} (window {window:?})", record.answer);
-        if let (Some(revision), Ok(done), What::Resend(..)) = (doer, &record.answer, &record.what) {
+        if let (Some(revision), Ok(done), What::Resend(..) | What::Remind(_)) = (doer, &record.answer, &record.what) {
             let sent: Vec<_> = at(self.trace, revision).iter().map(|entry| entry.recipient.clone()).collect();
             hold!(done.resent == sent, "told {:?}, sent to {sent:?}", done.resent);
         }

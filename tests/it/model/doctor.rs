@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use countersign::v1::EventType;
 
+use super::check::may_be_repeated;
 use super::plan::What;
 use super::run::{Record, Trace};
 
@@ -31,7 +32,7 @@ fn with(trace: &Trace, is: impl Fn(&Record) -> bool, change: impl Fn(&mut Record
 
 /// Accepted, and a change of its own beyond doubt.
 fn changed(record: &Record) -> bool {
-    let repeatable = matches!(record.what, What::View(..) | What::Extend(_) | What::Replace);
+    let repeatable = matches!(record.what, What::View(..) | What::Extend(_) | What::Replace | What::Mute(..));
     record.answer.as_ref().is_ok_and(|done| !repeatable && done.already != Some(true))
 }
 
@@ -47,7 +48,9 @@ fn refused(trace: &Trace) -> Option<Trace> {
 
 fn accepted(trace: &Trace) -> Option<Trace> {
     let other = trace.records.iter().find(|record| changed(record))?.answer.clone();
-    with(trace, told, |record| record.answer = other.clone())
+    // What may have been done before could have been accepted all the same.
+    let never = |record: &Record| told(record) && !may_be_repeated(&record.what);
+    with(trace, never, |record| record.answer = other.clone())
 }
 
 fn change(trace: &Trace, change: impl Fn(&mut super::run::Refused)) -> Option<Trace> {

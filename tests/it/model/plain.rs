@@ -93,6 +93,11 @@ fn end(history: &[Entry]) -> Result<(), String> {
     Ok(())
 }
 
+/// Signs or approves.
+fn gates(person: &Person) -> bool {
+    matches!(role(person), RecipientRole::Signer | RecipientRole::Approver)
+}
+
 /// Everybody acts or refuses once at most, in their turn, and what was signed stays signed.
 fn people(history: &[Entry]) -> Result<(), String> {
     use EventType as E;
@@ -115,6 +120,7 @@ fn people(history: &[Entry]) -> Result<(), String> {
                 E::RecipientViewed | E::RecipientFilled | E::RecipientDelegated | E::RecipientResent => {
                     was.status == 2 && is.status == 2
                 }
+                E::RecipientReminderDue | E::RecipientMuted => was.status == 2 && is.status == 2 && gates(&is),
                 E::RecipientReassigned => is_open(&was) && was.status == is.status,
                 other => return Err(format!("{other:?} concerns a recipient")),
             };

@@ -8,9 +8,9 @@ use countersign::v1::document_source::Source;
 use countersign::v1::{
     ApproveRequest, DeclineByUserRequest, DeclineRecipientRequest, DeclineRequest, DelegateSigningRequest,
     DiscardEnvelopeRequest, DocumentSource, Envelope, EnvelopeChanges, ExtendEnvelopeRequest, FieldEntry, FieldValue,
-    FillFieldsRequest, MarkViewedRequest, Person, ReassignRecipientRequest, RemoveFieldsRequest,
-    ReplaceEnvelopeRequest, ResendEnvelopeRequest, SeenDocument, SendEnvelopeRequest, SigningSession,
-    UpdateEnvelopeRequest, VoidEnvelopeRequest, field_value,
+    FillFieldsRequest, MarkViewedRequest, MuteRemindersRequest, Person, ReassignRecipientRequest,
+    RemindRecipientsRequest, RemoveFieldsRequest, ReplaceEnvelopeRequest, ResendEnvelopeRequest, SeenDocument,
+    SendEnvelopeRequest, SigningSession, UpdateEnvelopeRequest, VoidEnvelopeRequest, field_value,
 };
 use countersign_chassis::wire::{datetime, timestamp};
 use countersign_envelope::credential::Keyring;
@@ -309,6 +309,10 @@ impl Call<'_> {
                 signer.delegate_signing(request).await?;
                 Done::default()
             }
+            What::Mute(..) => {
+                let told = signer.mute_reminders(MuteRemindersRequest::default()).await?.into_inner();
+                of_session(told.session)
+            }
             _ => unreachable!("no recipient's call: {what:?}"),
         })
     }
@@ -383,6 +387,12 @@ impl Call<'_> {
                 let told = owner.resend_envelope(request).await?.into_inner();
                 Done { resent: told.recipient_ids, ..of_envelope(told.envelope) }
             }
+            What::Remind(recipient) => {
+                let recipient_ids = recipient.map(|at| start.recipients[at].id.clone()).into_iter().collect();
+                let request = RemindRecipientsRequest { envelope_id, recipient_ids, if_revision, ..Default::default() };
+                let told = owner.remind_recipients(request).await?.into_inner();
+                Done { resent: told.recipient_ids, ..of_envelope(told.envelope) }
+            }
             What::Extend(days) => {
                 let expires_at = datetime(&start.expires_at.unwrap()).unwrap() + TimeDelta::days(days - 90);
                 let expires_at = Some(timestamp(expires_at));
@@ -425,6 +435,7 @@ impl What {
     pub fn link(&self) -> Option<(usize, Link)> {
         match *self {
             Self::View(recipient, link)
+            | Self::Mute(recipient, link)
             | Self::Fill(recipient, link, _)
             | Self::Sign(recipient, link, _, _)
             | Self::Approve(recipient, link, _, _)

@@ -263,6 +263,8 @@ pub fn command(record: &Record, start: &v1::Envelope) -> Command {
         What::Resend(recipient, rotate) => {
             Command::Resend { recipients: recipient.map(id).into_iter().collect(), rotate }
         }
+        What::Remind(recipient) => Command::Remind { recipients: recipient.map(id).into_iter().collect() },
+        What::Mute(recipient, _) => Command::Mute { recipient: id(recipient) },
         What::Extend(days) => {
             Command::Extend { expires_at: time(start.expires_at.as_ref()).unwrap() + TimeDelta::days(days - 90) }
         }

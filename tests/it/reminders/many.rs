@@ -13,7 +13,7 @@ use countersign_test_support::{Caller, Service};
 use futures_util::future::join_all;
 use tokio::sync::Barrier;
 
-use super::{FIRST, idle, usual};
+use super::{FIRST, counts, idle, usual};
 use crate::isolation::things::upload;
 use crate::steps::{epoch, executor, keyring};
 
@@ -143,5 +143,39 @@ async fn d8_no_reminder_after_the_act() {
     let due = EventType::RecipientReminderDue as i32;
     let issued = service.database.number(&format!("SELECT count(*) FROM event WHERE kind = {due}")).await;
     assert_eq!(issued, before, "and none later");
+    service.stop().await;
+}
+
+/// F11: a look begins where nothing was left; what comes late to before that is found all the same, and so is everything after
+/// a clock was set back.
+#[tokio::test(flavor = "multi_thread")]
+async fn f11_looks_begin_where_nothing_was_left() {
+    let service = idle(epoch()).await;
+    let sender = service.account(false).await;
+    let sent = sender.create(usual(1, Routing::Parallel)).await.unwrap();
+    let sweeper = sweeper(&service).await;
+    service.clock.advance(TimeDelta::days(2));
+    sweeper.tick().await.unwrap();
+    let sql = service.database.connect().await;
+    let released = "UPDATE recipient SET released_at = released_at - interval '3 days'";
+    let due = "UPDATE envelope SET reminder_at = reminder_at - interval '3 days'";
+    assert_eq!((sql.execute(released, &[]).await.unwrap(), sql.execute(due, &[]).await.unwrap()), (1, 1));
+    sweeper.tick().await.unwrap();
+    assert_eq!(counts(&sender.get(&sent.id).await.unwrap()), [0], "not looked for there");
+    for _ in 0..20 {
+        sweeper.tick().await.unwrap();
+    }
+    assert_eq!(counts(&sender.get(&sent.id).await.unwrap()), [1], "but now and then");
+
+    service.clock.advance(TimeDelta::days(60));
+    sweeper.tick().await.unwrap();
+    sweeper.tick().await.unwrap();
+    assert_eq!(counts(&sender.get(&sent.id).await.unwrap()), [2]);
+    let next = "UPDATE envelope SET reminder_at = to_timestamp(0)";
+    let back = "UPDATE recipient SET notices = jsonb_set(notices, '{last_reminder_at}', '\"2027-01-20T00:00:00Z\"')";
+    assert_eq!((sql.execute(back, &[]).await.unwrap(), sql.execute(next, &[]).await.unwrap()), (1, 1));
+    service.clock.advance(-TimeDelta::hours(1));
+    sweeper.tick().await.unwrap();
+    assert_eq!(counts(&sender.get(&sent.id).await.unwrap()), [3], "at once where the clock was set back");
     service.stop().await;
 }

@@ -153,6 +153,7 @@ fn t39_a_reminder_by_hand_is_hourly_and_not_capped() {
     for _ in 0..10 {
         play.wait(hour);
         assert_eq!(play.done(&remind(&[0])), [EventType::RecipientReminderDue]);
+        assert_eq!(play.refused(&remind(&[0])), Why::TooSoon(play.now + hour));
     }
     assert_eq!((play.envelope.recipients[0].notices.reminders, next(&play, 0)), (10, None), "they count");
     play.done(&Command::Mute { recipient: rcp(1) });

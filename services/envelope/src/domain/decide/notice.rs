@@ -59,8 +59,8 @@ fn again<'a>(
     if !envelope.facts.is_open() {
         return Err(Why::State);
     }
-    let named = envelope.recipients.iter().filter(|recipient| to.contains(&recipient.id));
-    named.map(&makes_sense).collect::<Result<(), _>>()?;
+    let mut named = envelope.recipients.iter().filter(|recipient| to.contains(&recipient.id));
+    named.try_for_each(&makes_sense)?;
     let told = envelope.recipients.iter().filter(|recipient| makes_sense(recipient).is_ok());
     let told: Vec<_> = told.filter(|recipient| to.is_empty() || to.contains(&recipient.id)).collect();
     let fresh = told.iter().map(|recipient| told_again(recipient)).filter(|due| *due > now);
