@@ -10,7 +10,7 @@ use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::{
     Account, DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetAccountRequest,
     GetCallerIdentityRequest, GetCallerIdentityResponse, GetEnvelopeRequest, GetSigningLinkRequest,
-    WatchStatusChangesRequest, WatchStatusChangesResponse,
+    ReportBounceRequest, WatchStatusChangesRequest, WatchStatusChangesResponse,
 };
 use countersign_chassis::config::SettingError;
 use countersign_chassis::propagation;
@@ -165,8 +165,16 @@ impl Envelopes {
         recipient: RecipientId,
         address_sha256: [u8; 32],
     ) -> Result<(), Status> {
-        let _ = (mail, envelope, recipient, address_sha256);
-        Err(Status::unimplemented("not yet in the contract"))
+        let message = ReportBounceRequest {
+            envelope_id: envelope.to_string(),
+            recipient_id: recipient.to_string(),
+            address_sha256: hex::encode(address_sha256),
+            // The same mail bounces once, however often that is reported.
+            idempotency_key: format!("bounce-{}-{}-{}", mail.event, mail.addressee, mail.kind.name()),
+        };
+        let mut request = self.request(Some(mail.account), message);
+        request.set_timeout(ANSWER_MAX);
+        self.client().report_bounce(request).await.map(drop)
     }
 
     /// Whose API key a caller of ours presents. We do not know keys: the envelope service does.

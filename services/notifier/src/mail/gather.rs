@@ -39,6 +39,13 @@ pub(super) struct Found {
     pub attachments: Vec<Attachment>,
 }
 
+/// A document that goes with a mail.
+struct Wanted {
+    id: String,
+    name: String,
+    size_bytes: u64,
+}
+
 /// Why there is nothing.
 enum Missing {
     Reason,
@@ -171,21 +178,21 @@ impl Mailer {
         Sender { name, color: Color::of_brand(&brand.color), logo: brand.logo_url }
     }
 
-    /// Fetches documents, given by id, name and size, unless they are too large for a mail.
+    /// Fetches documents unless they are too large for a mail.
     async fn documents(
         &self,
         mail: &Mail,
         envelope: EnvelopeId,
         version: DocumentVersion,
-        wanted: Vec<(String, String, u64)>,
+        wanted: Vec<Wanted>,
     ) -> Result<(Documents, Vec<Attachment>), Missing> {
-        let sizes = wanted.iter().map(|(_, _, size)| *size);
+        let sizes = wanted.iter().map(|wanted| wanted.size_bytes);
         let mut room = ATTACHED_BYTES_MAX;
         if wanted.is_empty() || sizes.fold(0, u64::saturating_add) > room {
             return Ok((Documents::TooLarge, Vec::new()));
         }
         let mut attachments = Vec::with_capacity(wanted.len());
-        for (id, name, _) in wanted {
+        for Wanted { id, name, .. } in wanted {
             let envelope = envelope.to_string();
             let bytes = self.envelopes.download(mail.account, &envelope, &id, version, room).await?;
             room = room.saturating_sub(bytes.len() as u64);
@@ -196,9 +203,9 @@ impl Mailer {
 }
 
 /// The documents that go with a mail. A watcher gets none.
-fn wanted(mail: &Mail, envelope: &Envelope) -> Option<(DocumentVersion, Vec<(String, String, u64)>)> {
+fn wanted(mail: &Mail, envelope: &Envelope) -> Option<(DocumentVersion, Vec<Wanted>)> {
     let documents = envelope.documents.iter();
-    let named = |id: &str, name: &str, size| (id.to_owned(), name.to_owned(), size);
+    let named = |id: &str, name: &str, size_bytes| Wanted { id: id.to_owned(), name: name.to_owned(), size_bytes };
     match (mail.kind, mail.addressee) {
         (MailKind::Copy, _) => {
             let all = documents.map(|document| named(&document.id, &document.name, document.size_bytes));

@@ -115,7 +115,7 @@ pub fn message(
     let mut builder = Message::builder()
         .from(origin.on_behalf_of(brand))
         .to(Mailbox::new(reader, to.1))
-        .subject(line(&subject))
+        .subject(unencoded(&line(&subject)))
         .message_id(Some(origin.message_id(mail)))
         .date(now.into())
         .header(AutoSubmitted("auto-generated".to_owned()))
@@ -137,8 +137,13 @@ pub fn message(
 
 /// A name as a header takes it.
 fn name(text: &str) -> String {
-    let name: String = line(text).chars().take(NAME_CHARS_MAX).collect();
+    let name: String = unencoded(&line(text)).chars().take(NAME_CHARS_MAX).collect();
     name.trim_end().to_owned()
+}
+
+/// What looks like an encoded word (RFC 2047) would be decoded by who reads it, and what it hides with it.
+fn unencoded(text: &str) -> String {
+    text.replace("=?", "= ?")
 }
 
 /// Whatever it is called, it is a PDF in no folder.

@@ -36,10 +36,15 @@ pub struct Script {
     pub keys: HashMap<String, v1::GetCallerIdentityResponse>,
     /// Tokens that are not resumed from any more, and why.
     pub lost: BTreeMap<String, ErrorReason>,
+    /// Documents come a hundred times over.
+    pub swell: bool,
     /// Streams stay open behind the last event.
     pub hold: bool,
     /// What happens right after the next question about an envelope or a link.
     pub meanwhile: Option<Change>,
+    /// What was reported to have come back, and why that is not taken.
+    pub bounces: Vec<v1::ReportBounceRequest>,
+    pub bounces_refused: Option<ErrorReason>,
     /// Every unary call fails.
     pub away: bool,
     /// The partitions, token and start of every stream.
@@ -271,6 +276,7 @@ impl EnvelopeService for Served {
         let wanted = (request.get_ref().document_id.clone(), request.get_ref().version());
         let bytes = self.script().documents.get(&wanted).cloned();
         let bytes = bytes.ok_or_else(|| Status::from(Problem::not_found()))?;
+        let bytes = if self.script().swell { bytes.repeat(100) } else { bytes };
         let info = Part::Info(v1::DocumentInfo { size_bytes: bytes.len() as u64, ..Default::default() });
         let chunks = bytes.chunks(65_536).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
         let parts: Vec<_> = std::iter::once(info)
@@ -414,9 +420,15 @@ impl EnvelopeService for Served {
     }
     async fn report_bounce(
         &self,
-        _: Request<v1::ReportBounceRequest>,
+        request: Request<v1::ReportBounceRequest>,
     ) -> Result<Response<v1::ReportBounceResponse>, Status> {
-        unused()
+        self.envelope(request.metadata(), &request.get_ref().envelope_id)?;
+        let mut script = self.script();
+        script.bounces.push(request.into_inner());
+        match script.bounces_refused {
+            Some(reason) => Err(Problem::new(reason, "No bounce is taken.").into()),
+            None => Ok(Response::new(v1::ReportBounceResponse { recorded: true })),
+        }
     }
     async fn verify_history(
         &self,

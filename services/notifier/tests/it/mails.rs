@@ -160,6 +160,16 @@ async fn documents_too_large_for_a_mail_are_not_fetched() {
     assert_eq!(read(&bytes).attachment_count(), 0);
 }
 
+/// What is said to be small need not be.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_larger_than_was_said_is_not_taken_in() {
+    let stand = Stand::new().await;
+    stand.double.script().swell = true;
+    let (recipient, event) = completed(&stand, 1_000).await;
+    assert!(!stand.is_mailed(&event, &recipient, "completed"));
+    assert_eq!((stand.number(PENDING).await, stand.number("SELECT sum(attempts) FROM mail").await), (1, 1));
+}
+
 /// The mail about an envelope whose words somebody means ill with.
 async fn injected(name: &str) -> (Stand, String, v1::Recipient) {
     let stand = Stand::new().await;
@@ -256,7 +266,7 @@ async fn live_mails_go_to_the_mail_server() {
     invited(&stand, "Ewa Kowalczyk").await;
     stand.post_mails().await;
     let [taken] = &server.taken()[..] else { panic!("not one mail") };
-    assert_eq!(addressee(&read(taken.as_bytes())).1, "p1@people.example");
+    assert_eq!(addressee(&read(taken.text.as_bytes())).1, "p1@people.example");
     assert_eq!((stand.mail_files().len(), stand.number(SENT).await), (0, 1));
 }
 
@@ -290,7 +300,7 @@ async fn a_refusal_for_good_is_final() {
     let stand = Stand::with(|config| config.smtp_url = Some(server.url.as_str().into())).await;
     invited(&stand, "Ewa").await;
     stand.post_mails().await;
-    assert_eq!(stand.number("SELECT count(*) FROM mail WHERE state = 5").await, 1);
+    assert_eq!(stand.number("SELECT count(*) FROM mail WHERE state = 6").await, 1);
 }
 
 /// An envelope service that is away for half a minute must not cost an invitation five.
