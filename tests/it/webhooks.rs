@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use axum::http::StatusCode;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
-use countersign::v1::{DeleteWebhookEndpointRequest, EnvelopeStatus, ListWebhookEndpointsRequest, Routing};
+use countersign::v1::{
+    DeleteWebhookEndpointRequest, EnvelopeStatus, ListWebhookEndpointsRequest, RotateWebhookSecretRequest, Routing,
+};
 use countersign_test_support::notifier::{authorised, register};
 use countersign_test_support::outside::{absent, python_module};
 use countersign_test_support::receiver::Received;
@@ -44,58 +46,103 @@ async fn told() -> (Vec<Received>, String) {
     (received, secret)
 }
 
+/// Verifies with a secret what is to be accepted and what is to be refused.
+const PYTHON: &str = "
+import json, sys
+from standardwebhooks.webhooks import Webhook, WebhookVerificationError
+for cases in json.load(sys.stdin):
+    webhook = Webhook(cases['secret'])
+    for case in cases['good']:
+        webhook.verify(case['body'], case['headers'])
+    for case in cases['bad']:
+        try:
+            webhook.verify(case['body'], case['headers'])
+        except WebhookVerificationError:
+            continue
+        raise SystemExit('what is not signed so was accepted')
+";
+/// The same.
+const NODE: &str = "
+const { Webhook } = require('standardwebhooks');
+for (const cases of JSON.parse(require('fs').readFileSync(0, 'utf8'))) {
+  const webhook = new Webhook(cases.secret);
+  for (const one of cases.good) webhook.verify(one.body, one.headers);
+  for (const one of cases.bad) {
+    let accepted = true;
+    try { webhook.verify(one.body, one.headers); } catch { accepted = false; }
+    if (accepted) throw new Error('what is not signed so was accepted');
+  }
+}
+";
+
+fn case(one: &Received, body: String) -> serde_json::Value {
+    serde_json::json!({
+        "headers": {
+            "webhook-id": one.header("webhook-id"),
+            "webhook-timestamp": one.header("webhook-timestamp"),
+            "webhook-signature": one.header("webhook-signature"),
+        },
+        "body": body,
+    })
+}
+
+fn body(one: &Received) -> String {
+    String::from_utf8(one.body.clone()).unwrap()
+}
+
+/// What the published libraries make of it: for each secret what is good and what is bad.
+fn published(cases: &[serde_json::Value]) {
+    let cases = serde_json::json!(cases).to_string();
+    if python_module("standardwebhooks", "pip install standardwebhooks") {
+        run("python3", &["-c", PYTHON], &cases);
+    }
+    let found = Command::new("node").args(["-e", "require('standardwebhooks')"]).output();
+    if found.is_ok_and(|output| output.status.success()) {
+        run("node", &["-e", NODE], &cases);
+    } else {
+        absent("Node's standardwebhooks", "npm install -g standardwebhooks, and set NODE_PATH to `npm root -g`");
+    }
+}
+
+/// S1.33, T-33: before a rotation, while both secrets live, and after: whoever has the right secret verifies everything.
+#[tokio::test(flavor = "multi_thread")]
+async fn t33_published_verifiers_accept_every_delivery_across_a_rotation() {
+    let service = Service::start().await;
+    let notifier = Notifier::start(&service).await;
+    let sender = service.account(false).await;
+    let receiver = Receiver::start(|_| StatusCode::OK).await;
+    let (endpoint_id, old) = register(&notifier.channel, &sender, &receiver.url).await.unwrap();
+    let mut parts: Vec<Vec<Received>> = Vec::new();
+    let story = async |seen: usize| {
+        sender.story(1, Routing::Parallel).await;
+        until("three events", || (receiver.received().len() == seen + 3).then_some(())).await;
+        receiver.received().split_off(seen)
+    };
+    parts.push(story(0).await);
+    let rotate = RotateWebhookSecretRequest { endpoint_id, ..Default::default() };
+    let mut client = WebhookServiceClient::new(notifier.channel.clone());
+    let new = client.rotate_webhook_secret(authorised(&sender, rotate)).await.unwrap().into_inner().secret;
+    parts.push(story(3).await);
+    let over = "UPDATE endpoint SET previous_until = now()";
+    notifier.database.connect().await.execute(over, &[]).await.unwrap();
+    parts.push(story(6).await);
+    let cases = |parts: &[&Vec<Received>]| -> Vec<serde_json::Value> {
+        parts.iter().copied().flatten().map(|one| case(one, body(one))).collect()
+    };
+    published(&[
+        serde_json::json!({ "secret": old, "good": cases(&[&parts[0], &parts[1]]), "bad": cases(&[&parts[2]]) }),
+        serde_json::json!({ "secret": new, "good": cases(&[&parts[1], &parts[2]]), "bad": cases(&[&parts[0]]) }),
+    ]);
+    notifier.stop().await;
+}
+
 /// S1.33, S1.34, S1.52, T-33: the published verifiers of Python and Node accept every delivery and refuse a changed one.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_33_published_verifiers_accept_every_delivery() {
     let (received, secret) = told().await;
-    let case = |one: &Received, body: String| {
-        serde_json::json!({
-            "headers": {
-                "webhook-id": one.header("webhook-id"),
-                "webhook-timestamp": one.header("webhook-timestamp"),
-                "webhook-signature": one.header("webhook-signature"),
-            },
-            "body": body,
-        })
-    };
-    let body = |one: &Received| String::from_utf8(one.body.clone()).unwrap();
     let good: Vec<_> = received.iter().map(|one| case(one, body(one))).collect();
     let bad: Vec<_> = received.iter().map(|one| case(one, body(one).replace("envelope", "Envelope"))).collect();
-    let cases = serde_json::json!({ "secret": secret, "good": good, "bad": bad }).to_string();
-    let python = "
-import json, sys
-from standardwebhooks.webhooks import Webhook, WebhookVerificationError
-cases = json.load(sys.stdin)
-webhook = Webhook(cases['secret'])
-for case in cases['good']:
-    webhook.verify(case['body'], case['headers'])
-for case in cases['bad']:
-    try:
-        webhook.verify(case['body'], case['headers'])
-    except WebhookVerificationError:
-        continue
-    raise SystemExit('a changed body was accepted')
-";
-    if python_module("standardwebhooks", "pip install standardwebhooks") {
-        run("python3", &["-c", python], &cases);
-    }
-    let node = "
-const { Webhook } = require('standardwebhooks');
-const cases = JSON.parse(require('fs').readFileSync(0, 'utf8'));
-const webhook = new Webhook(cases.secret);
-for (const one of cases.good) webhook.verify(one.body, one.headers);
-for (const one of cases.bad) {
-  let accepted = true;
-  try { webhook.verify(one.body, one.headers); } catch { accepted = false; }
-  if (accepted) throw new Error('a changed body was accepted');
-}
-";
-    let found = Command::new("node").args(["-e", "require('standardwebhooks')"]).output();
-    if found.is_ok_and(|output| output.status.success()) {
-        run("node", &["-e", node], &cases);
-    } else {
-        absent("Node's standardwebhooks", "npm install -g standardwebhooks, and set NODE_PATH to `npm root -g`");
-    }
+    published(&[serde_json::json!({ "secret": secret, "good": good, "bad": bad })]);
     // Countersign-Signature, by the recipe that is documented.
     if python_module("hmac", "python3") {
         let recipe = "
