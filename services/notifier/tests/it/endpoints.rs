@@ -32,12 +32,19 @@ impl Serving {
 
     /// With other settings than the usual.
     pub async fn with(change: impl FnOnce(&mut Config)) -> Self {
-        let stand = Stand::with(change).await;
+        // It looks for leases at the start and not again for a while: `follow` takes them from it.
+        let patient = |config: &mut Config| {
+            config.lease_seconds = 300;
+            change(config);
+        };
+        let stand = Stand::with(patient).await;
         stand.double.script().hold = true;
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}", listener.local_addr().unwrap());
         let task = tokio::spawn(serve(stand.config.clone(), stand.clock.clone(), listener, stand.stop.clone()));
         let client = WebhookServiceClient::new(Channel::from_shared(url).unwrap().connect_lazy());
+        let held = "SELECT count(*) FROM feed_partition WHERE owner IS NOT NULL";
+        crate::receiver::until(async || stand.number(held).await == 16).await;
         Self { stand, client, task }
     }
 
@@ -73,6 +80,7 @@ impl Serving {
 
     /// Plans what has happened; the stream that is held open tells nothing.
     pub async fn follow(&self) {
+        self.stand.sql("DELETE FROM follower; UPDATE feed_partition SET owner = NULL, lease_until = NULL").await;
         self.stand.double.script().hold = false;
         self.stand.follow().await;
         self.stand.double.script().hold = true;

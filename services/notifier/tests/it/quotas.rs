@@ -138,7 +138,7 @@ async fn disabled(stand: &Stand, livemode: bool, reason: i16) -> EndpointId {
     let account = stand.account.uuid();
     stand
         .sql(&format!(
-            "UPDATE endpoint SET disabled_at = '{at}', livemode = {livemode} WHERE id = '{id}';
+            "UPDATE endpoint SET disabled_at = '{at}', disabled_reason = {reason}, livemode = {livemode} WHERE id = '{id}';
              INSERT INTO endpoint_notice (account_id, endpoint_id, livemode, disabled_at, reason)
              VALUES ('{account}', '{id}', {livemode}, '{at}', {reason})"
         ))
@@ -191,7 +191,7 @@ async fn an_owner_hears_nothing_without_a_reason() {
     contact(&stand, "ops@people.example");
     disabled(&stand, true, 1).await;
     stand.notifier.mailer.notice().await.unwrap();
-    stand.sql("UPDATE endpoint SET disabled_at = NULL").await;
+    stand.sql("UPDATE endpoint SET disabled_at = NULL, disabled_reason = NULL").await;
     stand.post_mails().await;
     assert_eq!((stand.mail_files().len(), stand.number(SUPPRESSED).await), (0, 1));
     // One of test events is told of in the folder only.
@@ -217,7 +217,7 @@ async fn settled_mails_are_forgotten_after_a_month_and_do_not_come_again() {
     assert_eq!(stand.notifier.mailer.forget().await.unwrap(), Progress::Busy);
     assert_eq!((stand.number(token).await, stand.number(PENDING).await), (1, 1), "what waits is kept");
     // The feed starts over: what was forgotten is not planned again.
-    stand.sql("DELETE FROM feed_cursor").await;
+    stand.sql("DELETE FROM feed_partition").await;
     stand.follow().await;
     assert_eq!(stand.number(token).await, 1);
 }
