@@ -94,7 +94,8 @@ fn every_call_with_a_token_is_tried() {
             }
         }
     }
-    found.retain(|(_, method, _)| method != "DeclineByUser");
+    // The notifier's are tried in its own tests, against lists of its own.
+    found.retain(|(service, method, _)| method != "DeclineByUser" && service != "WebhookService");
     found.sort();
     let tried = TOKENS.map(|(service, method, field)| (service.to_owned(), method.to_owned(), field.to_owned()));
     assert_eq!(found, tried);

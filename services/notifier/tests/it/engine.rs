@@ -8,7 +8,7 @@ use countersign::v1::EventType;
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId};
 use countersign_notifier::store::{ClaimedDelivery, Room};
 
-use crate::receiver::{Answer, Receiver};
+use crate::receiver::{Answer, Receiver, until};
 use crate::stand::Stand;
 
 const NOWHERE: &str = "http://127.0.0.1:9/";
@@ -49,6 +49,25 @@ async fn t30_an_endpoint_gets_eight_at_a_time() {
     assert_eq!(claim(&stand, &room).await.len(), 0);
     stand.later(TimeDelta::seconds(31));
     assert_eq!(claim(&stand, &room).await.len(), 8, "the claims of the dead have run out");
+}
+
+/// Two claims, both held at the lock until it is let go: the second one counts what the first has taken.
+#[tokio::test(flavor = "multi_thread")]
+async fn t30_claims_are_made_one_after_the_other() {
+    let stand = Stand::new().await;
+    let endpoint = stand.endpoint_of(stand.account, NOWHERE).await;
+    waiting(&stand, stand.account, endpoint.id, 50).await;
+    let holder = stand.database.connect().await;
+    holder.query("SELECT pg_advisory_lock(hashtextextended('delivery', 0))::text", &[]).await.unwrap();
+    let room = room(64);
+    let releasing = async {
+        let held = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+            WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
+        until(async || stand.number(held).await == 2).await;
+        holder.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
+    };
+    let (one, two, ()) = tokio::join!(claim(&stand, &room), claim(&stand, &room), releasing);
+    assert_eq!(one.len() + two.len(), 8);
 }
 
 /// A quarter of the places while others wait, three quarters if nobody does, and never what others hold.
