@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 
 use countersign::v1::document_source::Source;
+use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
     AccountSettings, AddFieldsRequest, Amount, ApproveRequest, Billing, ChargeAt, CreateEnvelopeRequest,
     CreateUserTokenRequest, DeclineByUserRequest, DeclinePolicy, DelegateSigningRequest, DownloadDocumentRequest,
     Envelope, ErrorReason, FieldEntry, FieldType, FieldValue, FillFieldsRequest, Freshness, GetCallerIdentityRequest,
     GetEnvelopeRequest, Limits, MuteRemindersRequest, NewField, NewRecipient, Person, Quorum, ReassignRecipientRequest,
     RecipientRole, RefundPolicy, RemindRecipientsRequest, ResendEnvelopeRequest, Routing, SendEnvelopeRequest,
-    SuspendAccountRequest, UpdateAccountSettingsRequest, VoidEnvelopeRequest, WatchStart, WatchStatusChangesRequest,
-    field_value,
+    SendTestEventRequest, SuspendAccountRequest, UpdateAccountSettingsRequest, VerifyWebhookEndpointRequest,
+    VoidEnvelopeRequest, WatchStart, WatchStatusChangesRequest, field_value,
 };
 use countersign_test_support::client::{request, signature};
-use countersign_test_support::{Caller, Errors as _, Service, Story};
+use countersign_test_support::notifier::{self, authorised, register};
+use countersign_test_support::{Caller, Errors as _, Notifier, Receiver, Service, Story};
 use prost_types::FieldMask;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
@@ -33,7 +35,7 @@ enum With {
 }
 
 /// The contract, as `error_reason.proto` words it.
-const TABLE: [(&str, Code, u16, With); 34] = {
+const TABLE: [(&str, Code, u16, With); 36] = {
     use Code::*;
     [
         ("INVALID_FIELD", InvalidArgument, 400, With::Fields),
@@ -49,7 +51,7 @@ const TABLE: [(&str, Code, u16, With); 34] = {
         ("DOCUMENT_CHANGED", Aborted, 409, With::State),
         ("VERSION_NOT_AVAILABLE", FailedPrecondition, 409, With::Facts(&["current_state"])),
         ("SIGNING_CLOSED", FailedPrecondition, 409, With::Facts(&["current_state"])),
-        ("RESUME_TOKEN_TOO_OLD", OutOfRange, 400, With::Nothing),
+        ("RESUME_TOKEN_TOO_OLD", OutOfRange, 400, With::Facts(&["floor_resume_token"])),
         ("FEED_INCARNATION", FailedPrecondition, 409, With::Nothing),
         ("UNAVAILABLE", Unavailable, 503, With::Nothing),
         ("INTERNAL", Internal, 500, With::Nothing),
@@ -70,6 +72,8 @@ const TABLE: [(&str, Code, u16, With); 34] = {
         ("ACCOUNT_SUSPENDED", PermissionDenied, 403, With::Nothing),
         ("SECRET_SHOWN_ONCE", AlreadyExists, 409, With::Facts(&["id"])),
         ("REMINDERS_MUTED", FailedPrecondition, 409, With::State),
+        ("ENDPOINT_NOT_ACTIVE", FailedPrecondition, 409, With::Facts(&["current_state"])),
+        ("CHALLENGE_FAILED", FailedPrecondition, 409, With::Facts(&["cause"])),
     ]
 };
 
@@ -260,6 +264,23 @@ async fn until_refused(caller: &Caller, token: &str) -> Status {
 }
 
 /// What only a restore, a purge, a broken disk or a damaged database brings about.
+/// An endpoint that has not answered its challenge, and one that answers otherwise.
+async fn endpoints(service: &Service, sender: &Caller) -> Vec<Status> {
+    let (database, mails) = (notifier::database().await, tempfile::tempdir().unwrap());
+    let mut config = notifier::config(&database, &service.address, &mails);
+    config.webhook_challenge = true;
+    let running = Notifier::start_with(database, mails, config).await;
+    let receiver = Receiver::start(|_| axum::http::StatusCode::OK).await;
+    let (endpoint_id, _) = register(&running.channel, sender, &receiver.url).await.unwrap();
+    let mut client = WebhookServiceClient::new(running.channel.clone());
+    let test = SendTestEventRequest { endpoint_id: endpoint_id.clone(), ..Default::default() };
+    let inactive = client.send_test_event(authorised(sender, test)).await.unwrap_err();
+    let verify = VerifyWebhookEndpointRequest { endpoint_id, ..Default::default() };
+    let failed = client.verify_webhook_endpoint(authorised(sender, verify)).await.unwrap_err();
+    running.stop().await;
+    vec![inactive, failed]
+}
+
 async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
     let client = service.database.connect().await;
     let start = watch(sender, "", WatchStart::Oldest).await.unwrap();
@@ -356,6 +377,7 @@ async fn s2_54_every_reason_comes_as_the_contract_says() {
     all.extend(acts(&sender).await);
     all.extend(states(&sender).await);
     all.extend(accounts(&service).await);
+    all.extend(endpoints(&service, &sender).await);
     all.extend(accidents(&service, &sender).await);
     for status in &all {
         hold(status);

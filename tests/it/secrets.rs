@@ -128,7 +128,7 @@ fn is_thorough(left: &Left) {
 }
 
 /// S1.47, T-58, S4.16: no piece of a secret is in a database, a log, a span, an event, a webhook, a kept reply or a mail, but
-/// for the link in its own invitation. Nor does anything personal leave for logs, events and webhooks.
+/// for the link in its own invitation or reminder. Nor does anything personal leave for logs, events and webhooks.
 #[test]
 fn t58_secrets_and_personal_data_are_where_they_belong_alone() {
     let left = lived();
@@ -144,7 +144,7 @@ fn t58_secrets_and_personal_data_are_where_they_belong_alone() {
     let mut invitations = 0;
     for (name, text) in &left.mails {
         let mut text = text.clone();
-        if name.ends_with(".invitation.eml") {
+        if name.ends_with(".invitation.eml") || name.ends_with(".reminder.eml") {
             invitations += 1;
             let recipient = name.split('.').nth(1).unwrap();
             for (_, token) in left.life.links.iter().filter(|(whose, _)| whose == recipient) {

@@ -115,9 +115,13 @@ fn claimed(record: &Record, trace: &Trace) -> Result<Option<u64>, String> {
     }
 }
 
-/// True if that event is the first of what the call asks for.
+/// True if that event is the first of what the call asks for, as far as its own condition goes: of two that ask for the same,
+/// the later finds it done.
 fn made(record: &Record, trace: &Trace, entry: &Entry) -> bool {
     use EventType as E;
+    if record.if_revision != 0 && record.if_revision + 1 != entry.revision {
+        return false;
+    }
     let id = |index: usize| trace.start.recipients[index].id.as_str();
     let (kinds, recipient): (&[E], Option<&str>) = match record.what {
         What::Send => (&[E::EnvelopeSent, E::EnvelopeDispatched], None),
