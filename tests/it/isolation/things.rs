@@ -228,6 +228,21 @@ pub fn line(call: &str) -> Option<Line> {
         "AccountService.RevokeUserToken" => (Draft, |own| json!({"user_id": own.user})),
         // Drafts cost nothing: whose entries are seen is shown elsewhere.
         "AccountService.ListLedger" => (Draft, of_envelope),
+        "SignerService.DownloadDocument" => (Due(RecipientRole::Signer), |own| json!({"document_id": own.document})),
+        "SignerService.Sign" => (Due(RecipientRole::Signer), |own| with(act(own), "consent", json!(true))),
+        "SignerService.Approve" => (Due(RecipientRole::Approver), act),
+        "SignerService.FillFields" => {
+            (Due(RecipientRole::Assistant), |own| without(act(own), &["seen_documents", "seen_revision"]))
+        }
+        _ => return of_endpoints(call),
+    };
+    Some(line)
+}
+
+/// The lines of the notifier's calls.
+fn of_endpoints(call: &str) -> Option<Line> {
+    use Scene::{Account, Draft};
+    let line: Line = match call {
         "WebhookService.GetWebhookEndpoint"
         | "WebhookService.RotateWebhookSecret"
         | "WebhookService.VerifyWebhookEndpoint"
@@ -246,12 +261,6 @@ pub fn line(call: &str) -> Option<Line> {
         }
         "WebhookService.GetEnvelopeWebhookSecret" => (Draft, of_envelope),
         "WebhookService.DeleteWebhookEndpoint" => (Account, |own| json!({"endpoint_id": own.endpoint})),
-        "SignerService.DownloadDocument" => (Due(RecipientRole::Signer), |own| json!({"document_id": own.document})),
-        "SignerService.Sign" => (Due(RecipientRole::Signer), |own| with(act(own), "consent", json!(true))),
-        "SignerService.Approve" => (Due(RecipientRole::Approver), act),
-        "SignerService.FillFields" => {
-            (Due(RecipientRole::Assistant), |own| without(act(own), &["seen_documents", "seen_revision"]))
-        }
         _ => return None,
     };
     Some(line)
