@@ -70,7 +70,8 @@ async fn t37_paused_and_killed_notifiers_neither_lose_nor_reorder() {
             break;
         }
         // Claims of the dead run out, here at once.
-        let age = "UPDATE delivery SET lease_until = NULL WHERE state = 1 AND lease_until < clock_timestamp() + interval '10 s'";
+        let age = "UPDATE delivery SET next_at = now(), lease_until = NULL \
+                   WHERE state = 1 AND lease_until < clock_timestamp() + interval '10 s'";
         client.execute(age, &[]).await.unwrap();
         tokio::time::sleep(Duration::from_millis(50)).await;
     }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use countersign_chassis::ticker::{self, Progress};
 use tokio::sync::Notify;
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
@@ -22,6 +23,9 @@ const RECONNECT: Duration = Duration::from_millis(200);
 /// Looks during one lease: two may fail.
 const LOOKS: i32 = 3;
 
+/// The consumer of one partition: what ends it, and whether it has ended.
+type Consumer = (CancellationToken, JoinHandle<()>);
+
 /// What this process follows.
 #[derive(Clone)]
 pub struct Leases {
@@ -29,7 +33,7 @@ pub struct Leases {
     /// This process.
     pub me: Uuid,
     long: TimeDelta,
-    following: Arc<Mutex<HashMap<Lease, CancellationToken>>>,
+    following: Arc<Mutex<HashMap<Lease, Consumer>>>,
     consumers: TaskTracker,
     stop: CancellationToken,
 }
@@ -52,8 +56,9 @@ impl Leases {
     pub async fn tick(&self) -> anyhow::Result<Progress> {
         let held = self.feed.store.share_partitions(self.me, self.long).await?;
         let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
-        following.retain(|lease, stop| {
-            let keeps = held.contains(lease);
+        following.retain(|lease, (stop, consumer)| {
+            // One that panicked is begun anew: nobody else follows what this process holds.
+            let keeps = held.contains(lease) && !consumer.is_finished();
             if !keeps {
                 stop.cancel();
             }
@@ -65,15 +70,15 @@ impl Leases {
         Ok(Progress::Idle)
     }
 
-    fn follow(&self, lease: Lease) -> CancellationToken {
+    fn follow(&self, lease: Lease) -> Consumer {
         let (stop, feed) = (self.stop.child_token(), self.feed.clone());
         let ending = stop.clone();
         let never = Arc::new(Notify::new());
-        self.consumers.spawn(ticker::run("feed", RECONNECT, never, stop.clone(), move || {
+        let consumer = self.consumers.spawn(ticker::run("feed", RECONNECT, never, stop.clone(), move || {
             let (feed, ending) = (feed.clone(), ending.clone());
             async move { feed.tick(lease, &ending).await }
         }));
-        stop
+        (stop, consumer)
     }
 
     /// After `stop`: waits for the consumers and gives everything back, so that others go on at once.

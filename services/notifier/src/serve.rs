@@ -148,9 +148,16 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             Ok(if replies == 0 && deliveries == 0 { Progress::Idle } else { Progress::Busy })
         }
     }));
+    let broken = async {
+        while let Some(ended) = loops.join_next().await {
+            ended.context("a loop broke")?;
+        }
+        // All have ended in good order: open calls are still answered, and the server says when it is over.
+        std::future::pending().await
+    };
     let served = tokio::select! {
         served = grpc::serve(listener, handler.routes(), &SERVICES, &config.listen, stop.clone()) => served,
-        Some(ended) = loops.join_next(), if !stop.is_cancelled() => ended.context("a loop broke"),
+        broken = broken => broken,
     };
     stop.cancel();
     // What is being posted is finished and written down.

@@ -4,6 +4,7 @@
 
 mod deliveries;
 mod double;
+mod draining;
 mod endpoints;
 mod engine;
 mod following;

@@ -1,12 +1,19 @@
 //! Several notifiers share the partitions of the feed. Must never let one that was taken for dead write anything.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use chrono::TimeDelta;
+use countersign::v1;
 use countersign::v1::EventType;
+use countersign_chassis::database::DatabaseError;
+use countersign_notifier::feed::Feed;
+use countersign_notifier::lease::Leases;
 use countersign_notifier::serve::Notifier;
-use countersign_notifier::sink::Sink as _;
+use countersign_notifier::sink::{Sink, Work};
 use countersign_notifier::store::Lease;
+use diesel_async::AsyncPgConnection;
 
 use crate::receiver::Receiver;
 use crate::stand::Stand;
@@ -153,4 +160,43 @@ async fn consumers_come_and_go_with_their_leases() {
     stand.stop.cancel();
     tokio::time::timeout(crate::receiver::SOON, stand.notifier.leases.leave()).await.expect("ends at once");
     assert_eq!(stand.number("SELECT count(*) FROM feed_partition WHERE owner IS NULL").await, 8);
+}
+
+/// Panics once.
+struct Clumsy(AtomicBool);
+
+struct Nothing;
+
+#[tonic::async_trait]
+impl Sink for Clumsy {
+    async fn plan(&self, _: &[v1::Event]) -> anyhow::Result<Box<dyn Work>> {
+        assert!(self.0.swap(true, Ordering::Relaxed), "the first time");
+        Ok(Box::new(Nothing))
+    }
+}
+
+#[tonic::async_trait]
+impl Work for Nothing {
+    async fn keep(&self, _: &AsyncPgConnection) -> Result<(), DatabaseError> {
+        Ok(())
+    }
+
+    fn kept(&self) {}
+}
+
+/// The lease of a consumer that broke is still this process's: nobody else would follow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_that_panics_is_begun_anew() {
+    let stand = Stand::new().await;
+    stand.happens(EventType::EnvelopeSent, 1);
+    let sinks: [Box<dyn Sink>; 1] = [Box::new(Clumsy(AtomicBool::new(false)))];
+    let feed = Feed { sinks: Arc::new(sinks), ..stand.notifier.feed.clone() };
+    let leases = Leases::new(feed, TimeDelta::seconds(15), stand.stop.clone());
+    let came = async || {
+        leases.tick().await.unwrap();
+        stand.token().await == "1"
+    };
+    crate::receiver::until(came).await;
+    stand.stop.cancel();
+    tokio::time::timeout(crate::receiver::SOON, leases.leave()).await.expect("ends at once");
 }
