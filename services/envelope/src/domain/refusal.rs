@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::decide::{delegable, lacks, may_fill, remindable, told_again};
+use super::decide::{delegable, invited_again, lacks, may_fill, remindable, reminded_again};
 use super::envelope::{Cause, Envelope};
 use super::field::Wrong;
 use super::id::{DocumentId, FieldId};
@@ -197,8 +197,8 @@ fn concerns(envelope: &Envelope, own: &Recipient, transition: Transition, now: D
         Transition::Fill => may_fill(envelope, own),
         Transition::Delegate => delegable(envelope, own),
         Transition::Reassign => own.is_open(),
-        Transition::Resend => is_asked(envelope, own) && told_again(own) <= now,
-        Transition::Remind => remindable(own).is_ok() && told_again(own) <= now,
+        Transition::Resend => is_asked(envelope, own) && invited_again(own) <= now,
+        Transition::Remind => remindable(own).is_ok() && reminded_again(own) <= now,
         Transition::Mute => own.role.gates() && own.is_released() && own.notices.muted_at.is_none(),
         _ => false,
     }

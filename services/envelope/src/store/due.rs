@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -78,7 +78,8 @@ UNION ALL
 (SELECT *, 4::smallint, min(at) OVER () FROM remind ORDER BY random() LIMIT $2)";
 
 const POSTPONE: &str = "
-UPDATE envelope SET reminder_at = $4 WHERE account_id = $1 AND id = $2 AND revision = $3 AND reminder_at < $4";
+UPDATE envelope SET reminder_at = $4 WHERE account_id = $1 AND id = $2 AND revision = $3
+    AND ($4 IS NULL OR reminder_at < $4)";
 
 enum Postpone {}
 
@@ -133,14 +134,14 @@ impl Store {
         Ok(rows.into_iter().map(due).collect::<QueryResult<_>>()?)
     }
 
-    /// Has nobody look for an envelope's reminders before that time, unless it changes.
-    pub async fn postpone(&self, envelope: &Envelope, until: DateTime<Utc>) -> Result<(), DatabaseError> {
+    /// Has nobody look for an envelope's reminders before that time, or at all, unless it changes.
+    pub async fn postpone(&self, envelope: &Envelope, until: Option<DateTime<Utc>>) -> Result<(), DatabaseError> {
         let mut conn = acquire(&self.across_accounts).await?;
         let query = diesel::sql_query(POSTPONE)
             .bind::<SqlUuid, _>(envelope.account.uuid())
             .bind::<SqlUuid, _>(envelope.id.uuid())
             .bind::<BigInt, _>(int8(envelope.revision))
-            .bind::<Timestamptz, _>(until);
+            .bind::<Nullable<Timestamptz>, _>(until);
         prepared::<Postpone, _>(query).execute(&mut *conn).await?;
         Ok(())
     }

@@ -8,7 +8,7 @@ mod steer;
 use chrono::{DateTime, Utc};
 
 pub(super) use self::act::{delegable, may_fill};
-pub(super) use self::notice::{remindable, told_again};
+pub(super) use self::notice::{invited_again, remindable, reminded_again};
 pub(super) use self::steer::lacks;
 use super::apply::apply;
 use super::command::Command;

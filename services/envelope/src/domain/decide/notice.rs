@@ -13,11 +13,18 @@ use crate::domain::recipient::{Recipient, RecipientState, Role};
 use crate::domain::refusal::Why;
 use crate::domain::routing::is_asked;
 
-/// When a recipient may be told again by hand: an hour after the last invitation or reminder.
-pub(in crate::domain) fn told_again(recipient: &Recipient) -> DateTime<Utc> {
+/// When a recipient may be invited again: an hour after the last invitation. A reminder in between, which may have come by
+/// itself, does not keep a sender from replacing a link.
+pub(in crate::domain) fn invited_again(recipient: &Recipient) -> DateTime<Utc> {
     let invited = recipient.invited_at.or(recipient.released_at());
-    let last = invited.max(recipient.notices.last_reminder_at);
-    last.map_or(DateTime::<Utc>::MIN_UTC, |last| last + TimeDelta::minutes(RESEND_PAUSE_MINUTES))
+    invited.map_or(DateTime::<Utc>::MIN_UTC, |last| last + TimeDelta::minutes(RESEND_PAUSE_MINUTES))
+}
+
+/// When a recipient may be reminded by hand: an hour after the last invitation or reminder.
+pub(in crate::domain) fn reminded_again(recipient: &Recipient) -> DateTime<Utc> {
+    let reminded = recipient.notices.last_reminder_at;
+    let reminded = reminded.map(|last| last + TimeDelta::minutes(RESEND_PAUSE_MINUTES));
+    reminded.map_or(invited_again(recipient), |again| again.max(invited_again(recipient)))
 }
 
 /// Whether an invitation makes sense, or why not.
@@ -50,6 +57,7 @@ fn again<'a>(
     envelope: &'a Envelope,
     to: &[RecipientId],
     makes_sense: impl Fn(&Recipient) -> Result<(), Why>,
+    from: impl Fn(&Recipient) -> DateTime<Utc>,
     now: DateTime<Utc>,
 ) -> Result<Vec<&'a Recipient>, Why> {
     let to: BTreeSet<_> = to.iter().copied().collect();
@@ -63,8 +71,8 @@ fn again<'a>(
     named.try_for_each(&makes_sense)?;
     let told = envelope.recipients.iter().filter(|recipient| makes_sense(recipient).is_ok());
     let told: Vec<_> = told.filter(|recipient| to.is_empty() || to.contains(&recipient.id)).collect();
-    let fresh = told.iter().map(|recipient| told_again(recipient)).filter(|due| *due > now);
-    let due: Vec<_> = told.iter().copied().filter(|recipient| told_again(recipient) <= now).collect();
+    let fresh = told.iter().map(|recipient| from(recipient)).filter(|due| *due > now);
+    let due: Vec<_> = told.iter().copied().filter(|recipient| from(recipient) <= now).collect();
     let too_soon = if to.is_empty() { fresh.min().filter(|_| due.is_empty()) } else { fresh.max() };
     match too_soon {
         Some(at) => Err(Why::TooSoon(at)),
@@ -80,12 +88,12 @@ pub(super) fn resend(
     rotate: bool,
     now: DateTime<Utc>,
 ) -> Result<Vec<Event>, Why> {
-    let told = again(envelope, to, |recipient| invitable(envelope, recipient), now)?;
+    let told = again(envelope, to, |recipient| invitable(envelope, recipient), invited_again, now)?;
     Ok(told.into_iter().map(|other| Event::Resent { recipient: other.id, rotated: rotate }).collect())
 }
 
 pub(super) fn remind(envelope: &Envelope, to: &[RecipientId], now: DateTime<Utc>) -> Result<Vec<Event>, Why> {
-    let told = again(envelope, to, remindable, now)?;
+    let told = again(envelope, to, remindable, reminded_again, now)?;
     Ok(told.into_iter().map(|other| Event::Reminded { recipient: other.id }).collect())
 }
 
@@ -101,6 +109,7 @@ pub(super) fn bounce(envelope: &Envelope, id: RecipientId, address: &Digest) -> 
         return Err(Why::State);
     }
     let present: Digest = Sha256::digest(own.person.email.reveal()).into();
-    let news = envelope.facts.is_open() && own.invited_at.is_some() && own.notices.bounced_at.is_none();
+    let awaited = envelope.facts.is_open() && own.is_open() && own.invited_at.is_some();
+    let news = awaited && own.notices.bounced_at.is_none();
     Ok(if news && present == *address { vec![Event::Bounced { recipient: id }] } else { Vec::new() })
 }
