@@ -147,12 +147,16 @@ CREATE TABLE mail (
     next_at timestamptz NOT NULL,
     lease_until timestamptz,
     lease_epoch integer NOT NULL,
+    -- A server has said that it takes no mail so large: it goes without its documents.
+    is_too_large boolean NOT NULL DEFAULT false,
     created_at timestamptz NOT NULL,
     -- Until it is reported: a hash of the address that it bounced from, as the envelope service asks for.
     bounced_sha256 bytea CHECK (length(bounced_sha256) = 32),
     -- For the quotas: a MAC of account and address, and when it last left or tried to.
     address bytea CHECK (length(address) = 32),
     posted_at timestamptz,
+    -- Waits for room in the account's hour: later ones let it go first.
+    in_line boolean NOT NULL DEFAULT false,
     PRIMARY KEY (account_id, event_id, addressee_kind, addressee_id, kind),
     CHECK ((envelope_id IS NULL) = (kind = 7)),
     CHECK ((addressee_kind = 3) = (kind = 7)),
@@ -163,18 +167,66 @@ CREATE INDEX mail_due ON mail (next_at) WHERE state IN (1, 5);
 CREATE INDEX mail_end ON mail (next_at) WHERE state NOT IN (1, 5);
 CREATE INDEX mail_posted ON mail (account_id, posted_at) WHERE posted_at IS NOT NULL;
 CREATE INDEX mail_posted_to ON mail (account_id, address, posted_at) WHERE posted_at IS NOT NULL;
+CREATE INDEX mail_in_line ON mail (account_id, created_at) WHERE state = 1 AND in_line;
+
+-- When the account's hour has room for a mail, or nothing if it has: before the mail costs any question. Those that were
+-- planned earlier and wait for room too go first: each counts as if it had left. Takes no room and no lock: take_mail_quota
+-- does.
+CREATE FUNCTION await_mail_quota(
+    account uuid, event uuid, to_kind smallint, to_id uuid, mail_kind smallint, epoch integer,
+    now timestamptz, account_max integer
+) RETURNS timestamptz LANGUAGE plpgsql AS $$
+DECLARE
+    it mail;
+    ahead bigint;
+    room timestamptz;
+BEGIN
+    SELECT * INTO it FROM mail
+    WHERE account_id = account AND event_id = event AND addressee_kind = to_kind AND addressee_id = to_id
+        AND kind = mail_kind AND lease_epoch = epoch;
+    -- It is counted already.
+    IF it.posted_at > now - interval '1 hour' THEN
+        RETURN NULL;
+    END IF;
+    SELECT count(*) INTO ahead FROM (
+        SELECT FROM mail WHERE account_id = account AND state = 1 AND in_line
+            AND (created_at, event_id, addressee_kind, addressee_id, kind)
+                < (it.created_at, event, to_kind, to_id, mail_kind)
+        LIMIT account_max
+    ) AS earlier;
+    IF ahead >= account_max THEN
+        room := now;
+    ELSE
+        SELECT posted_at INTO room FROM mail WHERE account_id = account AND posted_at > now - interval '1 hour'
+        ORDER BY posted_at DESC OFFSET account_max - 1 - ahead LIMIT 1;
+    END IF;
+    UPDATE mail SET in_line = room IS NOT NULL
+    WHERE account_id = account AND event_id = event AND addressee_kind = to_kind AND addressee_id = to_id
+        AND kind = mail_kind AND lease_epoch = epoch AND in_line <> (room IS NOT NULL);
+    RETURN room + interval '1 hour';
+END $$;
 
 -- Counts a mail among those of the last hour, or says when there is room for it. One mail of an account at a time, so that
--- several processes together keep to the quotas. A function, so that the looks at the table are later than the lock.
+-- several processes together keep to the quotas. A function, so that the looks at the table are later than the lock. Counts
+-- nothing, and says so, where the claim is another's by now or ends before `until`.
 CREATE FUNCTION take_mail_quota(
     account uuid, event uuid, to_kind smallint, to_id uuid, mail_kind smallint, epoch integer,
-    to_address bytea, now timestamptz, address_max integer, account_max integer
-) RETURNS timestamptz LANGUAGE plpgsql AS $$
+    to_address bytea, now timestamptz, until timestamptz, address_max integer, account_max integer,
+    OUT is_held boolean, OUT at timestamptz
+) LANGUAGE plpgsql AS $$
 DECLARE
     by_address timestamptz;
     by_account timestamptz;
 BEGIN
     PERFORM pg_advisory_xact_lock(1, hashtext(account::text));
+    PERFORM FROM mail
+    WHERE account_id = account AND event_id = event AND addressee_kind = to_kind AND addressee_id = to_id
+        AND kind = mail_kind AND lease_epoch = epoch AND lease_until >= until
+    FOR UPDATE;
+    is_held := FOUND;
+    IF NOT is_held THEN
+        RETURN;
+    END IF;
     SELECT posted_at INTO by_address FROM mail
     WHERE account_id = account AND address = to_address AND posted_at > now - interval '1 hour'
         AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
@@ -184,12 +236,12 @@ BEGIN
         AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
     ORDER BY posted_at DESC OFFSET account_max - 1 LIMIT 1;
     IF by_address IS NOT NULL OR by_account IS NOT NULL THEN
-        RETURN greatest(by_address, by_account) + interval '1 hour';
+        at := greatest(by_address, by_account) + interval '1 hour';
+        RETURN;
     END IF;
     UPDATE mail SET address = to_address, posted_at = now
     WHERE account_id = account AND event_id = event AND addressee_kind = to_kind AND addressee_id = to_id
-        AND kind = mail_kind AND lease_epoch = epoch;
-    RETURN NULL;
+        AND kind = mail_kind;
 END $$;
 
 -- Replies to requests with an idempotency key. Keys and requests are kept as MACs only.

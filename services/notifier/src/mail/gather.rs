@@ -16,9 +16,11 @@ use super::letter::{Documents, Duty, Ending, Letter, Matter, Reader, Sender};
 use super::message::Attachment;
 use super::plan::{About, Addressee, Mail, MailKind};
 use crate::id::{EndpointId, EnvelopeId};
+use crate::store::ClaimedMail;
 
-/// Documents are attached up to this size together; above it the mail says where to get them.
-const ATTACHED_BYTES_MAX: u64 = 10 * 1024 * 1024;
+/// Documents are attached up to this size together; above it the mail says where to get them. In base64 they are a third
+/// larger, and many servers take 10,240,000 bytes.
+const ATTACHED_BYTES_MAX: u64 = 7 * 1024 * 1024;
 
 /// What was found.
 pub(super) enum Asked {
@@ -75,9 +77,10 @@ fn or_no_reason(codes: &'static [Code]) -> impl Fn(Status) -> Missing {
 }
 
 impl Mailer {
-    pub(super) async fn gather(&self, mail: &Mail, now: DateTime<Utc>) -> anyhow::Result<Asked> {
+    pub(super) async fn gather(&self, claimed: &ClaimedMail, now: DateTime<Utc>) -> anyhow::Result<Asked> {
+        let mail = &claimed.mail;
         let found = match mail.about {
-            About::Envelope(envelope) => self.about_envelope(mail, envelope, now).await,
+            About::Envelope(envelope) => self.about_envelope(claimed, envelope, now).await,
             About::Endpoint(endpoint) => self.about_endpoint(mail, endpoint).await,
         };
         match found {
@@ -107,7 +110,13 @@ impl Mailer {
         Ok(Found { letter, matter, reader, sender: self.sender(account), attachments: Vec::new() })
     }
 
-    async fn about_envelope(&self, mail: &Mail, id: EnvelopeId, now: DateTime<Utc>) -> Result<Found, Missing> {
+    async fn about_envelope(
+        &self,
+        claimed: &ClaimedMail,
+        id: EnvelopeId,
+        now: DateTime<Utc>,
+    ) -> Result<Found, Missing> {
+        let mail = &claimed.mail;
         // The link comes before the address: between the two questions the place may be given to somebody else. Then the
         // old link goes to the new person, to whom it is of no use; never the new link to the old person.
         let link = self.link(mail, id).await?;
@@ -126,7 +135,7 @@ impl Mailer {
         };
         let (mut attachments, mut documents) = (Vec::new(), Documents::Withheld);
         if let Some((version, wanted)) = wanted(mail, &envelope) {
-            (documents, attachments) = self.documents(mail, id, version, wanted).await?;
+            (documents, attachments) = self.documents(claimed, id, version, wanted).await?;
         }
         let letter = match (mail.kind, link) {
             (MailKind::Invitation, Some(link)) => Letter::Invitation { duty, link },
@@ -181,20 +190,20 @@ impl Mailer {
     /// Fetches documents unless they are too large for a mail.
     async fn documents(
         &self,
-        mail: &Mail,
+        claimed: &ClaimedMail,
         envelope: EnvelopeId,
         version: DocumentVersion,
         wanted: Vec<Wanted>,
     ) -> Result<(Documents, Vec<Attachment>), Missing> {
         let sizes = wanted.iter().map(|wanted| wanted.size_bytes);
         let mut room = ATTACHED_BYTES_MAX;
-        if wanted.is_empty() || sizes.fold(0, u64::saturating_add) > room {
+        if claimed.is_too_large || wanted.is_empty() || sizes.fold(0, u64::saturating_add) > room {
             return Ok((Documents::TooLarge, Vec::new()));
         }
         let mut attachments = Vec::with_capacity(wanted.len());
         for Wanted { id, name, .. } in wanted {
             let envelope = envelope.to_string();
-            let bytes = self.envelopes.download(mail.account, &envelope, &id, version, room).await?;
+            let bytes = self.envelopes.download(claimed.mail.account, &envelope, &id, version, room).await?;
             room = room.saturating_sub(bytes.len() as u64);
             attachments.push(Attachment { name, bytes });
         }

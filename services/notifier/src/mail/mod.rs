@@ -36,7 +36,7 @@ use self::words::Words;
 use crate::config::Config;
 use crate::envelopes::Envelopes;
 use crate::schedule::pause;
-use crate::store::{ClaimedMail, Due, MAILS_KEPT, MailSettled, Quota, Store};
+use crate::store::{ClaimedMail, Due, MAILS_KEPT, MailRoom, MailSettled, Quota, Store};
 
 /// Ticks that run beside each other: so many mails are on their way at once.
 pub const LANES: usize = 4;
@@ -112,7 +112,13 @@ impl Mailer {
     async fn send(&self, claimed: &ClaimedMail) -> anyhow::Result<MailSettled> {
         let now = self.store.clock().now();
         let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
-        let Ok(asked) = timeout(GATHER_MAX, self.gather(&claimed.mail, now)).await else {
+        // Before anything is asked, or fetched, for a mail that cannot leave.
+        if self.outbox.outside(&claimed.mail).is_some()
+            && let Some(room) = self.store.await_mail_quota(claimed, now, self.quota).await?
+        {
+            return self.no_room(claimed, room, now);
+        }
+        let Ok(asked) = timeout(GATHER_MAX, self.gather(claimed, now)).await else {
             return Ok(unasked(claimed, Code::DeadlineExceeded, now));
         };
         let sent = match asked {
@@ -141,22 +147,36 @@ impl Mailer {
         };
         let composed = compose(&self.words, &letter, &matter, &reader, &sender, origin.service())?;
         let mailbox = self.key.mac(&[mail.account.uuid().as_bytes(), mailbox_of(&to).as_bytes()]);
+        let has_documents = !attachments.is_empty();
         let message = message(mail, composed, attachments, (&reader.name, to), &sender.name, origin, now)?;
         let Some(outside) = self.outbox.outside(mail) else {
             let put = self.outbox.put(mail, &message).await?;
             return Ok(if put { MailSettled::Sent } else { MailSettled::Suppressed });
         };
-        if let Some(room) = self.store.take_mail_quota(claimed, mailbox, now, self.quota).await? {
-            tracing::warn!(event, kind, account = mail.account.to_string(), "too many mails in an hour: it waits");
-            return Ok(waits(claimed, room + TimeDelta::from_std(ROOM_SPREAD.mul_f64(spread()))?, now));
+        // The clock anew: whoever was paused while asking must not send what is another's by now.
+        let now = self.store.clock().now();
+        let until = now + TimeDelta::from_std(self.outbox.send_max())?;
+        match self.store.take_mail_quota(claimed, mailbox, now, until, self.quota).await? {
+            MailRoom::Taken => {}
+            MailRoom::At(room) => return self.no_room(claimed, room, now),
+            MailRoom::Lost => return Ok(MailSettled::Again { at: now, attempted: false }),
         }
         let Err(failure) = outside.send(&message, now).await else { return Ok(MailSettled::Sent) };
         tracing::warn!(event, kind, failure = failure.to_string(), "the mail server has not taken a mail");
         Ok(match failure.meaning {
             Meaning::Away => waits(claimed, now + TimeDelta::from_std(jittered(AWAY))?, now),
-            Meaning::NotTaken => tried(claimed, now),
+            Meaning::TooLarge if has_documents => MailSettled::TooLarge,
+            Meaning::TooLarge | Meaning::NotTaken => tried(claimed, now),
             Meaning::NoMailbox => bounced(),
         })
+    }
+
+    /// It waits until the hour has room again.
+    fn no_room(&self, claimed: &ClaimedMail, room: DateTime<Utc>, now: DateTime<Utc>) -> anyhow::Result<MailSettled> {
+        let (mail, spread) = (&claimed.mail, TimeDelta::from_std(ROOM_SPREAD.mul_f64(spread()))?);
+        let (event, kind, account) = (mail.event.to_string(), mail.kind.name(), mail.account.to_string());
+        tracing::warn!(event, kind, account, "too many mails in an hour: it waits");
+        Ok(waits(claimed, room + spread, now))
     }
 
     /// Reports that a mail came back, at least once. What is not wanted any more is done.

@@ -45,6 +45,8 @@ pub enum Meaning {
     Away,
     /// The mail has not been taken this time.
     NotTaken,
+    /// The server takes no mail so large.
+    TooLarge,
     /// There is no such mailbox.
     NoMailbox,
 }
@@ -237,15 +239,17 @@ fn meaning(stage: Stage, code: Option<u16>, enhanced: Option<(u16, u16, u16)>) -
     if stage == Stage::Session {
         return Meaning::Away;
     }
-    let is_mailbox = match (enhanced, code) {
+    match (enhanced, code) {
         // No such mailbox or system, moved, disabled (RFC 3463 §3.2, §3.3). 5.1.7 and 5.1.8 are about the sender.
-        (Some((5, 1, 0..=4 | 6 | 10) | (5, 2, 1)), _) => true,
-        (Some(_), _) => false,
-        // Without one, RFC 5321 §4.2.3 has these for mailboxes, where they are named.
-        (None, Some(550 | 551 | 553)) => stage == Stage::Recipient,
-        (None, _) => false,
-    };
-    if is_mailbox { Meaning::NoMailbox } else { Meaning::NotTaken }
+        (Some((5, 1, 0..=4 | 6 | 10) | (5, 2, 1)), _) => Meaning::NoMailbox,
+        // More than the mailbox, or the system, takes in one mail (RFC 3463 §3.3, §3.4). 5.2.2 is a mailbox that is full.
+        (Some((5, 2, 3) | (5, 3, 4)), _) => Meaning::TooLarge,
+        (Some(_), _) => Meaning::NotTaken,
+        // Without one, RFC 5321 §4.2.3 has these for mailboxes, where they are named, and this for room, where bytes are.
+        (None, Some(550 | 551 | 553)) if stage == Stage::Recipient => Meaning::NoMailbox,
+        (None, Some(552)) if stage != Stage::Recipient => Meaning::TooLarge,
+        (None, _) => Meaning::NotTaken,
+    }
 }
 
 #[cfg(test)]
@@ -254,7 +258,7 @@ mod tests {
 
     #[test]
     fn only_a_mailbox_that_does_not_exist_is_final() {
-        use Meaning::{Away, NoMailbox, NotTaken};
+        use Meaning::{Away, NoMailbox, NotTaken, TooLarge};
         use Stage::{Content, Data, Recipient, Session};
         for (stage, code, words, expected) in [
             (Recipient, Some(550), "5.1.1 no such user", NoMailbox),
@@ -265,6 +269,14 @@ mod tests {
             (Recipient, Some(550), "5.7.1 blocked by policy", NotTaken),
             (Recipient, Some(553), "5.1.8 sender's domain", NotTaken),
             (Recipient, Some(552), "5.2.2 full", NotTaken),
+            (Recipient, Some(552), "full", NotTaken),
+            (Recipient, Some(552), "5.3.4 too big", TooLarge),
+            (Data, Some(552), "5.2.3 too long", TooLarge),
+            (Content, Some(552), "5.3.4 too big", TooLarge),
+            (Content, Some(552), "too big", TooLarge),
+            (Content, Some(554), "5.3.4 too big", TooLarge),
+            (Content, Some(552), "5.2.2 full", NotTaken),
+            (Content, Some(452), "4.3.4 too big today", NotTaken),
             (Recipient, Some(450), "4.2.1 later", NotTaken),
             (Recipient, Some(421), "closing", NotTaken),
             (Recipient, Some(554), "no", NotTaken),

@@ -30,6 +30,8 @@ pub struct ClaimedMail {
     pub due: Due,
     /// How often that has been tried.
     pub attempts: u32,
+    /// The server takes no mail so large: it goes without its documents.
+    pub is_too_large: bool,
     /// When it was planned.
     pub created_at: DateTime<Utc>,
     /// Who may settle it.
@@ -49,6 +51,8 @@ pub enum MailSettled {
     Bounced(Option<[u8; 32]>),
     /// Who must know that it bounced has been told, or does not want to know.
     Reported,
+    /// The server takes no mail so large: at once again, without its documents.
+    TooLarge,
     /// Later again; `attempted` if it counts as an attempt.
     Again {
         /// When.
@@ -89,14 +93,35 @@ struct MailRow {
     bounced_sha256: Option<Vec<u8>>,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = Bool)]
+    is_too_large: bool,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
     #[diesel(sql_type = Integer)]
     lease_epoch: i32,
 }
 
+/// Whether a mail may leave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MailRoom {
+    /// It may, and is counted.
+    Taken,
+    /// There is room at that time.
+    At(DateTime<Utc>),
+    /// The claim is another's, or ends too soon.
+    Lost,
+}
+
 #[derive(QueryableByName)]
-struct Room {
+struct WaitRow {
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    at: Option<DateTime<Utc>>,
+}
+
+#[derive(QueryableByName)]
+struct RoomRow {
+    #[diesel(sql_type = Bool)]
+    is_held: bool,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     at: Option<DateTime<Utc>>,
 }
@@ -118,15 +143,17 @@ UPDATE mail AS m SET lease_until = $2, lease_epoch = m.lease_epoch + 1 FROM due
 WHERE (m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind)
     = (due.account_id, due.event_id, due.addressee_kind, due.addressee_id, due.kind)
 RETURNING m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind, m.envelope_id, m.livemode, m.occurred_at,
-    m.bounced_sha256, m.attempts, m.created_at, m.lease_epoch";
+    m.bounced_sha256, m.attempts, m.is_too_large, m.created_at, m.lease_epoch";
 
 const SETTLE: &str = "
 UPDATE mail SET state = $7, attempts = CASE WHEN $7 = 5 AND state = 1 THEN 0 ELSE attempts + $9 END, next_at = $8, lease_until = NULL,
-    bounced_sha256 = CASE WHEN $7 = 5 THEN coalesce($10, bounced_sha256) END
+    bounced_sha256 = CASE WHEN $7 = 5 THEN coalesce($10, bounced_sha256) END, is_too_large = is_too_large OR $11
 WHERE account_id = $1 AND event_id = $2 AND addressee_kind = $3 AND addressee_id = $4 AND kind = $5 AND lease_epoch = $6
     AND state IN (1, 5)";
 
-const TAKE_QUOTA: &str = "SELECT take_mail_quota($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) AS at";
+const AWAIT_QUOTA: &str = "SELECT await_mail_quota($1, $2, $3, $4, $5, $6, $7, $8) AS at";
+
+const TAKE_QUOTA: &str = "SELECT is_held, at FROM take_mail_quota($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 const KEEP: &str = "
 INSERT INTO mail (account_id, event_id, addressee_kind, addressee_id, kind, envelope_id, livemode, occurred_at, state,
@@ -205,6 +232,7 @@ impl From<MailRow> for ClaimedMail {
             },
             due,
             attempts: row.attempts.unsigned_abs(),
+            is_too_large: row.is_too_large,
             created_at: row.created_at,
             lease_epoch: row.lease_epoch,
         }
@@ -253,14 +281,38 @@ impl Store {
         Ok(rows.into_iter().next().map(ClaimedMail::from))
     }
 
-    /// Counts a mail to that address among those of the last hour. If there is no room, says when there is.
+    /// When the account's hour has room for a mail, or none if it has; those that wait longer come first. Counts nothing.
+    pub async fn await_mail_quota(
+        &self,
+        claimed: &ClaimedMail,
+        now: DateTime<Utc>,
+        quota: Quota,
+    ) -> Result<Option<DateTime<Utc>>, DatabaseError> {
+        enum Await {}
+        let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
+        let query = diesel::sql_query(AWAIT_QUOTA)
+            .bind::<SqlUuid, _>(claimed.mail.account.uuid())
+            .bind::<SqlUuid, _>(claimed.mail.event.uuid())
+            .bind::<SmallInt, _>(addressee_kind)
+            .bind::<SqlUuid, _>(addressee_id)
+            .bind::<SmallInt, _>(claimed.mail.kind as i16)
+            .bind::<Integer, _>(claimed.lease_epoch)
+            .bind::<Timestamptz, _>(now)
+            .bind::<Integer, _>(i32::try_from(quota.account_max).unwrap_or(i32::MAX));
+        let mut conn = acquire(&self.pool).await?;
+        let row: WaitRow = prepared::<Await, _>(query).get_result(&mut *conn).await?;
+        Ok(row.at)
+    }
+
+    /// Counts a mail to that address among those of the last hour, if there is room and the claim holds until `until`.
     pub async fn take_mail_quota(
         &self,
         claimed: &ClaimedMail,
         address: [u8; 32],
         now: DateTime<Utc>,
+        until: DateTime<Utc>,
         quota: Quota,
-    ) -> Result<Option<DateTime<Utc>>, DatabaseError> {
+    ) -> Result<MailRoom, DatabaseError> {
         enum Take {}
         let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
         let most = |most: u32| i32::try_from(most).unwrap_or(i32::MAX);
@@ -273,11 +325,12 @@ impl Store {
             .bind::<Integer, _>(claimed.lease_epoch)
             .bind::<Bytea, _>(address.to_vec())
             .bind::<Timestamptz, _>(now)
+            .bind::<Timestamptz, _>(until)
             .bind::<Integer, _>(most(quota.address_max))
             .bind::<Integer, _>(most(quota.account_max));
         let mut conn = acquire(&self.pool).await?;
-        let room: Room = prepared::<Take, _>(query).get_result(&mut *conn).await?;
-        Ok(room.at)
+        let room: RoomRow = prepared::<Take, _>(query).get_result(&mut *conn).await?;
+        Ok(if room.is_held { room.at.map_or(MailRoom::Taken, MailRoom::At) } else { MailRoom::Lost })
     }
 
     /// Writes down what becomes of a mail. False if the lease was lost meanwhile.
@@ -295,6 +348,7 @@ impl Store {
             MailSettled::Dead => (4, now, true, None),
             MailSettled::Bounced(Some(hash)) => (5, now, false, Some(hash)),
             MailSettled::Bounced(None) | MailSettled::Reported => (6, now, true, None),
+            MailSettled::TooLarge => (open, now, false, None),
             MailSettled::Again { at, attempted } => (open, at, attempted, None),
         };
         let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
@@ -308,7 +362,8 @@ impl Store {
             .bind::<SmallInt, _>(state)
             .bind::<Timestamptz, _>(at)
             .bind::<Integer, _>(i32::from(attempted))
-            .bind::<Nullable<Bytea>, _>(bounced.map(Vec::from));
+            .bind::<Nullable<Bytea>, _>(bounced.map(Vec::from))
+            .bind::<Bool, _>(settled == MailSettled::TooLarge);
         let mut conn = acquire(&self.pool).await?;
         Ok(prepared::<Settle, _>(query).execute(&mut *conn).await? == 1)
     }

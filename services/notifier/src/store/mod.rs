@@ -19,7 +19,7 @@ pub(crate) use self::endpoint::keep_endpoints;
 pub use self::endpoint::{Disabled, Endpoint, Standing};
 pub use self::endpoint_change::{EndpointChanges, Named, Told};
 pub use self::feed::{Lease, PARTITIONS};
-pub use self::mail::{ClaimedMail, Due, MAILS_KEPT, MailSettled, Quota, keep_mails};
+pub use self::mail::{ClaimedMail, Due, MAILS_KEPT, MailRoom, MailSettled, Quota, keep_mails};
 
 /// The schema of this service.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");

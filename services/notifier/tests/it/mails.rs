@@ -155,7 +155,7 @@ async fn signed_documents_come_with_the_mail_that_all_is_done() {
 #[tokio::test(flavor = "multi_thread")]
 async fn documents_too_large_for_a_mail_are_not_fetched() {
     let stand = Stand::new().await;
-    let (recipient, event) = completed(&stand, 10 * 1024 * 1024 + 1).await;
+    let (recipient, event) = completed(&stand, 7 * 1024 * 1024 + 1).await;
     let bytes = stand.mail(&event, &recipient, "completed").expect("the mail");
     assert_eq!(read(&bytes).attachment_count(), 0);
 }

@@ -10,7 +10,7 @@ use countersign::v1;
 use countersign::v1::{EnvelopeStatus, ErrorReason, EventType, RecipientStatus};
 use countersign_chassis::keys::sha256;
 use countersign_notifier::id::EnvelopeId;
-use countersign_notifier::store::MailSettled;
+use countersign_notifier::store::{MailRoom, MailSettled, Quota};
 use countersign_test_support::certificates::{Authority, Use, write};
 use futures_util::future::join_all;
 
@@ -383,4 +383,69 @@ async fn who_lost_a_claim_settles_nothing() {
     assert!(store.settle_mail(&again, MailSettled::Sent, second).await.unwrap());
     assert!(!store.settle_mail(&again, MailSettled::Dead, second).await.unwrap(), "settled once");
     assert_eq!(stand.number(SENT).await, 1);
+}
+
+/// Nor does it send anything: while it asked for what the mail needs its claim ran out, and another may be sending it by now.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_lost_a_claim_sends_nothing() {
+    let server = MailServer::with(usual()).await;
+    let stand = posting_to(&server).await;
+    invited(&stand).await;
+    let clock = stand.clock.clone();
+    stand.double.script().meanwhile = Some(Box::new(move |_| {
+        clock.advance(TimeDelta::minutes(10));
+    }));
+    stand.notifier.mailer.tick().await.unwrap();
+    assert_eq!((server.asked(Stage::Sender), stand.number(PENDING).await, stand.number(ATTEMPTS).await), (0, 1, 0));
+    stand.post_mails().await;
+    assert_eq!((server.taken().len(), stand.number(SENT).await), (1, 1), "it is claimed anew");
+    // Where another has it: it is not counted, and the other may.
+    invited(&stand).await;
+    let (store, now, minute) = (&stand.notifier.store, stand.clock.now(), TimeDelta::minutes(1));
+    let first = store.claim_mail(now, now + minute, true).await.unwrap().expect("due");
+    let later = now + minute;
+    let second = store.claim_mail(later, later + minute, true).await.unwrap().expect("the claim ran out");
+    let quota = Quota { address_max: 1, account_max: 10 };
+    for (claimed, until, expected) in [
+        (&first, later, MailRoom::Lost),
+        (&second, later + minute * 2, MailRoom::Lost),
+        (&second, later + minute, MailRoom::Taken),
+    ] {
+        assert_eq!(store.take_mail_quota(claimed, [1; 32], later, until, quota).await.unwrap(), expected);
+    }
+}
+
+/// A server that takes no mail so large takes the one that says where the documents are: at once, and whoever sends it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_too_large_for_the_server_goes_without_its_documents() {
+    let too_large: Rule = Arc::new(|stage, _, count| match (stage, count) {
+        (Stage::Dot, 0) => Some(says("552 5.3.4 Message size exceeds fixed limit")),
+        // Nor does what happens to the small one bring them back.
+        (Stage::Dot, 1) => Some(says("451 4.3.0 later")),
+        _ => None,
+    });
+    let server = MailServer::with(too_large).await;
+    let stand = posting_to(&server).await;
+    let people = [person(1, "Ewa", RecipientStatus::Signed, true)];
+    stand.envelope_is(EnvelopeStatus::Completed, &people);
+    let version = v1::DocumentVersion::Signed;
+    let artifacts = vec![v1::Artifact { version: version.into(), size_bytes: 1_000, ..Default::default() }];
+    let document = v1::Document { id: "doc_01h455vb4pex5vsknk084sn02q".to_owned(), artifacts, ..Default::default() };
+    stand.double.script().documents.insert((document.id.clone(), version), b"%PDF-1.7 signed".to_vec());
+    stand.envelope_changes(|envelope| envelope.documents.push(document));
+    stand.happens_among(EventType::EnvelopeCompleted, &people, None);
+    stand.follow().await;
+    stand.post_mails().await;
+    assert_eq!((server.asked(Stage::Dot), stand.number(ATTEMPTS).await), (2, 1), "the size is not an attempt's fault");
+    stand.later(TimeDelta::seconds(7));
+    stand.post_mails().await;
+    let [taken] = &server.taken()[..] else { panic!("not one mail") };
+    assert_eq!(read(taken.text.as_bytes()).attachment_count(), 0);
+    assert!(taken.text.contains("too large"), "{}", taken.text);
+    // A mail that is too large without documents is refused like any other.
+    let server = MailServer::with(at(Stage::Dot, says("552 5.3.4 too big"))).await;
+    let stand = posting_to(&server).await;
+    invited(&stand).await;
+    stand.post_mails().await;
+    assert_eq!((server.asked(Stage::Dot), stand.number(ATTEMPTS).await), (1, 1));
 }

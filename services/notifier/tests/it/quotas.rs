@@ -6,7 +6,7 @@ use countersign::v1;
 use countersign::v1::{EnvelopeStatus, EventType, RecipientStatus};
 use countersign_chassis::ticker::Progress;
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId};
-use countersign_notifier::store::Quota;
+use countersign_notifier::store::{MailRoom, Quota};
 use futures_util::future::join_all;
 
 use crate::letters::{headers, person, read, words};
@@ -90,6 +90,54 @@ async fn an_account_that_sends_very_many_waits_and_others_do_not() {
     assert_eq!(server.taken().len(), 11);
 }
 
+/// What cannot leave costs the envelope service no question, and no document is fetched for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_asked_for_an_account_whose_hour_is_full() {
+    let server = MailServer::start(None).await;
+    let mut stand = posting_to(&server, 100, 2).await;
+    for number in 0..6 {
+        invited(&mut stand, &format!("p{number}@people.example")).await;
+    }
+    stand.post_mails().await;
+    let asked = || stand.double.script().asked_by.len();
+    assert_eq!((server.taken().len(), asked()), (2, 4), "a link and an envelope for each that left");
+    stand.later(TimeDelta::minutes(66));
+    stand.post_mails().await;
+    assert_eq!((server.taken().len(), asked()), (4, 8));
+    assert_eq!(stand.number("SELECT count(*) FROM mail WHERE state = 1 AND in_line").await, 2);
+}
+
+/// New mails do not take the room that others wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_for_the_hour_leaves_in_the_order_of_its_plan() {
+    let server = MailServer::start(None).await;
+    let mut stand = posting_to(&server, 100, 2).await;
+    for number in 0..6 {
+        invited(&mut stand, &format!("p{number}@people.example")).await;
+        stand.later(TimeDelta::seconds(1));
+    }
+    stand.post_mails().await;
+    assert_eq!(server.taken().len(), 2);
+    // There is room again just now, and those that wait for it come within five minutes.
+    stand.later(TimeDelta::minutes(60));
+    for number in 6..8 {
+        invited(&mut stand, &format!("p{number}@people.example")).await;
+        stand.later(TimeDelta::seconds(1));
+    }
+    for _ in 0..60 {
+        stand.post_mails().await;
+        stand.later(TimeDelta::minutes(5));
+    }
+    let order: Vec<_> = server.taken().iter().map(|mail| mail.to.clone()).collect();
+    assert_eq!(order.len(), 8);
+    for (hour, left) in order.chunks(2).enumerate() {
+        let mut left: Vec<_> = left.iter().map(String::as_str).collect();
+        left.sort_unstable();
+        let [first, second] = [hour * 2, hour * 2 + 1].map(|number| format!("p{number}@people.example"));
+        assert_eq!(left, [first, second], "{order:?}");
+    }
+}
+
 /// A mail that is tried again is counted once: an outage of the server does not use up the hour.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_is_counted_once_however_often_it_is_tried() {
@@ -122,11 +170,12 @@ async fn processes_together_keep_to_the_quota() {
     let quota = Quota { address_max: 7, account_max: 9 };
     let asked = claims.iter().enumerate().map(|(index, claimed)| {
         let address = if index % 2 == 0 { [1; 32] } else { [2; 32] };
-        async move { store.take_mail_quota(claimed, address, now, quota).await.unwrap() }
+        async move { store.take_mail_quota(claimed, address, now, now, quota).await.unwrap() }
     });
     let rooms = join_all(asked).await;
-    assert_eq!(rooms.iter().filter(|room| room.is_none()).count(), 9);
-    assert!(rooms.iter().flatten().all(|room| *room == now + TimeDelta::hours(1)), "when there is room again");
+    assert_eq!(rooms.iter().filter(|room| **room == MailRoom::Taken).count(), 9);
+    let later = MailRoom::At(now + TimeDelta::hours(1));
+    assert!(rooms.iter().all(|room| [MailRoom::Taken, later].contains(room)), "when there is room again");
 }
 
 /// An endpoint of the account that was disabled just now.

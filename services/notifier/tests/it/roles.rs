@@ -75,7 +75,7 @@ async fn everybody_is_asked_for_what_is_theirs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_holds_the_originals_and_no_link() {
-    for (size, attached) in [(1_000, 1), (10 * 1024 * 1024 + 1, 0)] {
+    for (size, attached) in [(1_000, 1), (7 * 1024 * 1024 + 1, 0)] {
         let stand = Stand::new().await;
         let people = [with_role(person(1, "Ada Copy", RecipientStatus::Released, true), RecipientRole::Cc)];
         stand.envelope_is(EnvelopeStatus::Sent, &people);
@@ -97,6 +97,24 @@ async fn a_copy_holds_the_originals_and_no_link() {
             "{text}"
         );
     }
+}
+
+/// The most that is attached still fits into what servers take by default: 10,240,000 bytes.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_largest_copy_is_not_too_large_for_a_usual_server() {
+    const LARGEST: usize = 7 * 1024 * 1024;
+    let stand = Stand::new().await;
+    let people = [with_role(person(1, "Ada Copy", RecipientStatus::Released, true), RecipientRole::Cc)];
+    stand.envelope_is(EnvelopeStatus::Sent, &people);
+    has_document(&stand, LARGEST as u64);
+    for bytes in stand.double.script().documents.values_mut() {
+        *bytes = vec![b'%'; LARGEST];
+    }
+    let event = stand.happens_among(EventType::RecipientReleased, &people, people.first());
+    settle(&stand).await;
+    let bytes = stand.mail(&event, &people[0], "copy").expect("the copy");
+    assert_eq!(read(&bytes).attachment_count(), 1);
+    assert!(bytes.len() < 10_240_000, "{}", bytes.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
