@@ -58,6 +58,7 @@ CREATE TABLE endpoint (
     CHECK ((disabled_at IS NULL) = (disabled_reason IS NULL)),
     CHECK ((consecutive_failures = 0) = (first_failed_at IS NULL))
 ) WITH (fillfactor = 85);
+CREATE INDEX endpoint_of_account ON endpoint (account_id, id) WHERE envelope_id IS NULL;
 CREATE INDEX endpoint_of_envelope ON endpoint (account_id, envelope_id) WHERE envelope_id IS NOT NULL;
 CREATE INDEX endpoint_of_envelope_age ON endpoint (created_at) WHERE envelope_id IS NOT NULL;
 
@@ -83,6 +84,8 @@ CREATE TABLE delivery (
     type smallint NOT NULL,
     -- None for events of endpoints.
     envelope_id uuid,
+    -- To the own address of an envelope, of which there may be as many as envelopes.
+    own boolean NOT NULL DEFAULT false,
     sequence bigint NOT NULL,
     -- The bytes of every attempt.
     body bytea NOT NULL,
@@ -102,12 +105,18 @@ CREATE TABLE delivery (
     created_at timestamptz NOT NULL,
     PRIMARY KEY (account_id, endpoint_id, event_id)
 ) WITH (fillfactor = 85);
--- By these a claim walks from endpoint to endpoint and sees only what is due of each.
-CREATE INDEX delivery_due ON delivery (account_id, endpoint_id, next_at) WHERE state = 1;
+-- By these a claim walks from endpoint to endpoint, and for the own addresses of envelopes from account to account, and sees
+-- only what is due of each.
+CREATE INDEX delivery_due ON delivery (own, account_id, endpoint_id, next_at) WHERE state = 1;
+CREATE INDEX delivery_due_own ON delivery (account_id, next_at) WHERE state = 1 AND own;
 CREATE INDEX delivery_leased ON delivery (account_id, endpoint_id) WHERE state = 1 AND lease_until IS NOT NULL;
 CREATE INDEX delivery_order ON delivery (account_id, endpoint_id, envelope_id, sequence) WHERE state = 1;
 CREATE INDEX delivery_list ON delivery (account_id, livemode, created_at, event_id, endpoint_id);
-CREATE INDEX delivery_age ON delivery (created_at);
+CREATE INDEX delivery_list_endpoint ON delivery (account_id, endpoint_id, created_at);
+CREATE INDEX delivery_list_envelope ON delivery (account_id, envelope_id, created_at);
+CREATE INDEX delivery_list_failed ON delivery (account_id, livemode, created_at) WHERE state IN (3, 4);
+CREATE INDEX delivery_age ON delivery (created_at) WHERE state <> 1;
+CREATE INDEX delivery_age_pending ON delivery (created_at) WHERE state = 1;
 
 -- Append-only.
 CREATE TABLE attempt (

@@ -1,6 +1,6 @@
 //! VerifyWebhookEndpoint: an endpoint proves that it knows its secret before anything else is posted to it.
 //!
-//! Must never tell what the address answered: it may be somebody else's.
+//! Must never tell more of what the address answered than the HTTP status: it may be somebody else's.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ impl Handler {
     ) -> Result<v1::VerifyWebhookEndpointResponse, Status> {
         let id = endpoint_id(&request.endpoint_id)?;
         let named = Named { account: sender.account, livemode: sender.livemode, id };
-        let known = self.get(sender, &request.endpoint_id).await?;
+        let mut known = self.get(sender, &request.endpoint_id).await?;
         if known.envelope.is_some() {
             return Err(Problem::not_found().into());
         }
@@ -61,6 +61,8 @@ impl Handler {
                     .into());
             };
             self.challenge(&endpoint).await?;
+            // What was asked, which may have another address than what was read before.
+            known = endpoint;
         }
         let once = claimed.map(|claimed| &claimed.once);
         let kept = |endpoint: &Endpoint| reply(endpoint).encode_to_vec();

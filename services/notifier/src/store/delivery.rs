@@ -1,6 +1,7 @@
 //! Webhooks that wait. Claimed under a lease, posted outside any transaction, settled only by whoever holds the lease.
 //!
-//! A claim walks from endpoint to endpoint, so that what waits for one that is dead, paused or busy is never looked at.
+//! A claim walks from endpoint to endpoint, so that what waits for one that is dead, paused or busy is never looked at. The own
+//! addresses of envelopes are too many for that: of these it sees what is due, some of each account.
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
@@ -24,6 +25,8 @@ pub const BREAKER: i32 = 10;
 const SUCCESS_NOTED_SECONDS: f64 = 10.0;
 /// Orphans of one endpoint that are cancelled at a time.
 const ORPHANS_MAX: i64 = 500;
+/// Due deliveries to own addresses of envelopes that are looked at for each account.
+const LINE_MAX: i64 = 500;
 
 /// A claimed delivery.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,6 +47,8 @@ pub struct ClaimedDelivery {
     pub last_failure_at: Option<DateTime<Utc>>,
     pub livemode: bool,
     pub suspect: bool,
+    /// When the claim runs out.
+    pub until: DateTime<Utc>,
 }
 
 /// What may be claimed.
@@ -133,79 +138,112 @@ struct Count {
 /// between. A statement of its own: the next one's snapshot is later than the lock.
 const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('delivery', 0))::text AS lock";
 
-/// The endpoints for which something is pending, by one step into the index for each.
+/// The endpoints for which something is pending, by one step into the index for each, and the own addresses of envelopes for
+/// which something is due, by one step for each account.
 const QUEUE: &str = "
 queue AS (
-    (SELECT account_id, endpoint_id FROM delivery WHERE state = 1 ORDER BY account_id, endpoint_id LIMIT 1)
+    (SELECT account_id, endpoint_id FROM delivery WHERE state = 1 AND NOT own ORDER BY account_id, endpoint_id LIMIT 1)
     UNION ALL
     SELECT next.account_id, next.endpoint_id FROM queue, LATERAL (
         SELECT account_id, endpoint_id FROM delivery
-        WHERE state = 1 AND (account_id, endpoint_id) > (queue.account_id, queue.endpoint_id)
+        WHERE state = 1 AND NOT own AND (account_id, endpoint_id) > (queue.account_id, queue.endpoint_id)
         ORDER BY account_id, endpoint_id LIMIT 1
     ) AS next
+), owner AS (
+    (SELECT account_id FROM delivery WHERE state = 1 AND own ORDER BY account_id LIMIT 1)
+    UNION ALL
+    SELECT next.account_id FROM owner, LATERAL (
+        SELECT account_id FROM delivery WHERE state = 1 AND own AND account_id > owner.account_id ORDER BY account_id LIMIT 1
+    ) AS next
+), line AS MATERIALIZED (
+    SELECT d.* FROM owner CROSS JOIN LATERAL (
+        SELECT account_id, endpoint_id, event_id FROM delivery
+        WHERE account_id = owner.account_id AND state = 1 AND own AND next_at <= $1 ORDER BY next_at LIMIT $2
+    ) AS d
+), asked AS (
+    SELECT account_id, endpoint_id, false AS own FROM queue
+    UNION ALL
+    SELECT DISTINCT account_id, endpoint_id, true FROM line
 )";
 
+/// What is due to an own address that is left alone comes back when that is over: it is not to be looked at until then.
+///
+/// Of an account those who are well and those who may hang take turns: neither keeps the account's places from the other.
+///
 /// A later event of an envelope waits for the earlier ones to the same endpoint, as long as those are in their first tries.
 const CLAIM: &str = "
-ready AS MATERIALIZED (
-    SELECT e.*, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect, CASE WHEN e.consecutive_failures >= $5 THEN 1 ELSE $4 END - (
+resting AS (
+    SELECT d.account_id, d.endpoint_id, d.event_id, e.resting_until
+    FROM line JOIN endpoint AS e ON e.account_id = line.account_id AND e.id = line.endpoint_id
+    JOIN delivery AS d ON (d.account_id, d.endpoint_id, d.event_id) = (line.account_id, line.endpoint_id, line.event_id)
+    WHERE e.resting_until > $1 AND d.state = 1 FOR UPDATE OF d SKIP LOCKED
+), put_off AS (
+    UPDATE delivery AS d SET next_at = resting.resting_until FROM resting
+    WHERE (d.account_id, d.endpoint_id, d.event_id) = (resting.account_id, resting.endpoint_id, resting.event_id)
+), ready AS MATERIALIZED (
+    SELECT e.*, asked.own, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect,
+        CASE WHEN e.consecutive_failures >= $6 THEN 1 ELSE $5 END - (
         SELECT count(*) FROM delivery AS l
         WHERE l.account_id = e.account_id AND l.endpoint_id = e.id AND l.state = 1 AND l.lease_until > $1
     ) AS places
-    FROM queue JOIN endpoint AS e ON e.account_id = queue.account_id AND e.id = queue.endpoint_id
+    FROM asked JOIN endpoint AS e ON e.account_id = asked.account_id AND e.id = asked.endpoint_id
     WHERE e.verified_at IS NOT NULL AND e.paused_at IS NULL AND e.disabled_at IS NULL
         AND (e.resting_until IS NULL OR e.resting_until <= $1)
 ), due AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, d.next_at, ready.suspect, coalesce(busy.count, 0)
-        + row_number() OVER (PARTITION BY d.account_id ORDER BY d.next_at, d.event_id) AS rank
+    SELECT d.account_id, d.endpoint_id, d.event_id, d.next_at, ready.suspect, coalesce(busy.count, 0) AS busy,
+        row_number() OVER (PARTITION BY d.account_id, ready.suspect ORDER BY d.next_at, d.event_id) AS turn
     FROM ready CROSS JOIN LATERAL (
         SELECT w.account_id, w.endpoint_id, w.event_id, w.next_at FROM delivery AS w
-        WHERE w.account_id = ready.account_id AND w.endpoint_id = ready.id AND w.state = 1 AND w.next_at <= $1
+        WHERE w.own = ready.own AND w.account_id = ready.account_id AND w.endpoint_id = ready.id AND w.state = 1
+            AND w.next_at <= $1
             AND NOT EXISTS (
                 SELECT FROM delivery AS earlier
                 WHERE earlier.account_id = w.account_id AND earlier.endpoint_id = w.endpoint_id
                     AND earlier.envelope_id = w.envelope_id AND earlier.sequence < w.sequence AND earlier.state = 1
                     AND (earlier.tries = 0
-                        OR (earlier.tries < $6 AND earlier.first_tried_at > $1 - make_interval(secs => $7)))
+                        OR (earlier.tries < $7 AND earlier.first_tried_at > $1 - make_interval(secs => $8)))
             )
         ORDER BY w.next_at LIMIT greatest(ready.places, 0)
     ) AS d
-    LEFT JOIN unnest($8::uuid[], $9::bigint[]) AS busy(account, count) ON busy.account = d.account_id
+    LEFT JOIN unnest($9::uuid[], $10::bigint[]) AS busy(account, count) ON busy.account = d.account_id
+), alternating AS (
+    SELECT *, busy + row_number() OVER (PARTITION BY account_id ORDER BY turn, suspect) AS rank FROM due
 ), ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY suspect ORDER BY rank > $10, rank, next_at) AS place
-    FROM due WHERE rank <= $11
+    SELECT *, row_number() OVER (PARTITION BY suspect ORDER BY rank > $11, rank, next_at) AS place
+    FROM alternating WHERE rank <= $12
 ), chosen AS (
-    SELECT * FROM ranked WHERE NOT suspect OR place <= $12 ORDER BY rank > $10, rank, next_at LIMIT $3
+    SELECT * FROM ranked WHERE NOT suspect OR place <= $13 ORDER BY rank > $11, rank, next_at LIMIT $4
 ), locked AS (
     SELECT d.account_id, d.endpoint_id, d.event_id FROM delivery AS d
     JOIN chosen ON (d.account_id, d.endpoint_id, d.event_id) = (chosen.account_id, chosen.endpoint_id, chosen.event_id)
     WHERE d.state = 1 FOR UPDATE OF d SKIP LOCKED
 )
-UPDATE delivery AS d SET lease_until = $2, next_at = $2, lease_epoch = d.lease_epoch + 1
+UPDATE delivery AS d SET lease_until = $3, next_at = $3, lease_epoch = d.lease_epoch + 1
 FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
 WHERE (d.account_id, d.endpoint_id, d.event_id) = (locked.account_id, locked.endpoint_id, locked.event_id)
 RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
     ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
     ready.suspect";
 
-/// What waits for an endpoint that is gone or switched off goes nowhere, also what was planned in the same moment. What is
+/// What waits for an endpoint that is gone or switched off, or for an envelope's address that moved to where nobody asked for
+/// webhooks, goes nowhere, also what was planned in the same moment. What is
 /// being tried just now is left to whoever tries it.
 const CANCEL: &str = "
 gone AS MATERIALIZED (
-    SELECT queue.account_id, queue.endpoint_id, e.id IS NULL AS deleted
-    FROM queue LEFT JOIN endpoint AS e ON e.account_id = queue.account_id AND e.id = queue.endpoint_id
-    WHERE e.id IS NULL OR e.disabled_at IS NOT NULL
+    SELECT asked.account_id, asked.endpoint_id, asked.own, CASE WHEN e.id IS NULL THEN 'endpoint_deleted'
+        WHEN e.disabled_at IS NOT NULL THEN 'endpoint_disabled' ELSE 'origin_not_verified' END AS cause
+    FROM asked LEFT JOIN endpoint AS e ON e.account_id = asked.account_id AND e.id = asked.endpoint_id
+    WHERE e.id IS NULL OR e.disabled_at IS NOT NULL OR (e.envelope_id IS NOT NULL AND e.verified_at IS NULL)
 ), orphans AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, gone.deleted
+    SELECT d.account_id, d.endpoint_id, d.event_id, gone.cause
     FROM gone CROSS JOIN LATERAL (
         SELECT w.account_id, w.endpoint_id, w.event_id FROM delivery AS w
-        WHERE w.account_id = gone.account_id AND w.endpoint_id = gone.endpoint_id AND w.state = 1
+        WHERE w.own = gone.own AND w.account_id = gone.account_id AND w.endpoint_id = gone.endpoint_id AND w.state = 1
             AND (w.lease_until IS NULL OR w.lease_until <= $1)
-        LIMIT $2 FOR UPDATE SKIP LOCKED
+        LIMIT $3 FOR UPDATE SKIP LOCKED
     ) AS d
 ), cancelled AS (
-    UPDATE delivery AS d SET state = 4, lease_until = NULL,
-        cause = CASE WHEN orphans.deleted THEN 'endpoint_deleted' ELSE 'endpoint_disabled' END
+    UPDATE delivery AS d SET state = 4, lease_until = NULL, cause = orphans.cause
     FROM orphans
     WHERE (d.account_id, d.endpoint_id, d.event_id) = (orphans.account_id, orphans.endpoint_id, orphans.event_id)
     RETURNING d.event_id
@@ -233,13 +271,25 @@ WITH settled AS (
 )
 SELECT count(*) AS count FROM settled";
 
+/// What was planned for an endpoint that was switched off is posted if it was switched on meanwhile. Whoever switches it on now
+/// waits for us, and finds what we note.
 const KEEP: &str = "
-INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, livemode, type, cause, state, attempts,
+WITH d AS (
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $11)
+        AS d(account, endpoint, event, envelope, sequence, body, livemode, type, cause, own)
+), off AS MATERIALIZED (
+    SELECT account_id, id, disabled_at FROM endpoint
+    WHERE (account_id, id) IN (SELECT account, endpoint FROM d WHERE cause = 'endpoint_disabled')
+    ORDER BY account_id, id FOR SHARE
+), planned AS (
+    SELECT d.*, CASE WHEN off.id IS NULL OR off.disabled_at IS NOT NULL THEN d.cause END AS why
+    FROM d LEFT JOIN off ON d.cause = 'endpoint_disabled' AND off.account_id = d.account AND off.id = d.endpoint
+)
+INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, livemode, type, cause, own, state, attempts,
     tries, next_at, lease_epoch, created_at)
-SELECT d.account, d.endpoint, d.event, d.envelope, d.sequence, d.body, d.livemode, d.type, d.cause,
-    CASE WHEN d.cause IS NULL THEN 1 ELSE 4 END, 0, 0, $10, 0, $10
-FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9)
-    AS d(account, endpoint, event, envelope, sequence, body, livemode, type, cause)
+SELECT d.account, d.endpoint, d.event, d.envelope, d.sequence, d.body, d.livemode, d.type, d.why, d.own,
+    CASE WHEN d.why IS NULL THEN 1 ELSE 4 END, 0, 0, $10, 0, $10
+FROM planned AS d
 ON CONFLICT DO NOTHING";
 
 /// Writes deliveries down, in the caller's transaction. Those that are there already stay as they are.
@@ -261,7 +311,8 @@ pub async fn keep_deliveries(
         .bind::<Array<Bool>, _>(column(deliveries, |d| d.livemode))
         .bind::<Array<SmallInt>, _>(column(deliveries, |d| d.kind))
         .bind::<Array<Nullable<Text>>, _>(column(deliveries, |d| d.cause))
-        .bind::<Timestamptz, _>(now);
+        .bind::<Timestamptz, _>(now)
+        .bind::<Array<Bool>, _>(column(deliveries, |d| d.own));
     prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
 }
@@ -279,6 +330,7 @@ impl Store {
         let query = diesel::sql_query(format!("WITH RECURSIVE {QUEUE}, {CLAIM}"))
             .into_boxed::<Pg>()
             .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(LINE_MAX)
             .bind::<Timestamptz, _>(until)
             .bind::<BigInt, _>(room.free)
             .bind::<BigInt, _>(ENDPOINT_MAX)
@@ -300,7 +352,7 @@ impl Store {
         let rows = rows?;
         committed?;
         flight.close();
-        Ok(rows.into_iter().map(ClaimedDelivery::from).collect())
+        Ok(rows.into_iter().map(|row| row.until(until)).collect())
     }
 
     /// Cancels what waits for endpoints that are gone or switched off, some at a time; says how much.
@@ -308,6 +360,7 @@ impl Store {
         enum Cancel {}
         let query = diesel::sql_query(format!("WITH RECURSIVE {QUEUE}, {CANCEL}"))
             .bind::<Timestamptz, _>(now)
+            .bind::<BigInt, _>(LINE_MAX)
             .bind::<BigInt, _>(ORPHANS_MAX);
         let mut conn = acquire(&self.pool).await?;
         let count: Count = prepared::<Cancel, _>(query).get_result(&mut *conn).await?;
@@ -350,9 +403,10 @@ impl Store {
     }
 }
 
-impl From<DeliveryRow> for ClaimedDelivery {
-    fn from(row: DeliveryRow) -> Self {
-        Self {
+impl DeliveryRow {
+    fn until(self, until: DateTime<Utc>) -> ClaimedDelivery {
+        let row = self;
+        ClaimedDelivery {
             account: AccountId::from_uuid(row.account_id),
             endpoint: EndpointId::from_uuid(row.endpoint_id),
             event: EventId::from_uuid(row.event_id),
@@ -368,6 +422,7 @@ impl From<DeliveryRow> for ClaimedDelivery {
             last_failure_at: row.last_failure_at,
             livemode: row.livemode,
             suspect: row.suspect,
+            until,
         }
     }
 }

@@ -150,18 +150,23 @@ wanted AS (
 )";
 
 const TEST: &str = "
-INSERT INTO delivery (account_id, endpoint_id, event_id, livemode, type, sequence, body, state, attempts, tries, next_at,
+INSERT INTO delivery (account_id, endpoint_id, event_id, livemode, own, type, sequence, body, state, attempts, tries, next_at,
     lease_epoch, created_at)
-SELECT account_id, id, $4, livemode, $5, 0, $6, 1, 0, 0, $7, 0, $7 FROM endpoint
+SELECT account_id, id, $4, livemode, envelope_id IS NOT NULL, $5, 0, $6, 1, 0, 0, $7, 0, $7 FROM endpoint
 WHERE account_id = $1 AND livemode = $2 AND id = $3
     AND verified_at IS NOT NULL AND paused_at IS NULL AND disabled_at IS NULL
 RETURNING 1::bigint AS count";
 
+/// What is pending may have been put into the queue again just before its time: it has the schedule to its end.
 const FORGET: &str = "
 WITH old AS (
     DELETE FROM delivery WHERE (account_id, endpoint_id, event_id) IN (
-        SELECT account_id, endpoint_id, event_id FROM delivery WHERE created_at < $1 ORDER BY created_at LIMIT $2
-    )
+        (SELECT account_id, endpoint_id, event_id FROM delivery
+        WHERE state <> 1 AND created_at < $1 ORDER BY created_at LIMIT $2)
+        UNION ALL
+        (SELECT account_id, endpoint_id, event_id FROM delivery
+        WHERE state = 1 AND created_at < $1 - interval '4 days' ORDER BY created_at LIMIT $2)
+    ) AND (state <> 1 OR created_at < $1 - interval '4 days')
     RETURNING account_id, endpoint_id, event_id
 ), tried AS (
     DELETE FROM attempt USING old WHERE (attempt.account_id, attempt.endpoint_id, attempt.event_id)

@@ -197,14 +197,20 @@ WITH held AS (
 )
 SELECT count FROM held";
 
-/// The address of an envelope that is still a draft may change.
+/// The address of an envelope that is still a draft may change; whether its origin is verified, at any time. What is known of
+/// the old address says nothing of a new one.
 const KEEP: &str = "
 INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at, description, types, header_names, verified_at,
     envelope_id)
-SELECT account, envelope, live, url, 1, $5, '', '{}', '{}', $5, envelope FROM unnest($1, $2, $3, $4) AS e(account, envelope, live, url)
-ON CONFLICT (account_id, id) DO UPDATE SET url = EXCLUDED.url WHERE endpoint.url <> EXCLUDED.url";
+SELECT account, envelope, live, url, 1, $5, '', '{}', '{}', CASE WHEN verified THEN $5 END, envelope
+FROM unnest($1, $2, $3, $4, $6) AS e(account, envelope, live, url, verified)
+ON CONFLICT (account_id, id) DO UPDATE SET url = EXCLUDED.url, verified_at = EXCLUDED.verified_at,
+    consecutive_failures = CASE WHEN endpoint.url = EXCLUDED.url THEN endpoint.consecutive_failures ELSE 0 END,
+    first_failed_at = CASE WHEN endpoint.url = EXCLUDED.url THEN endpoint.first_failed_at END,
+    resting_until = CASE WHEN endpoint.url = EXCLUDED.url THEN endpoint.resting_until END
+WHERE endpoint.url <> EXCLUDED.url OR (endpoint.verified_at IS NULL) <> (EXCLUDED.verified_at IS NULL)";
 
-/// Writes down the own addresses of envelopes, in the caller's transaction.
+/// Writes down the own addresses of envelopes, and whether webhooks may go there, in the caller's transaction.
 pub(crate) async fn keep_endpoints(
     mut connection: &AsyncPgConnection,
     endpoints: &[Endpoint],
@@ -216,7 +222,8 @@ pub(crate) async fn keep_endpoints(
         .bind::<Array<SqlUuid>, _>(column(endpoints, |e| e.id.uuid()))
         .bind::<Array<Bool>, _>(column(endpoints, |e| e.livemode))
         .bind::<Array<Text>, _>(column(endpoints, |e| e.url.clone()))
-        .bind::<Timestamptz, _>(now);
+        .bind::<Timestamptz, _>(now)
+        .bind::<Array<Bool>, _>(column(endpoints, |e| e.verified_at.is_some()));
     prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
 }

@@ -5,7 +5,7 @@ use countersign_chassis::database::{DatabaseError, acquire};
 use countersign_chassis::once::Once;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
 use super::Store;
@@ -14,6 +14,8 @@ use crate::id::{AccountId, EndpointId, EventId};
 
 /// Deliveries that are counted when their endpoint goes.
 const COUNTED_MAX: i64 = 10_000;
+/// An endpoint is switched off after failing for so many days, with so many hours between failures.
+pub const FAILING: (i32, i32) = (5, 12);
 
 /// Whose endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,8 +71,9 @@ const UPDATE: &str = "
 UPDATE endpoint SET
     url = coalesce($5, url),
     verified_at = CASE WHEN $5 IS NULL OR $5 = url THEN verified_at WHEN $6 THEN $4 END,
-    challenged_at = CASE WHEN $5 IS NULL OR $5 = url THEN challenged_at END,
     resting_until = CASE WHEN $5 IS NULL OR $5 = url THEN resting_until END,
+    consecutive_failures = CASE WHEN $5 IS NULL OR $5 = url THEN consecutive_failures ELSE 0 END,
+    first_failed_at = CASE WHEN $5 IS NULL OR $5 = url THEN first_failed_at END,
     description = coalesce($7, description),
     types = coalesce($8, types),
     header_names = coalesce($9, header_names),
@@ -94,6 +97,10 @@ const VERIFIED: &str = "
 UPDATE endpoint SET verified_at = coalesce(verified_at, $4)
 WHERE account_id = $1 AND livemode = $2 AND id = $3 AND url = $5 RETURNING ";
 
+/// Until whoever notes just now what the endpoint misses is done. A statement of its own: the next one sees the notes.
+const LOCK: &str = "SELECT id FROM endpoint WHERE account_id = $1 AND id = $2 FOR UPDATE";
+
+/// What an envelope's address missed is posted only where the account has proved that it wants webhooks.
 const ENABLE: &str = "
 enabled AS (
     UPDATE endpoint SET disabled_at = NULL, disabled_reason = NULL, consecutive_failures = 0, first_failed_at = NULL,
@@ -106,6 +113,7 @@ enabled AS (
 ), missed AS (
     SELECT d.account_id, d.endpoint_id, d.event_id FROM delivery AS d JOIN standing ON standing.id = d.endpoint_id
     WHERE d.account_id = $1 AND d.state IN (3, 4) AND d.created_at >= $5
+        AND (standing.envelope_id IS NULL OR standing.verified_at IS NOT NULL)
     ORDER BY d.created_at, d.sequence LIMIT $6
 ), again AS (
     UPDATE delivery AS d SET state = 1, cause = NULL, tries = 0, first_tried_at = NULL, next_at = $4, lease_until = NULL,
@@ -124,11 +132,13 @@ WITH gone AS (
 )
 SELECT (SELECT count(*) FROM waiting) AS count FROM gone";
 
-/// Once: whoever comes second finds it switched off already. One that has recovered meanwhile is left on.
+/// Once: whoever comes second finds it switched off already. The failures that speak against it must be its failures still:
+/// one that has recovered, was switched on or got another address meanwhile is left on.
 const DISABLE: &str = "
 WITH disabled AS (
     UPDATE endpoint SET disabled_at = $3, disabled_reason = $4
-    WHERE account_id = $1 AND id = $2 AND disabled_at IS NULL AND ($4 = 1 OR consecutive_failures > 0)
+    WHERE account_id = $1 AND id = $2 AND disabled_at IS NULL AND ($4 = 1
+        OR (first_failed_at <= $3 - make_interval(days => $8) AND last_failure_at - first_failed_at >= make_interval(hours => $9)))
     RETURNING account_id, id, livemode, envelope_id
 ), noted AS (
     INSERT INTO endpoint_notice (account_id, endpoint_id, livemode, disabled_at, reason)
@@ -219,7 +229,11 @@ impl Store {
             let (endpoint, replayed) = read(row.clone());
             reply(&endpoint, replayed)
         };
-        Ok(self.change(once, query, told).await?.map(read))
+        let lock = diesel::sql_query(LOCK)
+            .into_boxed::<Pg>()
+            .bind::<SqlUuid, _>(named.account.uuid())
+            .bind::<SqlUuid, _>(named.id.uuid());
+        Ok(self.change_behind(Some(lock), once, query, told).await?.map(read))
     }
 
     /// Removes it; says how much waited for it. Nothing if there was none.
@@ -257,7 +271,9 @@ impl Store {
             .bind::<SmallInt, _>(reason as i16)
             .bind::<SqlUuid, _>(told.event.uuid())
             .bind::<SmallInt, _>(told.kind)
-            .bind::<Bytea, _>(&told.body);
+            .bind::<Bytea, _>(&told.body)
+            .bind::<Integer, _>(FAILING.0)
+            .bind::<Integer, _>(FAILING.1);
         let mut conn = acquire(&self.pool).await?;
         let count: Count = query.get_result(&mut *conn).await?;
         Ok(count.count == 1)

@@ -17,7 +17,7 @@ pub use self::delivery::{BREAKER, ClaimedDelivery, Outcome, Room, Settled, keep_
 pub use self::delivery_log::{Attempt, Filter, LoggedDelivery, Redelivery};
 pub(crate) use self::endpoint::keep_endpoints;
 pub use self::endpoint::{Disabled, Endpoint, Standing};
-pub use self::endpoint_change::{EndpointChanges, Named, Told};
+pub use self::endpoint_change::{EndpointChanges, FAILING, Named, Told};
 pub use self::feed::{Lease, PARTITIONS};
 pub use self::mail::{ClaimedMail, Due, MAILS_KEPT, MailRoom, MailSettled, Quota, keep_mails};
 

@@ -48,13 +48,33 @@ impl Store {
     where
         R: diesel::deserialize::QueryableByName<Pg> + Send + 'static,
     {
+        self.change_behind(None, once, change, reply).await
+    }
+
+    /// The same behind a lock: the change sees what was committed while the lock was waited for.
+    pub(super) async fn change_behind<R>(
+        &self,
+        lock: Option<BoxedSqlQuery<'_, Pg, SqlQuery>>,
+        once: Option<&Once>,
+        change: BoxedSqlQuery<'_, Pg, SqlQuery>,
+        reply: impl FnOnce(&R) -> Vec<u8>,
+    ) -> Result<Option<R>, DatabaseError>
+    where
+        R: diesel::deserialize::QueryableByName<Pg> + Send + 'static,
+    {
         let flight = Flight::open(&self.pool).await?;
-        let mut connection = flight.connection();
-        let changing = change.get_result::<R>(&mut connection);
-        let (begun, claimed, changed) =
-            futures_util::join!(flight.begin(), claimed(flight.connection(), once), changing);
+        let (mut one, mut two) = (flight.connection(), flight.connection());
+        let locking = async {
+            match lock {
+                Some(lock) => lock.execute(&mut one).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        let changing = change.get_result::<R>(&mut two);
+        let (begun, claimed, locked, changed) =
+            futures_util::join!(flight.begin(), claimed(flight.connection(), once), locking, changing);
         begun?;
-        let changed = match claimed.and(changed.optional()) {
+        let changed = match claimed.and(locked).and(changed.optional()) {
             Ok(changed) => changed,
             Err(error) => {
                 flight.rollback().await?;

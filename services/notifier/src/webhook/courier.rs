@@ -96,6 +96,12 @@ impl Courier {
         Ok(Self { guard, seal, client, bounds })
     }
 
+    /// How long an attempt takes at most.
+    #[must_use]
+    pub fn longest(&self) -> Duration {
+        self.bounds.total
+    }
+
     /// One attempt. The failure is a class of errors, as the contract words them.
     pub async fn post(&self, letter: &Letter<'_>) -> Result<Answer, &'static str> {
         let url = self.guard.check(letter.url).map_err(|_| "address_not_allowed")?;

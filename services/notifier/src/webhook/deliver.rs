@@ -16,7 +16,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::id::{AccountId, EventId};
 use crate::schedule::{breaker, pause, throttle};
-use crate::store::{ClaimedDelivery, Disabled, Outcome, Room, Settled, Store, Told};
+use crate::store::{ClaimedDelivery, Disabled, FAILING, Outcome, Room, Settled, Store, Told};
 use crate::webhook::courier::{Answer, Courier, Letter};
 use crate::webhook::plan::{body, endpoint_event};
 use crate::webhook::signature::Secrets;
@@ -29,8 +29,9 @@ const ACCOUNT_MAX: (i64, i64) = (PLACES as i64 / 4, PLACES as i64 * 3 / 4);
 const SUSPECTS: i64 = PLACES as i64 / 2;
 /// How long a claim holds: longer than any attempt.
 const LEASE_SECONDS: i64 = 30;
-/// An endpoint is switched off after failing for so many days, with so many hours between failures.
-const FAILING: (i64, i64) = (5, 12);
+
+/// What waits for nobody is looked for that often even if there is always something to post.
+const ORPHANS_SECONDS: i64 = 10;
 
 /// Posts webhooks. What it has begun is cut when the last copy is dropped.
 #[derive(Clone)]
@@ -47,6 +48,8 @@ struct Post {
     wake: Arc<Notify>,
     places: Arc<Semaphore>,
     busy: Mutex<Busy>,
+    /// When what waits for nobody was looked for while there was other work.
+    looked_at: Mutex<DateTime<Utc>>,
 }
 
 /// What is in flight.
@@ -85,7 +88,7 @@ impl Deliverer {
     #[must_use]
     pub fn new(store: Store, secrets: Arc<Secrets>, courier: Arc<Courier>, wake: Arc<Notify>) -> Self {
         let places = Arc::new(Semaphore::new(PLACES as usize));
-        let post = Post { store, secrets, courier, wake, places, busy: Mutex::default() };
+        let post = Post { store, secrets, courier, wake, places, busy: Mutex::default(), looked_at: Mutex::default() };
         Self { post: Arc::new(post), tasks: Arc::default() }
     }
 
@@ -103,9 +106,11 @@ impl Deliverer {
         }
         let room = self.post.room(free);
         let claimed = store.claim_deliveries(now, now + TimeDelta::seconds(LEASE_SECONDS), &room).await?;
-        if claimed.is_empty() {
+        if claimed.is_empty() || self.post.looks(now) {
             let cancelled = store.cancel_orphans(now).await?;
-            return Ok(if cancelled == 0 { Progress::Idle } else { Progress::Busy });
+            if claimed.is_empty() {
+                return Ok(if cancelled == 0 { Progress::Idle } else { Progress::Busy });
+            }
         }
         for claimed in claimed {
             let permit = Arc::clone(&self.post.places).acquire_owned().await?;
@@ -133,6 +138,16 @@ impl Deliverer {
 }
 
 impl Post {
+    /// Whether it is time again to look for what waits for nobody, though there is other work.
+    fn looks(&self, now: DateTime<Utc>) -> bool {
+        let mut looked_at = self.looked_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let due = now - *looked_at >= TimeDelta::seconds(ORPHANS_SECONDS);
+        if due {
+            *looked_at = now;
+        }
+        due
+    }
+
     fn room(&self, free: i64) -> Room {
         let busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
         let accounts = busy.accounts.iter().map(|(account, count)| (*account, *count)).collect();
@@ -141,6 +156,11 @@ impl Post {
 
     async fn deliver(&self, claimed: &ClaimedDelivery) -> anyhow::Result<()> {
         let (at, began) = (self.store.clock().now(), Instant::now());
+        if at + TimeDelta::from_std(self.courier.longest())? >= claimed.until {
+            // The process stood still: by the end of the attempt another one may be posting the same.
+            tracing::info!(event = claimed.event.to_string(), "a claim is too old to begin with; it runs out");
+            return Ok(());
+        }
         let answered = self.attempt(claimed, at).await;
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         let (outcome, settled) = judge(claimed, &answered, at, duration_ms)?;
@@ -232,12 +252,13 @@ fn judge(
     Ok((outcome, settled))
 }
 
-/// Whether the endpoint is switched off, and why.
+/// Whether the endpoint is to be switched off, and why: by how it stood when this delivery was claimed. How it stands now is
+/// looked at again when it is done.
 fn given_up(claimed: &ClaimedDelivery, settled: Settled, at: DateTime<Utc>) -> Option<Disabled> {
     if settled == Settled::Gone {
         return Some(Disabled::Gone);
     }
     let (first, last) = (claimed.first_failed_at?, claimed.last_failure_at?);
-    let days = at - first >= TimeDelta::days(FAILING.0) && last - first >= TimeDelta::hours(FAILING.1);
+    let days = at - first >= TimeDelta::days(FAILING.0.into()) && last - first >= TimeDelta::hours(FAILING.1.into());
     (settled != Settled::Delivered && days).then_some(Disabled::Failing)
 }

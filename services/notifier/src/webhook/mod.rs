@@ -45,7 +45,7 @@ pub struct Webhooks {
 }
 
 struct Deliveries {
-    /// Addresses of envelopes that were not known yet.
+    /// Addresses of envelopes, and whether they are verified: by what is known now.
     endpoints: Vec<Endpoint>,
     rows: Vec<Delivery>,
     store: Store,
@@ -60,9 +60,12 @@ impl Sink for Webhooks {
         accounts.dedup();
         let now = self.store.clock().now();
         let listening = if accounts.is_empty() { Vec::new() } else { self.store.listeners(accounts, now).await? };
-        let (own, endpoints) = self.own_addresses(events).await?;
+        let mut endpoints = self.own_addresses(events).await?;
+        for own in &mut endpoints {
+            own.verified_at = self.verified(own, &listening).then_some(now);
+        }
         let mut listeners: Vec<_> = listening.iter().map(listener).collect();
-        listeners.extend(own.iter().map(|endpoint| self.own_listener(endpoint, &listening)));
+        listeners.extend(endpoints.iter().map(|endpoint| self.own_listener(endpoint)));
         let rows = each(events, |event, head| plan(event, head, &listeners));
         Ok(Box::new(Deliveries { endpoints, rows, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
     }
@@ -86,8 +89,8 @@ fn origin(url: &str) -> Option<Origin> {
 }
 
 impl Webhooks {
-    /// The own addresses of the envelopes that have one, and those among them that are new or may have changed.
-    async fn own_addresses(&self, events: &[Event]) -> anyhow::Result<(Vec<Endpoint>, Vec<Endpoint>)> {
+    /// The own addresses of the envelopes that have one, as they are now.
+    async fn own_addresses(&self, events: &[Event]) -> anyhow::Result<Vec<Endpoint>> {
         let mut wanted: BTreeMap<(AccountId, EnvelopeId), (bool, bool)> = BTreeMap::new();
         for event in events.iter().filter(|event| event.state.as_ref().is_some_and(|state| state.has_webhook)) {
             if let (Ok(account), Ok(envelope)) = (event.account_id.parse(), event.envelope_id.parse()) {
@@ -97,7 +100,7 @@ impl Webhooks {
             }
         }
         if wanted.is_empty() {
-            return Ok((Vec::new(), Vec::new()));
+            return Ok(Vec::new());
         }
         let keys: Vec<_> = wanted.keys().copied().collect();
         let mut own = self.store.envelope_endpoints(&keys).await?;
@@ -113,7 +116,7 @@ impl Webhooks {
                 None => own.push(new.clone()),
             }
         }
-        Ok((own, found))
+        Ok(own)
     }
 
     /// An envelope's own address. One that cannot be read any more must not keep all others from everybody.
@@ -131,20 +134,23 @@ impl Webhooks {
         let (id, now) = (EndpointId::from_uuid(envelope.uuid()), self.store.clock().now());
         let mut endpoint = Endpoint::new(account, id, livemode, url, now);
         endpoint.envelope = Some(envelope);
-        endpoint.verified_at = Some(now);
         Ok(Some(endpoint))
     }
 
     /// With the challenge on, an envelope's address must be where its account has proved that it wants webhooks.
-    fn own_listener(&self, endpoint: &Endpoint, listening: &[Endpoint]) -> Listener {
+    fn verified(&self, endpoint: &Endpoint, listening: &[Endpoint]) -> bool {
         let proves = |other: &&Endpoint| {
             (other.account, other.livemode) == (endpoint.account, endpoint.livemode) && other.disabled_at.is_none()
         };
         let wanted = origin(&endpoint.url);
-        let verified = wanted.is_some() && listening.iter().filter(proves).any(|other| origin(&other.url) == wanted);
+        !self.challenge
+            || (wanted.is_some() && listening.iter().filter(proves).any(|other| origin(&other.url) == wanted))
+    }
+
+    fn own_listener(&self, endpoint: &Endpoint) -> Listener {
         let cause = if self.guard.check(&endpoint.url).is_err() {
             Some("address_not_allowed")
-        } else if self.challenge && !verified {
+        } else if endpoint.verified_at.is_none() {
             Some("origin_not_verified")
         } else {
             endpoint.disabled_at.map(|_| "endpoint_disabled")

@@ -38,6 +38,8 @@ pub struct Delivery {
     pub livemode: bool,
     pub kind: i16,
     pub envelope: Option<EnvelopeId>,
+    /// To the envelope's own address.
+    pub own: bool,
     pub sequence: u64,
     pub body: Vec<u8>,
     pub cause: Option<&'static str>,
@@ -71,6 +73,7 @@ pub fn plan(event: &Event, head: Head, listeners: &[Listener]) -> Result<Vec<Del
         livemode: head.livemode,
         kind,
         envelope: Some(head.envelope),
+        own: listener.envelope.is_some(),
         sequence: event.sequence,
         body: body.clone(),
         cause: listener.cause,

@@ -6,11 +6,14 @@ use countersign::v1;
 use countersign::v1::{DeliveryState, EventType, WebhookEndpointState};
 use countersign_chassis::wire::timestamp;
 use countersign_notifier::id::{AccountId, EndpointId};
+use countersign_notifier::sink::Sink as _;
+use countersign_notifier::store::Named;
 use tonic::Code;
 
 use crate::endpoints::{Serving, by, reason};
 use crate::owner::{Knowing, fact, violated};
 use crate::receiver::{Answer, Receiver, until};
+use crate::stand::Stand;
 
 /// S1.34, reliability §3: who does not know the secret gets nothing, and the answer is never told.
 #[tokio::test(flavor = "multi_thread")]
@@ -97,8 +100,39 @@ async fn a_new_address_has_to_be_verified_again() {
     let changes = v1::WebhookEndpointChanges { url: new.url.clone(), ..Default::default() };
     let moved = serving.update(&key, &id, changes, &["url"]).await.unwrap();
     assert_eq!((moved.state(), moved.url.as_str()), (WebhookEndpointState::Unverified, new.url.as_str()));
+    let soon = serving.verify(&key, &id).await.unwrap_err();
+    assert_eq!(
+        (reason(&soon).as_str(), new.types().len()),
+        ("RATE_LIMIT_EXCEEDED", 0),
+        "nor is anybody bothered at once"
+    );
+    serving.stand.later(TimeDelta::seconds(5));
     assert_eq!(serving.verify(&key, &id).await.unwrap().state(), WebhookEndpointState::Active);
     assert_eq!((old.types().len(), new.types().len()), (1, 1));
+    serving.stop().await;
+}
+
+/// S1.34: the address changes while the challenge is under way: it is the one that was asked which is verified.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_34_the_address_that_was_asked_is_verified() {
+    let serving = Serving::with(|config| config.webhook_challenge = true).await;
+    let key = serving.key(AccountId::new(), true);
+    let asked = Knowing::start().await;
+    let made = serving.create(&key, "http://127.0.0.1:9/").await.unwrap();
+    let id = made.endpoint.unwrap().id;
+    made.secret.clone_into(&mut asked.secret.lock().unwrap());
+    let owner = serving.stand.database.connect().await;
+    owner.batch_execute(&format!("BEGIN; UPDATE endpoint SET url = '{}'", asked.url)).await.unwrap();
+    let changing = async {
+        let held =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until(async || serving.stand.number(held).await == 1).await;
+        owner.batch_execute("COMMIT").await.unwrap();
+    };
+    let (verified, ()) = tokio::join!(serving.verify(&key, &id), changing);
+    let verified = verified.unwrap();
+    assert_eq!((verified.state(), verified.url.as_str()), (WebhookEndpointState::Active, asked.url.as_str()));
+    assert_eq!(asked.types(), ["endpoint.challenge"]);
     serving.stop().await;
 }
 
@@ -260,6 +294,47 @@ async fn t32_a_disabled_endpoint_is_enabled_and_hears_what_it_missed() {
     receiver.wait_for(3).await;
     assert_eq!(receiver.sequences(), [1, 1, 2]);
     serving.stop().await;
+}
+
+/// T-32: what is planned while its owner switches an endpoint on is posted, whoever comes first.
+#[tokio::test(flavor = "multi_thread")]
+async fn t32_what_is_planned_while_an_endpoint_is_enabled_is_posted() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start([]).await;
+    let endpoint = stand.endpoint(&receiver).await;
+    let off = "UPDATE endpoint SET disabled_at = created_at, disabled_reason = 1";
+    let named = Named { account: stand.account, livemode: true, id: endpoint.id };
+    let since = stand.clock.now();
+    let enable =
+        async || stand.notifier.store.enable_endpoint(named, (Some(since), 10), None, |_, _| Vec::new()).await.unwrap();
+    // Planned, enabled, kept.
+    stand.sql(off).await;
+    let lease = stand.lease(&stand.notifier).await;
+    let work = stand.webhooks().plan(&[stand.happens(EventType::EnvelopeSent, 1)]).await.unwrap();
+    assert_eq!(enable().await.unwrap().1, 0);
+    assert!(stand.notifier.store.advance(lease, "", "1", &[work]).await.unwrap());
+    stand.deliver().await;
+    assert_eq!(receiver.sequences(), [1]);
+    // Kept but not committed, enabled: that waits, and finds it.
+    stand.sql(off).await;
+    let holder = stand.database.connect().await;
+    let id = endpoint.id.uuid();
+    let note = format!(
+        "BEGIN; SELECT FROM endpoint WHERE id = '{id}' FOR SHARE;
+         INSERT INTO delivery (account_id, endpoint_id, event_id, livemode, type, sequence, body, state, cause, attempts, tries,
+            next_at, lease_epoch, created_at)
+         SELECT account_id, id, gen_random_uuid(), true, 2, 2, '{{\"data\":{{\"sequence\":\"2\"}}}}', 4,
+            'endpoint_disabled', 0, 0, created_at, 0, created_at FROM endpoint"
+    );
+    holder.batch_execute(&note).await.unwrap();
+    let noting = async {
+        let held =
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        until(async || stand.number(held).await == 1).await;
+        holder.batch_execute("COMMIT").await.unwrap();
+    };
+    let (enabled, ()) = tokio::join!(enable(), noting);
+    assert_eq!(enabled.unwrap().1, 1);
 }
 
 /// S2.53: whoever asks for somebody else's endpoint is told what is told of none.

@@ -1,14 +1,18 @@
 //! Addresses of single envelopes: learnt from the envelope service, used only where the account has proved that it wants
 //! webhooks, each with a secret of its own.
 
+use chrono::TimeDelta;
 use countersign::v1;
 use countersign::v1::EventType;
+use countersign_chassis::wire::timestamp;
 use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId};
 use tonic::Code;
 
 use crate::endpoints::{Serving, by};
-use crate::receiver::Receiver;
+use crate::receiver::{Answer, Receiver};
 use crate::stand::Stand;
+
+const CANCELLED: &str = "SELECT count(*) FROM delivery WHERE state = 4 AND cause = 'origin_not_verified'";
 
 /// The envelope has that address of its own.
 fn has_address(stand: &Stand, url: &str) {
@@ -85,7 +89,6 @@ async fn c19_an_address_of_somebody_else_gets_nothing() {
     let stand = Stand::with(|config| config.webhook_challenge = true).await;
     let (receiver, other) = (Receiver::start([]).await, Receiver::start([]).await);
     has_address(&stand, &receiver.url);
-    let cancelled = "SELECT count(*) FROM delivery WHERE state = 4 AND cause = 'origin_not_verified'";
     stand.endpoint_of(AccountId::new(), &receiver.url).await;
     stand.endpoint_of(stand.account, &other.url).await;
     let unverified = stand.endpoint(&receiver).await;
@@ -94,12 +97,12 @@ async fn c19_an_address_of_somebody_else_gets_nothing() {
     happens(&stand, EventType::EnvelopeSent, 1);
     stand.follow().await;
     stand.deliver().await;
-    assert_eq!((stand.number(cancelled).await, receiver.kept().len()), (1, 0));
+    assert_eq!((stand.number(CANCELLED).await, receiver.kept().len()), (1, 0));
     stand.sql(&format!("UPDATE endpoint SET verified_at = created_at, types = '{{1}}' WHERE id = '{id}'")).await;
     happens(&stand, EventType::EnvelopeDeclined, 2);
     stand.follow().await;
     stand.deliver().await;
-    assert_eq!((stand.number(cancelled).await, receiver.sequences()), (1, vec![2]));
+    assert_eq!((stand.number(CANCELLED).await, receiver.sequences()), (1, vec![2]));
 }
 
 /// The guard is for these too; a draft's address may change; one that is gone keeps nobody from anything.
@@ -146,4 +149,65 @@ async fn a_drafts_address_may_change_and_an_envelope_may_be_gone() {
     stand.follow().await;
     stand.deliver().await;
     assert_eq!(new.sequences(), [2, 3, 4]);
+}
+
+/// C-19: nobody's wish posts to where the account has not proved that it wants webhooks: not a redelivery, not a replay.
+#[tokio::test(flavor = "multi_thread")]
+async fn c19_an_address_of_somebody_else_gets_nothing_again_either() {
+    let serving = Serving::with(|config| config.webhook_challenge = true).await;
+    let stand = &serving.stand;
+    let (key, victim) = (serving.key(stand.account, true), Receiver::start([]).await);
+    let began = stand.clock.now();
+    has_address(stand, &victim.url);
+    happens(stand, EventType::EnvelopeSent, 1);
+    serving.follow().await;
+    let id = EndpointId::from_uuid(stand.envelope.uuid()).to_string();
+    let listed = serving.deliveries(&key, v1::ListDeliveriesRequest::default()).await.unwrap().deliveries;
+    let these = v1::RedeliverEventsRequest { delivery_ids: vec![listed[0].id.clone()], ..Default::default() };
+    assert_eq!(serving.redeliver(&key, these.clone()).await.unwrap(), 0);
+    let enable = v1::EnableWebhookEndpointRequest {
+        endpoint_id: id.clone(),
+        replay_since: Some(timestamp(began)),
+        ..Default::default()
+    };
+    let enabled = serving.client.clone().enable_webhook_endpoint(by(&key, enable)).await.unwrap().into_inner();
+    assert_eq!((enabled.replayed, enabled.endpoint.unwrap().verified_at), (0, None));
+    assert!(serving.test(&key, &id).await.is_err());
+    assert_eq!((victim.kept().len(), stand.number(CANCELLED).await), (0, 1));
+    // Once the origin is verified and the envelope goes on, its owner may have the rest.
+    stand.endpoint_of(stand.account, &victim.url).await;
+    stand.sql("UPDATE endpoint SET types = '{1}' WHERE envelope_id IS NULL").await;
+    happens(stand, EventType::EnvelopeDeclined, 2);
+    serving.follow().await;
+    victim.wait_for(1).await;
+    assert_eq!(serving.redeliver(&key, these).await.unwrap(), 1);
+    victim.wait_for(2).await;
+    assert_eq!(victim.sequences(), [2, 1]);
+    serving.stop().await;
+}
+
+/// C-19: what waits for a draft's address does not follow it to somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn c19_what_waits_does_not_follow_an_address_to_somebody_else() {
+    let stand = Stand::with(|config| config.webhook_challenge = true).await;
+    let (own, victim) = (Receiver::start([Answer::of(500)]).await, Receiver::start([]).await);
+    let proof = stand.endpoint(&own).await;
+    stand.sql(&format!("UPDATE endpoint SET types = '{{32}}' WHERE id = '{}'", proof.id.uuid())).await;
+    has_address(&stand, &own.url);
+    happens(&stand, EventType::EnvelopeCreated, 1);
+    stand.follow().await;
+    stand.deliver().await;
+    assert_eq!((own.sequences(), stand.number("SELECT count(*) FROM delivery WHERE state = 1").await), (vec![1], 1));
+    has_address(&stand, &victim.url);
+    happens(&stand, EventType::EnvelopeUpdated, 2);
+    stand.follow().await;
+    stand.later(TimeDelta::hours(1));
+    stand.deliver().await;
+    assert_eq!((victim.kept().len(), stand.number(CANCELLED).await), (0, 2));
+    // Back again, it is verified again, and what happens is posted.
+    has_address(&stand, &own.url);
+    happens(&stand, EventType::EnvelopeUpdated, 3);
+    stand.follow().await;
+    stand.deliver().await;
+    assert_eq!((own.sequences(), victim.kept().len()), (vec![1, 3], 0));
 }
