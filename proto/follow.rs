@@ -187,7 +187,7 @@ impl Follower {
     /// been dealt with. May be dropped and called again: nothing is lost.
     ///
     /// # Errors
-    /// Where going on would skip events, or cannot succeed.
+    /// Where going on would skip events, or cannot succeed. The same again then, after a pause: go on with another follower.
     pub async fn next(&mut self) -> Result<Step, Ended> {
         if let Some(token) = self.handed.take() {
             self.request.resume_token = token;
@@ -199,10 +199,11 @@ impl Follower {
                 Err(status) => Some(status),
             };
             self.stream = None;
-            if let Some(ended) = status.clone().and_then(end) {
+            // Before an end too: a caller who only calls again must not ask without a pause.
+            self.rest(status.as_ref());
+            if let Some(ended) = status.and_then(end) {
                 return Err(ended);
             }
-            self.rest(status.as_ref());
         }
     }
 

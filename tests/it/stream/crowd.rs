@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Routing, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
 use countersign_chassis::clock::Clock;
+use countersign_chassis::config::DatabaseConfig;
 use countersign_envelope::config::Config;
+use countersign_envelope::domain::id::AccountId;
+use countersign_envelope::store::{DatabaseError, Sieve, Store, Wanted};
+use countersign_test_support::client::request;
 use countersign_test_support::service::config;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use tokio_stream::StreamExt as _;
@@ -149,6 +153,99 @@ async fn t36_streams_of_a_key_are_bounded() {
     while let Err(status) = watch(&sender, WatchStatusChangesRequest::default()).await {
         assert_eq!(status.code(), Code::ResourceExhausted);
         assert!(since.elapsed() < Duration::from_secs(5), "a stream that was left gives its place back");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// T-36: consumers of accounts who are behind keep neither services waiting nor the loops, and nobody waits for long.
+#[tokio::test(flavor = "multi_thread")]
+async fn t36_pages_of_accounts_keep_nobody_else_waiting() {
+    let database = Database::envelope().await;
+    // Three connections of these are for the loops and for services.
+    let settings = DatabaseConfig { database_pool_max: 12, ..database.config() };
+    let store = Store::open(&settings, Clock::database()).await.unwrap();
+    let holder = database.connect().await;
+    holder.batch_execute("BEGIN; LOCK TABLE feed IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let read = |wall: Option<AccountId>| {
+        let store = store.clone();
+        let wanted = [Wanted { part: 0, after: 0, upto: 1 }];
+        tokio::spawn(async move { store.feed(wall, &Sieve::default(), &wanted, 1).await })
+    };
+    let waiting = "SELECT count(*) FROM pg_locks WHERE relation = 'feed'::regclass AND NOT granted";
+    let mut reads = Vec::new();
+    for (wall, number, expected) in [(Some(AccountId::new()), 12, 3), (None, 8, 3 + 2)] {
+        reads.extend((0..number).map(|_| read(wall)));
+        let (mut most, since) = (0, Instant::now());
+        while since.elapsed() < Duration::from_millis(600) {
+            most = database.number(waiting).await.max(most);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(most, expected, "pages at a time, of accounts and then of services too");
+    }
+    let mut busy = 0;
+    for read in reads {
+        busy += usize::from(matches!(read.await.unwrap(), Err(DatabaseError::Busy)));
+    }
+    // A lock is waited for two seconds: by the fifth second the others have had their turns.
+    assert_eq!(busy, 3 + 2, "who waits too long for a turn is told so");
+    holder.batch_execute("ROLLBACK").await.unwrap();
+}
+
+/// As slow as can be: the transport takes little on its way.
+fn narrow(service: &Service, caller: &Caller) -> Caller {
+    let endpoint = Endpoint::from_shared(format!("http://{}", service.address)).unwrap();
+    let channel = endpoint.initial_stream_window_size(1_024).initial_connection_window_size(65_535).connect_lazy();
+    Caller { channel, ..caller.clone() }
+}
+
+/// T-36: a key that is revoked while its consumer is in the middle of a page hears it there, and not behind the page.
+#[tokio::test(flavor = "multi_thread")]
+async fn t36_a_slow_consumer_does_not_outlive_its_key() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let id = sender.create(request(10, Routing::Parallel, false)).await.unwrap().id;
+    flood(&service.database, &id, 1_000).await;
+    settle(&service).await;
+    let oldest = WatchStatusChangesRequest { start: WatchStart::Oldest.into(), ..Default::default() };
+    let mut stream = watch(&narrow(&service, &sender), oldest).await.unwrap();
+    take(&mut stream, 1).await;
+    let revoked = "UPDATE api_key SET revoked_at = now()";
+    service.database.connect().await.execute(revoked, &[]).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let mut seen = 1;
+    let ended = loop {
+        match stream.next().await.expect("not a clean end") {
+            Ok(message) => seen += usize::from(matches!(message.item, Some(Item::Event(_)))),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(ended.code(), Code::Unauthenticated);
+    assert!(seen < 200, "{seen} of a page of 256");
+}
+
+/// T-36: what a stream that was given up still has on its way is memory: it counts until it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn t36_what_is_on_its_way_keeps_its_place() {
+    let (database, folder) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let settings = Config { stream_stall_seconds: 1, ..config(&database, &folder) };
+    let service = Service::start_with(database, Clock::database(), folder, settings).await;
+    let sender = service.account(false).await;
+    let id = sender.story(1, Routing::Parallel).await.envelope.id;
+    flood(&service.database, &id, 2_000).await;
+    settle(&service).await;
+    let oldest = WatchStatusChangesRequest { start: WatchStart::Oldest.into(), ..Default::default() };
+    let mut stalled = watch(&narrow(&service, &sender), oldest).await.unwrap();
+    take(&mut stalled, 1).await;
+    let mut others = Vec::new();
+    for _ in 0..19 {
+        others.push(watch(&sender, WatchStatusChangesRequest::default()).await.unwrap());
+    }
+    tokio::time::sleep(Duration::from_millis(2_500)).await;
+    watch(&sender, WatchStatusChangesRequest::default()).await.expect_err("it still holds what it did not take");
+    drop(stalled);
+    let since = Instant::now();
+    while watch(&sender, WatchStatusChangesRequest::default()).await.is_err() {
+        assert!(since.elapsed() < Duration::from_secs(5), "it is gone");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

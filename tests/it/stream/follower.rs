@@ -227,6 +227,12 @@ async fn d3_a_follower_ends_where_it_is_refused_for_good() {
     assert_eq!(refused(&service.operator(&sender.account), oldest()).await, Code::PermissionDenied);
     let malformed = WatchStatusChangesRequest { resume_token: "x".into(), ..Default::default() };
     assert_eq!(refused(&sender, malformed).await, Code::InvalidArgument);
+    // Who only asks again is refused again, ever slower.
+    let (mut again, since) = (Follower::new(unknown.envelopes(), oldest()), Instant::now());
+    for _ in 0..5 {
+        let Err(Ended::Refused(_)) = again.next().await else { panic!("refused") };
+    }
+    assert!(since.elapsed() > Duration::from_millis(700), "{:?} for five", since.elapsed());
     // Nobody there: it waits.
     let nowhere = Endpoint::from_static("http://127.0.0.1:9").connect_lazy();
     let mut waiting = Follower::new(Caller { channel: nowhere, ..sender }.envelopes(), oldest());

@@ -52,7 +52,15 @@ async fn d3_the_old_end_is_cut_off_and_the_floor_is_told() {
     flood(&service.database, &old[0], 1_500).await;
     settle(&service).await;
     let store = store(&service).await;
-    assert_eq!(trim::tick(&store, MONTH).await.unwrap(), Progress::Idle, "nothing is old");
+    let mut elsewhere = service.database.connect().await;
+    let sequencer = elsewhere.transaction().await.unwrap();
+    sequencer.execute("SELECT FROM feed_head FOR UPDATE", &[]).await.unwrap();
+    assert_eq!(
+        trim::tick(&store, MONTH).await.unwrap(),
+        Progress::Idle,
+        "nothing is old, and no lock needed to see it"
+    );
+    sequencer.rollback().await.unwrap();
     service.clock.advance(MONTH + TimeDelta::seconds(1));
     for _ in 0..12 {
         sender.story(1, Routing::Parallel).await;

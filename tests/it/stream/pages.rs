@@ -3,6 +3,7 @@
 use countersign::v1::{
     AccountSettings, Limits, ListStatusChangesRequest, Routing, UpdateAccountSettingsRequest, WatchStart,
 };
+use countersign_envelope::domain::id::EnvelopeId;
 use countersign_test_support::client::request;
 use countersign_test_support::{Caller, Service};
 use prost::Message as _;
@@ -83,4 +84,34 @@ async fn t36_a_page_is_bounded_in_events_and_bytes() {
     assert!((100..500).contains(&events) && !caught_up, "{events} events of a size on a page");
     let rest = ListStatusChangesRequest { resume_token: token, ..Default::default() };
     assert_eq!(events + list(&large, rest).await.unwrap().0.len(), 901, "the page's token stands behind its last");
+}
+
+/// S1.51: small pages serve every partition, however much goes on in another.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_51_small_pages_leave_no_partition_out() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let part = |id: &str| id.parse::<EnvelopeId>().unwrap().uuid().as_bytes()[15] % 16;
+    let mut quiet = sender.create(request(1, Routing::Parallel, false)).await.unwrap().id;
+    let mut busy = String::new();
+    while busy.is_empty() {
+        let next = sender.create(request(1, Routing::Parallel, false)).await.unwrap().id;
+        if part(&next) < part(&quiet) { busy = next } else { quiet = next }
+    }
+    settle(&service).await;
+    let now = ListStatusChangesRequest { start: WatchStart::Now.into(), ..Default::default() };
+    let mut token = sender.envelopes().list_status_changes(now).await.unwrap().into_inner().resume_token;
+    flood(&service.database, &quiet, 1).await;
+    for _ in 0..8 {
+        flood(&service.database, &busy, 2).await;
+        settle(&service).await;
+        let request = ListStatusChangesRequest { resume_token: token, page_size: 1, ..Default::default() };
+        let page = sender.envelopes().list_status_changes(request).await.unwrap().into_inner();
+        assert_eq!(page.events.len(), 1, "no more than was asked for");
+        if page.events[0].envelope_id == quiet {
+            return;
+        }
+        token = page.resume_token;
+    }
+    panic!("only the busy one was heard");
 }

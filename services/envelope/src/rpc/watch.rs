@@ -18,7 +18,6 @@ use tonic::Status;
 
 use super::auth::Sender;
 use super::reading::Reading;
-use super::seats::Seat;
 use super::{Context, Handler};
 use crate::store::Heads;
 use crate::tail::{End, Told};
@@ -29,6 +28,10 @@ const LIFETIME: Duration = Duration::from_secs(25 * 60);
 const START_WAIT: Duration = Duration::from_secs(10);
 /// Events that a stream holds at a time.
 const PAGE_MAX: usize = 256;
+/// Bytes of those events, as they travel.
+const BYTES_MAX: usize = 256 * 1024;
+/// How long a look at the credential is good for while a page is told.
+const STILL_FOR: Duration = Duration::from_secs(5);
 /// Messages on their way to the consumer.
 const ON_THEIR_WAY_MAX: usize = 16;
 
@@ -43,18 +46,21 @@ impl Handler {
         if !self.0.tail.sees() {
             return Err(Problem::unavailable().into());
         }
-        let key = sender.as_ref().map(|sender| sender.key);
+        let whose = sender.as_ref().map(|sender| (sender.scope.account, sender.key));
         let reading = Reading::new(&self.0, sender, &request, &heads)?;
         reading.check(&self.0, &heads).await?;
-        let seat = self.0.seats.take(key)?;
+        let seat = self.0.seats.take(whose)?;
         let (consumer, mut told) = mpsc::channel(ON_THEIR_WAY_MAX);
-        let telling = Telling { handler: self.clone(), reading, end, consumer, told_at: Instant::now() };
+        let now = Instant::now();
+        let telling = Telling { handler: self.clone(), reading, end, consumer, told_at: now, asked_at: now };
         let task = AbortOnDropHandle::new(match CALL.try_with(Clone::clone) {
             // What the task says at its end is said of this call.
-            Ok(facts) => tokio::spawn(CALL.scope(facts, telling.run(seat))),
-            Err(_) => tokio::spawn(telling.run(seat)),
+            Ok(facts) => tokio::spawn(CALL.scope(facts, telling.run())),
+            Err(_) => tokio::spawn(telling.run()),
         });
         Ok(async_stream::stream! {
+            // As long as there is something on its way, also behind the task's end: that is memory.
+            let _seat = seat;
             while let Some(message) = told.recv().await {
                 yield Ok(message);
             }
@@ -85,12 +91,14 @@ struct Telling {
     consumer: mpsc::Sender<v1::WatchStatusChangesResponse>,
     /// When the consumer took the last message.
     told_at: Instant,
+    /// When the sender's credential was last looked at.
+    asked_at: Instant,
 }
 
 impl Telling {
-    /// Tells until its time is over or something is wrong. Whatever it holds is given back then, also if the consumer has
-    /// not yet read what is on its way.
-    async fn run(mut self, _seat: Seat) -> Result<(), Status> {
+    /// Tells until its time is over or something is wrong. Whatever it holds is given back then, but for what is on its way
+    /// to the consumer.
+    async fn run(mut self) -> Result<(), Status> {
         let end = Instant::now() + jittered(LIFETIME);
         self.beat().await?;
         loop {
@@ -100,18 +108,27 @@ impl Telling {
                 // Another replica may.
                 return Err(Problem::unavailable().into());
             }
-            if let Some(sender) = &self.reading.sender {
-                // A key that was revoked ends its streams too.
-                context.authenticator.still(sender).await?;
-            }
-            let next = self.reading.next(&context, PAGE_MAX).await?;
+            self.still().await?;
+            let is_over = || context.stop.is_cancelled() || Instant::now() >= end;
+            let mut next = self.reading.next(&context, PAGE_MAX).await?;
+            let whole = shorten(&mut next.told);
             for told in next.told {
                 self.tell(&told).await?;
+                // A consumer may take long over a page.
+                if is_over() {
+                    return self.beat().await;
+                }
+                if self.asked_at.elapsed() >= STILL_FOR {
+                    self.still().await?;
+                }
             }
-            self.reading.positions = next.reached;
-            if context.stop.is_cancelled() || Instant::now() >= end {
+            if is_over() {
                 break;
             }
+            if !whole {
+                continue;
+            }
+            self.reading.positions = next.reached;
             // A consumer of few events still hears where it stands.
             if self.told_at.elapsed() >= context.heartbeat {
                 self.beat().await?;
@@ -126,6 +143,15 @@ impl Telling {
             }
         }
         self.beat().await
+    }
+
+    /// A key that was revoked ends its streams too.
+    async fn still(&mut self) -> Result<(), Status> {
+        self.asked_at = Instant::now();
+        match &self.reading.sender {
+            Some(sender) => self.handler.0.authenticator.still(sender).await,
+            None => Ok(()),
+        }
     }
 
     async fn tell(&mut self, told: &Told) -> Result<(), Status> {
@@ -159,6 +185,44 @@ impl Telling {
             }
             // Nobody is there to hear it.
             Err(SendTimeoutError::Closed(_)) => Err(Status::cancelled("")),
+        }
+    }
+}
+
+/// Leaves as many as may be held at a time, and one at least; false if there were more.
+fn shorten(told: &mut Vec<Arc<Told>>) -> bool {
+    let (all, mut bytes) = (told.len(), 0);
+    let held = told.iter().take_while(|told| {
+        bytes += told.bytes;
+        bytes <= BYTES_MAX
+    });
+    let held = held.count().max(1);
+    told.truncate(held);
+    told.len() == all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::id::{AccountId, EnvelopeId};
+    use crate::store::{About, Position};
+
+    #[test]
+    fn t36_a_page_is_held_up_to_so_many_bytes() {
+        let told = |bytes| {
+            let about = About { account: AccountId::new(), livemode: false, envelope: EnvelopeId::new(), kind: 1 };
+            let at = Position { part: 0, position: 1 };
+            Arc::new(Told { at, about, occurred_at: chrono::DateTime::UNIX_EPOCH, event: None, bytes })
+        };
+        for (sizes, held) in [
+            (vec![], 0),
+            (vec![BYTES_MAX / 2; 2], 2),
+            (vec![BYTES_MAX / 2; 9], 2),
+            (vec![1, BYTES_MAX], 1),
+            (vec![BYTES_MAX * 2, 1], 1),
+        ] {
+            let mut page: Vec<_> = sizes.iter().copied().map(told).collect();
+            assert_eq!((shorten(&mut page), page.len()), (held == sizes.len(), held), "{sizes:?}");
         }
     }
 }

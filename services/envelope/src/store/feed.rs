@@ -122,9 +122,9 @@ enum Move {}
 enum ReadHeads {}
 
 #[derive(QueryableByName)]
-struct PartRow {
+pub(super) struct PartRow {
     #[diesel(sql_type = SmallInt)]
-    part: i16,
+    pub(super) part: i16,
 }
 
 #[derive(QueryableByName)]

@@ -61,7 +61,9 @@ pub struct Store {
     clock: Clock,
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
+    /// Turns at pages of the feed: of accounts, and of services, who must not wait for accounts.
     pages: Arc<Semaphore>,
+    pages_across: Arc<Semaphore>,
 }
 
 async fn write<T: Send + 'static>(
@@ -135,7 +137,7 @@ type KeptReply<T> = Box<dyn FnOnce(&T) -> Option<Vec<u8>> + Send>;
 const LOOPS_SHARE: u32 = 4;
 /// … at most.
 const LOOP_CONNECTIONS_MAX: u32 = 6;
-/// Pages of the feed that are read at a time for consumers who are behind: they must not take every connection.
+/// Pages of the feed that are read at a time from a pool for consumers who are behind: they must not take every connection.
 const PAGES_MAX: usize = 3;
 
 /// Whose envelopes may be touched.
@@ -160,11 +162,12 @@ impl Store {
     pub async fn open(config: &DatabaseConfig, clock: Clock) -> anyhow::Result<Self> {
         let loops = (config.database_pool_max / LOOPS_SHARE).clamp(1, LOOP_CONNECTIONS_MAX);
         let calls = config.database_pool_max.saturating_sub(loops).max(1);
+        let (pages, pages_across) = (turns(calls), turns(loops));
         let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
         let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
         let (committed, artifacts_due) = (Arc::default(), Arc::default());
-        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, pages: Arc::new(Semaphore::new(PAGES_MAX)) })
+        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, pages, pages_across })
     }
 
     /// Reads with one statement, of one account.
@@ -262,6 +265,12 @@ impl Store {
     pub fn clock(&self) -> &Clock {
         &self.clock
     }
+}
+
+/// Turns at pages that are read from a pool of so many connections: one is left for all else where there is more than one.
+fn turns(connections: u32) -> Arc<Semaphore> {
+    let most = usize::try_from(connections.saturating_sub(1)).unwrap_or(PAGES_MAX);
+    Arc::new(Semaphore::new(most.clamp(1, PAGES_MAX)))
 }
 
 /// The feed's partition of an envelope: its UUID ends in random bits.

@@ -1,6 +1,8 @@
 //! Pages of the feed, and what of it a consumer wants. Never reads more than it was told to, and never passes over what has
 //! been cut off as if it had not been there.
 
+use std::time::Duration;
+
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
@@ -17,6 +19,8 @@ use crate::domain::verify::Entry;
 
 /// Positions that a page may pass over in search of what a sieve lets through.
 const SEARCHED_MAX: i64 = 2_048;
+/// How long a page waits for its turn.
+const TURN_WAIT: Duration = Duration::from_secs(5);
 
 /// What an event in the feed is about, as far as consumers choose by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,7 +199,10 @@ impl Store {
         wanted: &[Wanted],
         events_max: usize,
     ) -> Result<Page, DatabaseError> {
-        let _turn = self.pages.acquire().await.map_err(|_| DatabaseError::Busy)?;
+        let turns = if wall.is_some() { &self.pages } else { &self.pages_across };
+        // Who waits says nothing to their consumer meanwhile: rather they come again, perhaps to another replica.
+        let turn = tokio::time::timeout(TURN_WAIT, turns.acquire()).await;
+        let _turn = turn.ok().and_then(Result::ok).ok_or(DatabaseError::Busy)?;
         self.page(wall, sieve, wanted, events_max).await
     }
 

@@ -5,8 +5,25 @@ use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::sql_types::{BigInt, SmallInt, Timestamptz};
 use diesel_async::RunQueryDsl;
 
-use super::feed::CountRow;
-use super::{PARTS, Store};
+use super::Store;
+use super::feed::{CountRow, PartRow};
+
+/// Where the oldest that is kept is old. Looked at first: else each look, most of which find nothing, would hold up the
+/// sequencer for as long as it takes to read a batch.
+const OLD: &str = "
+SELECT head.part FROM feed_head AS head
+CROSS JOIN LATERAL (
+    SELECT account_id, envelope_id, sequence FROM feed
+    WHERE feed.part = head.part AND feed.position > head.floor_position
+    ORDER BY feed.position LIMIT 1
+) AS f
+LEFT JOIN LATERAL (
+    SELECT occurred_at FROM event
+    WHERE event.account_id = f.account_id AND event.envelope_id = f.envelope_id AND event.sequence = f.sequence
+    LIMIT 1
+) AS e ON true
+WHERE head.floor_position < head.last_position AND coalesce(e.occurred_at < $1, true)
+ORDER BY head.part";
 
 /// Under the lock of the partition's head, so that of two who trim the second finds what is left. Rows go from the oldest
 /// up to the first that is not old, whatever the times of later ones say: nothing kept lies below the floor, and the floor
@@ -40,19 +57,22 @@ WITH head AS (
 )
 SELECT count(*) AS count FROM gone";
 
+enum LookForOld {}
 enum Trim {}
 
 impl Store {
     /// Forgets the places in the feed of events from before that time, at most so many of each partition; says how many.
     pub async fn trim_feed(&self, before: DateTime<Utc>, each_max: i64) -> Result<i64, DatabaseError> {
+        let mut conn = acquire(&self.across_accounts).await?;
+        let old = diesel::sql_query(OLD).bind::<Timestamptz, _>(before);
+        let old: Vec<PartRow> = prepared::<LookForOld, _>(old).load(&mut *conn).await?;
         let mut gone = 0;
-        for part in 0..i16::from(PARTS) {
+        for PartRow { part } in old {
             // A statement for each: none holds more than one head, and none for long.
             let query = diesel::sql_query(TRIM)
                 .bind::<SmallInt, _>(part)
                 .bind::<Timestamptz, _>(before)
                 .bind::<BigInt, _>(each_max);
-            let mut conn = acquire(&self.across_accounts).await?;
             let row: CountRow = prepared::<Trim, _>(query).get_result(&mut *conn).await?;
             gone += row.count;
         }
