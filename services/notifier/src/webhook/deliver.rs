@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::EventType;
@@ -32,6 +32,8 @@ const LEASE_SECONDS: i64 = 30;
 
 /// What waits for nobody is looked for that often even if there is always something to post.
 const ORPHANS_SECONDS: i64 = 10;
+/// How long nothing goes to an endpoint that is gone; it is switched off meanwhile.
+const GONE_REST: Duration = Duration::from_secs(60);
 
 /// Posts webhooks. What it has begun is cut when the last copy is dropped.
 #[derive(Clone)]
@@ -238,7 +240,8 @@ fn judge(
     let mut rest_until = None;
     if settled != Settled::Delivered {
         let throttled = answer.and_then(|answer| throttle(answer.status, wished, pause));
-        let rest = throttled.max(breaker(claimed.consecutive_failures + 1));
+        let gone = (settled == Settled::Gone).then_some(GONE_REST);
+        let rest = throttled.max(breaker(claimed.consecutive_failures + 1)).max(gone);
         rest_until = rest.map(TimeDelta::from_std).transpose()?.map(|rest| at + rest);
     }
     let outcome = Outcome {
