@@ -6,6 +6,7 @@
 pub mod clock;
 pub mod config;
 pub mod database;
+pub mod faults;
 pub mod grpc;
 pub mod keys;
 pub mod once;
@@ -15,4 +16,5 @@ pub mod propagation;
 pub mod telemetry;
 pub mod ticker;
 pub mod tls;
+pub mod token;
 pub mod wire;

@@ -1,14 +1,11 @@
 //! Page tokens and resume tokens: opaque to callers, bound to the account and mode by a MAC.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_chassis::keys::{Key, same};
+use countersign_chassis::keys::Key;
+use countersign_chassis::token;
 use uuid::Uuid;
 
 use crate::store::{PARTS, Parts, Positions, Scope};
 
-/// Length of the MAC in a token: 128 bits.
-const MAC_BYTES: usize = 16;
 /// Longest token that is looked at.
 const TOKEN_CHARS_MAX: usize = 512;
 /// The form of resume tokens.
@@ -16,33 +13,24 @@ const FORM: u8 = 1;
 
 /// A token for `content`, valid for that purpose and scope only. `None` stands for all accounts.
 pub(super) fn seal(key: &Key, purpose: &str, scope: Option<Scope>, content: &[u8]) -> String {
-    let mut bytes = content.to_vec();
-    bytes.extend(mac(key, purpose, scope, content));
-    URL_SAFE_NO_PAD.encode(bytes)
+    let (account, mode) = bound(scope);
+    token::seal(key, &[purpose.as_bytes(), &account, &mode], content)
 }
 
 /// The content of a token, or `None` if we did not make it for that purpose and scope.
 pub(super) fn open(key: &Key, purpose: &str, scope: Option<Scope>, token: &str) -> Option<Vec<u8>> {
-    if token.len() > TOKEN_CHARS_MAX {
-        return None;
-    }
-    let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let content = bytes.len().checked_sub(MAC_BYTES)?;
-    let given = bytes.split_off(content);
-    same(&given, &mac(key, purpose, scope, &bytes)).then_some(bytes)
+    let (account, mode) = bound(scope);
+    token::open(key, &[purpose.as_bytes(), &account, &mode], token, TOKEN_CHARS_MAX)
 }
 
-fn mac(key: &Key, purpose: &str, scope: Option<Scope>, content: &[u8]) -> [u8; MAC_BYTES] {
+fn bound(scope: Option<Scope>) -> ([u8; 16], [u8; 1]) {
     let account = scope.map(|scope| scope.account.uuid().into_bytes()).unwrap_or_default();
-    let mode = [match scope.and_then(|scope| scope.livemode) {
+    let mode = match scope.and_then(|scope| scope.livemode) {
         None => 0,
         Some(false) => 1,
         Some(true) => 2,
-    }];
-    let mac = key.mac(&[purpose.as_bytes(), &account, &mode, content]);
-    let mut short = [0; MAC_BYTES];
-    short.copy_from_slice(&mac[..MAC_BYTES]);
-    short
+    };
+    (account, [mode])
 }
 
 /// The content of a resume token: where a reader of those partitions stands.

@@ -1,7 +1,7 @@
 //! Reading requests. What is wrong is collected, so that the caller hears of everything at once.
 
-use countersign::v1::{ErrorReason, FieldValue, field_value};
-use countersign_chassis::problem::Problem;
+use countersign::v1::{FieldValue, field_value};
+use countersign_chassis::faults;
 use tonic::Status;
 use type_safe_id::{StaticType, TypeSafeId};
 use unicode_normalization::UnicodeNormalization as _;
@@ -12,12 +12,9 @@ use crate::domain::id::EnvelopeId;
 use crate::domain::limits::Limits;
 use crate::domain::personal::Personal;
 
-/// Faults that are kept of one request.
-const FAULTS_MAX: usize = 200;
-
 /// What is wrong with a request so far.
 pub(super) struct Faults {
-    found: Vec<(String, String)>,
+    found: faults::Faults,
     note_chars_max: usize,
 }
 
@@ -30,22 +27,17 @@ impl Default for Faults {
 impl Faults {
     /// None yet, by the limits of an account.
     pub fn within(limits: &Limits) -> Self {
-        Self { found: Vec::new(), note_chars_max: limits.note_chars_max }
+        Self { found: faults::Faults::default(), note_chars_max: limits.note_chars_max }
     }
 
     /// Names a field and what is wrong with it.
     pub fn add(&mut self, path: impl Into<String>, why: impl Into<String>) {
-        // More than anybody is told need not be kept.
-        if self.found.len() < FAULTS_MAX {
-            self.found.push((path.into(), why.into()));
-        }
+        self.found.add(path, why);
     }
 
     /// Refuses the request if anything was wrong.
     pub fn finish(self) -> Result<(), Status> {
-        let Some((path, why)) = self.found.first() else { return Ok(()) };
-        let problem = Problem::new(ErrorReason::InvalidField, format!("{path}: {why}"));
-        Err(self.found.into_iter().fold(problem, |problem, (path, why)| problem.field(path, why)).into())
+        self.found.finish()
     }
 
     /// A line of text of bounded length, without control characters, trimmed.

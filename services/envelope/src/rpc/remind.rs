@@ -7,7 +7,7 @@ use super::Handler;
 use super::auth::notifier;
 use super::envelope::rendered;
 use super::parse::Faults;
-use super::steer::{Call, ids};
+use super::steer::{Call, named};
 use crate::domain::command::{By, Command};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::Envelope;
@@ -23,11 +23,7 @@ impl Handler {
         let (_, call) = self.call(request)?;
         self.once(call.claimed.as_ref(), async {
             let message = &call.message;
-            let mut faults = Faults::default();
-            let id = faults.id("envelope_id", &message.envelope_id);
-            let most = Limits::ceiling().recipients_max;
-            let recipients = ids(&message.recipient_ids, "recipient_ids", most, &mut faults);
-            faults.finish()?;
+            let (id, recipients) = named(&message.envelope_id, &message.recipient_ids)?;
             let told = |after: &Envelope, _: &Verdict| {
                 let now = |other: &&Recipient| other.notices.last_reminder_at == Some(after.last_event_at);
                 let recipient_ids = after.recipients.iter().filter(now).map(|other| other.id.to_string()).collect();

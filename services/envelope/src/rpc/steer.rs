@@ -24,7 +24,7 @@ use super::terms::{changes, instant};
 use crate::domain::command::{Assign, By, Command, Decline, Edit};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::Envelope;
-use crate::domain::id::{EnvelopeId, FieldId};
+use crate::domain::id::{EnvelopeId, FieldId, RecipientId};
 use crate::domain::limits::Limits;
 use crate::domain::recipient::{Channel, Recipient};
 use crate::domain::routing::{current, needed, whose_turn};
@@ -362,11 +362,7 @@ impl Handler {
         let (_, call) = self.call(request)?;
         self.once(call.claimed.as_ref(), async {
             let message = &call.message;
-            let mut faults = Faults::default();
-            let id = faults.id("envelope_id", &message.envelope_id);
-            let most = Limits::ceiling().recipients_max;
-            let recipients = ids(&message.recipient_ids, "recipient_ids", most, &mut faults);
-            faults.finish()?;
+            let (id, recipients) = named(&message.envelope_id, &message.recipient_ids)?;
             let command = Command::Resend { recipients, rotate: message.rotate };
             let told = |after: &Envelope, _: &Verdict| {
                 let now = |other: &&Recipient| other.invited_at == Some(after.last_event_at);
@@ -480,7 +476,16 @@ fn in_place(replacement: &Envelope, already_replaced: bool) -> v1::ReplaceEnvelo
 }
 
 /// A list of ids of bounded length.
-pub(super) fn ids<T: type_safe_id::StaticType>(
+/// An envelope and some of its recipients.
+pub(super) fn named(envelope_id: &str, recipient_ids: &[String]) -> Result<(EnvelopeId, Vec<RecipientId>), Status> {
+    let mut faults = Faults::default();
+    let id = faults.id("envelope_id", envelope_id);
+    let recipients = ids(recipient_ids, "recipient_ids", Limits::ceiling().recipients_max, &mut faults);
+    faults.finish()?;
+    Ok((id, recipients))
+}
+
+fn ids<T: type_safe_id::StaticType>(
     given: &[String],
     path: &str,
     most: usize,

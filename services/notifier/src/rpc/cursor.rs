@@ -1,13 +1,10 @@
 //! Page tokens: opaque to callers, bound to the account, the mode and the filters by a MAC.
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use countersign_chassis::keys::{Key, same};
+use countersign_chassis::keys::Key;
+use countersign_chassis::token;
 
 use crate::id::AccountId;
 
-/// Length of the MAC in a token: 128 bits.
-const MAC_BYTES: usize = 16;
 /// Longest token that is looked at.
 const TOKEN_CHARS_MAX: usize = 256;
 
@@ -21,24 +18,15 @@ pub(super) struct Purpose<'a> {
 
 /// A token for `content`.
 pub(super) fn seal(key: &Key, purpose: &Purpose<'_>, content: &[u8]) -> String {
-    let mut bytes = content.to_vec();
-    bytes.extend(mac(key, purpose, content));
-    URL_SAFE_NO_PAD.encode(bytes)
+    let Purpose { call, scope: (account, livemode), filter } = purpose;
+    token::seal(key, &[call.as_bytes(), account.uuid().as_bytes(), &[u8::from(*livemode)], filter], content)
 }
 
 /// The content of a token, or `None` if we did not make it for that purpose.
 pub(super) fn open(key: &Key, purpose: &Purpose<'_>, token: &str) -> Option<Vec<u8>> {
-    if token.len() > TOKEN_CHARS_MAX {
-        return None;
-    }
-    let mut bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
-    let given = bytes.split_off(bytes.len().checked_sub(MAC_BYTES)?);
-    same(&given, &mac(key, purpose, &bytes)).then_some(bytes)
-}
-
-fn mac(key: &Key, Purpose { call, scope: (account, livemode), filter }: &Purpose<'_>, content: &[u8]) -> Vec<u8> {
-    let mac = key.mac(&[call.as_bytes(), account.uuid().as_bytes(), &[u8::from(*livemode)], filter, content]);
-    mac[..MAC_BYTES].to_vec()
+    let Purpose { call, scope: (account, livemode), filter } = purpose;
+    let (account, mode) = (account.uuid(), [u8::from(*livemode)]);
+    token::open(key, &[call.as_bytes(), account.as_bytes(), &mode, filter], token, TOKEN_CHARS_MAX)
 }
 
 #[cfg(test)]

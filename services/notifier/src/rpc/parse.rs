@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use countersign::v1::{DeliveryState, ErrorReason, EventType, WebhookHeader};
+use countersign_chassis::faults;
 use countersign_chassis::problem::Problem;
 use countersign_chassis::wire::datetime;
 use tonic::Status;
@@ -13,28 +14,22 @@ use crate::webhook::headers::{HEADERS_MAX, wrong_name, wrong_value};
 
 /// Longest description, in characters.
 const DESCRIPTION_CHARS_MAX: usize = 200;
-/// Faults that are named in one answer.
-const FAULTS_MAX: usize = 25;
 /// Types that one list may name: no more exist.
 const TYPES_MAX: usize = 100;
 
 /// What is wrong with a request.
 #[derive(Default)]
-pub(super) struct Faults(Vec<(String, String)>);
+pub(super) struct Faults(faults::Faults);
 
 impl Faults {
     /// Names a field and what is wrong with it.
     pub fn add(&mut self, path: impl Into<String>, why: impl Into<String>) {
-        if self.0.len() < FAULTS_MAX {
-            self.0.push((path.into(), why.into()));
-        }
+        self.0.add(path, why);
     }
 
     /// Refuses the request if anything was wrong.
     pub fn finish(self) -> Result<(), Status> {
-        let Some((path, why)) = self.0.first() else { return Ok(()) };
-        let problem = Problem::new(ErrorReason::InvalidField, format!("{path}: {why}"));
-        Err(self.0.into_iter().fold(problem, |problem, (path, why)| problem.field(path, why)).into())
+        self.0.finish()
     }
 
     /// What its owner says of an endpoint.
