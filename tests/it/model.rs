@@ -45,6 +45,8 @@ use self::run::{Stand, Trace, play};
 const SEQUENCES: u64 = 1_000;
 /// Sequences that are played at a time.
 const WIDTH: usize = 8;
+/// Most times that as many are played again for what is drawn rarely.
+const ENCORES: u64 = 4;
 /// Of so many histories one is verified.
 const VERIFIED: u64 = 20;
 
@@ -64,9 +66,34 @@ async fn d1_histories_are_linearizable() {
     let began = Instant::now();
     let service = Service::start().await;
     let sender = service.account(false).await;
+    let stands = join_all((0..WIDTH).map(|_| stand(&service, &sender))).await;
+    let mut tally = Tally::new();
+    rehearse(&stands, seed, sequences, &mut tally).await;
+    if sequences >= SEQUENCES {
+        // What is rare may not be among the first ones, whatever the seed.
+        for encore in 1..=ENCORES {
+            if covered(&tally).is_ok() {
+                break;
+            }
+            rehearse(&stands, seed + encore * sequences, sequences, &mut tally).await;
+        }
+    }
+    statuses(&service).await;
+    eprintln!("{} sequences in {:?}:", tally["ended"].values().sum::<u64>(), began.elapsed());
+    for (asked, answers) in &tally {
+        eprintln!("{asked}: {answers:?}");
+    }
+    if sequences >= SEQUENCES {
+        covered(&tally).unwrap();
+    }
+    service.stop().await;
+}
+
+/// Plays and judges the sequences from that seed on, one at each place at a time.
+async fn rehearse(stands: &[Arc<Stand>], seed: u64, sequences: u64, tally: &mut Tally) {
     let next = Arc::new(AtomicU64::new(seed));
-    let lanes = join_all((0..WIDTH).map(|_| stand(&service, &sender))).await.into_iter().map(|stand| {
-        let next = Arc::clone(&next);
+    let lanes = stands.iter().map(|stand| {
+        let (stand, next) = (Arc::clone(stand), Arc::clone(&next));
         tokio::spawn(async move {
             let mut tally = Tally::new();
             loop {
@@ -83,7 +110,6 @@ async fn d1_histories_are_linearizable() {
             }
         })
     });
-    let mut tally = Tally::new();
     for lane in join_all(lanes).await {
         let lane: Result<Tally, String> = lane.unwrap();
         for (asked, answers) in lane.unwrap_or_else(|story| panic!("{story}")) {
@@ -92,15 +118,6 @@ async fn d1_histories_are_linearizable() {
             }
         }
     }
-    statuses(&service).await;
-    eprintln!("{sequences} sequences in {:?}:", began.elapsed());
-    for (asked, answers) in &tally {
-        eprintln!("{asked}: {answers:?}");
-    }
-    if sequences >= SEQUENCES {
-        covered(&tally);
-    }
-    service.stop().await;
 }
 
 /// The checks themselves are checked: whatever is made up about a sequence, they tell.
@@ -125,7 +142,7 @@ async fn d1_a_wrong_history_is_told() {
 }
 
 /// A place for one sequence at a time, with a connection of its own.
-async fn stand(service: &Service, sender: &Caller) -> Stand {
+async fn stand(service: &Service, sender: &Caller) -> Arc<Stand> {
     let channel = Endpoint::from_shared(format!("http://{}", service.address)).unwrap().connect_lazy();
     let sender = Caller { channel: channel.clone(), ..sender.clone() };
     let operator = Caller { channel, ..service.operator(&sender.account) };
@@ -138,7 +155,14 @@ async fn stand(service: &Service, sender: &Caller) -> Stand {
         users.push(sender.accounts().create_user_token(request).await.unwrap().into_inner().user_token);
     }
     let keyring = Keyring::new(&Key::master(&keys().master_key).unwrap());
-    Stand { sender, operator, users, upload_id: upload.upload_id, keyring, sql: service.database.connect().await }
+    Arc::new(Stand {
+        sender,
+        operator,
+        users,
+        upload_id: upload.upload_id,
+        keyring,
+        sql: service.database.connect().await,
+    })
 }
 
 async fn judge(stand: &Stand, trace: &Trace) -> Result<(), String> {
@@ -189,12 +213,12 @@ fn count(tally: &mut Tally, trace: &Trace) {
 }
 
 /// Every call succeeded at times, every reason was given, every end was reached.
-fn covered(tally: &Tally) {
+fn covered(tally: &Tally) -> Result<(), String> {
     let calls = tally.iter().filter(|(asked, _)| *asked != "ended");
     for (asked, answers) in calls.clone() {
-        assert!(answers.contains_key("ok"), "{asked} never succeeded");
+        hold!(answers.contains_key("ok"), "{asked} never succeeded");
     }
-    assert_eq!(calls.clone().count(), 20, "{tally:?}");
+    hold!(calls.clone().count() == 20, "{tally:?}");
     for reason in [
         "INVALID_STATE_TRANSITION",
         "REVISION_MISMATCH",
@@ -213,11 +237,12 @@ fn covered(tally: &Tally) {
         "NOT_FOUND",
         "ACTOR_SUBJECT_MISMATCH",
     ] {
-        assert!(calls.clone().any(|(_, answers)| answers.contains_key(reason)), "nobody was told {reason}");
+        hold!(calls.clone().any(|(_, answers)| answers.contains_key(reason)), "nobody was told {reason}");
     }
     for end in ["DRAFT", "PENDING", "SENT", "PARTIALLY_SIGNED", "COMPLETED", "DECLINED", "VOIDED", "DISCARDED"] {
-        assert!(tally["ended"].contains_key(end), "no envelope ended {end}");
+        hold!(tally["ended"].contains_key(end), "no envelope ended {end}");
     }
+    Ok(())
 }
 
 /// The status column follows from the facts, for all envelopes.

@@ -319,7 +319,7 @@ fn what(rng: &mut StdRng, envelope: &CreateEnvelopeRequest, stage: Stage) -> Wha
         "delegate" => What::Delegate(somebody(rng, envelope, RecipientRole::Signer), link, to),
         "reassign" => What::Reassign(who, to),
         "resend" => What::Resend(flag.then_some(who), rng.random_bool(0.6)),
-        "remind" => What::Remind(flag.then_some(who)),
+        "remind" => What::Remind(flag.then(|| somebody(rng, envelope, RecipientRole::Signer))),
         "mute" => What::Mute(somebody(rng, envelope, RecipientRole::Signer), link),
         "extend" => What::Extend(rng.random_range(80..110)),
         "void" => What::Void(if flag { By::Sender } else { By::Operator }),
