@@ -250,11 +250,18 @@ gone AS MATERIALIZED (
 )
 SELECT count(*) AS count FROM cancelled";
 
+/// What an address answers is held against the endpoint only while that is its address: one that moved meanwhile is asked at
+/// its new one.
 const SETTLE: &str = "
-WITH settled AS (
-    UPDATE delivery SET state = $5, attempts = attempts + 1, tries = tries + 1, next_at = $6, lease_until = NULL,
-        first_tried_at = coalesce(first_tried_at, $7), cause = CASE WHEN $5 = 4 THEN 'endpoint_disabled' END
-    WHERE account_id = $1 AND endpoint_id = $2 AND event_id = $3 AND lease_epoch = $4 AND state = 1
+WITH home AS MATERIALIZED (
+    SELECT $5 = 4 AND url <> $14 AS moved FROM endpoint WHERE account_id = $1 AND id = $2
+), outcome AS MATERIALIZED (
+    SELECT CASE WHEN coalesce((SELECT moved FROM home), false) THEN 1 ELSE $5 END AS state
+), settled AS (
+    UPDATE delivery AS d SET state = outcome.state, attempts = attempts + 1, tries = tries + 1, next_at = $6, lease_until = NULL,
+        first_tried_at = coalesce(first_tried_at, $7), cause = CASE WHEN outcome.state = 4 THEN 'endpoint_disabled' END
+    FROM outcome
+    WHERE account_id = $1 AND endpoint_id = $2 AND event_id = $3 AND lease_epoch = $4 AND d.state = 1
     RETURNING attempts
 ), logged AS (
     INSERT INTO attempt (account_id, endpoint_id, event_id, number, at, duration_ms, status_code, failure, answer)
@@ -262,12 +269,12 @@ WITH settled AS (
 ), succeeded AS (
     UPDATE endpoint SET consecutive_failures = 0, first_failed_at = NULL, resting_until = NULL, last_success_at = $7
     FROM settled
-    WHERE account_id = $1 AND id = $2 AND $5 = 2 AND (consecutive_failures > 0 OR last_success_at IS NULL
+    WHERE account_id = $1 AND id = $2 AND url = $14 AND $5 = 2 AND (consecutive_failures > 0 OR last_success_at IS NULL
         OR last_success_at <= $7 - make_interval(secs => $13))
 ), failed AS (
     UPDATE endpoint SET consecutive_failures = consecutive_failures + 1, first_failed_at = coalesce(first_failed_at, $7),
         last_failure_at = $7, resting_until = greatest(resting_until, $12)
-    FROM settled WHERE account_id = $1 AND id = $2 AND $5 <> 2
+    FROM settled WHERE account_id = $1 AND id = $2 AND url = $14 AND $5 <> 2
 )
 SELECT count(*) AS count FROM settled";
 
@@ -396,7 +403,8 @@ impl Store {
             .bind::<Nullable<Text>, _>(outcome.failure)
             .bind::<Text, _>(&outcome.answer)
             .bind::<Nullable<Timestamptz>, _>(outcome.rest_until)
-            .bind::<diesel::sql_types::Double, _>(SUCCESS_NOTED_SECONDS);
+            .bind::<diesel::sql_types::Double, _>(SUCCESS_NOTED_SECONDS)
+            .bind::<Text, _>(&claimed.url);
         let mut conn = acquire(&self.pool).await?;
         let count: Count = prepared::<Settle, _>(query).get_result(&mut *conn).await?;
         Ok(count.count == 1)

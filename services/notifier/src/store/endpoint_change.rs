@@ -132,12 +132,12 @@ WITH gone AS (
 )
 SELECT (SELECT count(*) FROM waiting) AS count FROM gone";
 
-/// Once: whoever comes second finds it switched off already. The failures that speak against it must be its failures still:
-/// one that has recovered, was switched on or got another address meanwhile is left on.
+/// Once: whoever comes second finds it switched off already. What speaks against it must do so still: one that has recovered,
+/// was switched on or got another address meanwhile is left on.
 const DISABLE: &str = "
 WITH disabled AS (
     UPDATE endpoint SET disabled_at = $3, disabled_reason = $4
-    WHERE account_id = $1 AND id = $2 AND disabled_at IS NULL AND ($4 = 1
+    WHERE account_id = $1 AND id = $2 AND disabled_at IS NULL AND url = $10 AND ($4 = 1
         OR (first_failed_at <= $3 - make_interval(days => $8) AND last_failure_at - first_failed_at >= make_interval(hours => $9)))
     RETURNING account_id, id, livemode, envelope_id
 ), noted AS (
@@ -255,10 +255,10 @@ impl Store {
     }
 
     /// Switches it off, notes that its owner has to hear of it, and plans the event for the account's other endpoints.
-    /// False if it was off already.
+    /// False if it was off already, or is elsewhere now.
     pub async fn disable_endpoint(
         &self,
-        (account, endpoint): (AccountId, EndpointId),
+        (account, endpoint, url): (AccountId, EndpointId, &str),
         reason: Disabled,
         at: DateTime<Utc>,
         told: &Told,
@@ -273,7 +273,8 @@ impl Store {
             .bind::<SmallInt, _>(told.kind)
             .bind::<Bytea, _>(&told.body)
             .bind::<Integer, _>(FAILING.0)
-            .bind::<Integer, _>(FAILING.1);
+            .bind::<Integer, _>(FAILING.1)
+            .bind::<Text, _>(url);
         let mut conn = acquire(&self.pool).await?;
         let count: Count = query.get_result(&mut *conn).await?;
         Ok(count.count == 1)

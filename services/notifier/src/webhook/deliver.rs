@@ -201,7 +201,7 @@ impl Post {
         let id = event_id(at);
         let event = endpoint_event(EventType::EndpointDisabled, (account, claimed.livemode), endpoint, id, at);
         let told = Told { event: id, kind: EventType::EndpointDisabled as i16, body: body(&event)? };
-        if self.store.disable_endpoint((account, endpoint), reason, at, &told).await? {
+        if self.store.disable_endpoint((account, endpoint, &claimed.url), reason, at, &told).await? {
             tracing::warn!(
                 endpoint = endpoint.to_string(),
                 reason = format!("{reason:?}"),

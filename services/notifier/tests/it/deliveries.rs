@@ -4,7 +4,7 @@
 use chrono::{TimeDelta, Utc};
 use countersign::v1::EventType;
 use countersign_notifier::schedule::PAUSES;
-use countersign_notifier::store::{Outcome, Room, Settled};
+use countersign_notifier::store::{Disabled, EndpointChanges, Named, Outcome, Room, Settled, Told};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use standardwebhooks::Webhook;
 
@@ -196,6 +196,38 @@ async fn an_endpoint_that_is_gone_gets_nothing_any_more() {
     stand.later(TimeDelta::days(4));
     stand.deliver().await;
     assert_eq!((receiver.kept().len(), stand.number(PENDING).await), (1, 0));
+}
+
+/// T-32: it was given another address while its old one answered that it is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn t32_an_old_address_does_not_speak_for_the_new_one() {
+    let stand = Stand::new().await;
+    let receiver = Receiver::start([]).await;
+    let endpoint = stand.endpoint_of(stand.account, "http://127.0.0.1:9/").await;
+    stand.happens(EventType::EnvelopeSent, 1);
+    stand.follow().await;
+    let (now, store) = (stand.clock.now(), &stand.notifier.store);
+    let room = Room { free: 10, suspects: 10, busy: Vec::new(), account_max: (10, 10) };
+    let [old] = &store.claim_deliveries(now, now + TimeDelta::seconds(60), &room).await.unwrap()[..] else { panic!() };
+    let named = Named { account: stand.account, livemode: true, id: endpoint.id };
+    let url = receiver.url.clone();
+    let changes = EndpointChanges { url: Some(url), trusted: true, ..EndpointChanges::default() };
+    store.update_endpoint(named, changes, None, |_| Vec::new()).await.unwrap();
+    let outcome = Outcome {
+        at: now,
+        duration_ms: 1,
+        status_code: Some(410),
+        failure: None,
+        answer: String::new(),
+        rest_until: Some(now + TimeDelta::hours(1)),
+    };
+    assert!(store.settle_delivery(old, &outcome, Settled::Gone).await.unwrap());
+    let told = Told { event: countersign_notifier::id::EventId::new(), kind: 31, body: b"{}".to_vec() };
+    let gone = (stand.account, endpoint.id, old.url.as_str());
+    assert!(!store.disable_endpoint(gone, Disabled::Gone, now, &told).await.unwrap());
+    assert_eq!(stand.number("SELECT sum(consecutive_failures)::bigint FROM endpoint").await, 0);
+    stand.deliver().await;
+    assert_eq!((receiver.sequences(), stand.number(DELIVERED).await), (vec![1], 1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

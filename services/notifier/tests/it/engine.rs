@@ -410,7 +410,8 @@ async fn t32_an_endpoint_that_recovered_meanwhile_is_left_on() {
         }
         assert!(store.settle_delivery(&claimed[0], &outcome(), Settled::Dead).await.unwrap());
         let (account, at) = (stand.account, stand.clock.now());
-        let disabled = store.disable_endpoint((account, endpoint.id), Disabled::Failing, at, &told).await.unwrap();
+        let disabled =
+            store.disable_endpoint((account, endpoint.id, NOWHERE), Disabled::Failing, at, &told).await.unwrap();
         assert_eq!(disabled, off, "{scene}");
     }
 }
