@@ -118,7 +118,7 @@ async fn d3_the_feed_loses_nothing_whatever_dies() {
 
     let store = Store::open(&field.database.config(), Clock::database()).await.unwrap();
     let (stop, stopped) = watch::channel(false);
-    let served = tokio::spawn(service(field.clone(), documents, stopped.clone()));
+    let mut served = tokio::spawn(service(field.clone(), documents, stopped.clone()));
     let cuts = AbortOnDropHandle::new(tokio::spawn(sequencers(store, stopped)));
     let share = 16 / CONSUMERS;
     let consumers: Vec<_> =
@@ -130,8 +130,14 @@ async fn d3_the_feed_loses_nothing_whatever_dies() {
     for _ in 0..WRITERS.1 {
         writers.spawn(rpc_writer(field.clone()));
     }
-    while let Some(done) = writers.join_next().await {
-        done.unwrap();
+    loop {
+        tokio::select! {
+            done = writers.join_next() => match done {
+                Some(done) => done.unwrap(),
+                None => break,
+            },
+            gone = &mut served => panic!("no service to write to: {}", gone.map_or_else(|why| why.to_string(), |_| "ended".into())),
+        }
     }
     let wrote = began.elapsed();
     // The kills end; what lives on has to bring everything.
