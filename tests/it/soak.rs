@@ -15,6 +15,7 @@ use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::store::Store;
 use countersign_test_support::{Caller, Database, Service};
 use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::task::AbortOnDropHandle;
 
 use self::actors::{Consumer, latencies, rpc_writer, sequencers, service, sql_writer};
@@ -106,6 +107,19 @@ async fn check_rows(database: &Database) {
     }
 }
 
+/// Until everybody has written, as long as there is a service.
+async fn all_written<T>(mut writers: JoinSet<()>, served: &mut JoinHandle<T>) {
+    loop {
+        tokio::select! {
+            done = writers.join_next() => match done {
+                Some(done) => done.unwrap(),
+                None => return,
+            },
+            gone = &mut *served => panic!("no service to write to: {}", gone.map_or_else(|why| why.to_string(), |_| "ended".into())),
+        }
+    }
+}
+
 /// D3, T-27, T-28, T-36: every committed event arrives, once, in order, without a gap; nobody waits for a stranger.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn d3_the_feed_loses_nothing_whatever_dies() {
@@ -123,22 +137,14 @@ async fn d3_the_feed_loses_nothing_whatever_dies() {
     let share = 16 / CONSUMERS;
     let consumers: Vec<_> =
         (0..CONSUMERS).map(|n| Consumer::start(&field, (n * share..(n + 1) * share).collect())).collect();
-    let mut writers = tokio::task::JoinSet::new();
+    let mut writers = JoinSet::new();
     for _ in 0..WRITERS.0 {
         writers.spawn(sql_writer(field.clone()));
     }
     for _ in 0..WRITERS.1 {
         writers.spawn(rpc_writer(field.clone()));
     }
-    loop {
-        tokio::select! {
-            done = writers.join_next() => match done {
-                Some(done) => done.unwrap(),
-                None => break,
-            },
-            gone = &mut served => panic!("no service to write to: {}", gone.map_or_else(|why| why.to_string(), |_| "ended".into())),
-        }
-    }
+    all_written(writers, &mut served).await;
     let wrote = began.elapsed();
     // The kills end; what lives on has to bring everything.
     stop.send_replace(true);
