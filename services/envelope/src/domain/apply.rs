@@ -145,12 +145,10 @@ fn update(envelope: &mut Envelope, edit: &Edit) {
 
 /// Somebody else in a recipient's place: the old link is dead, and all begins anew for them.
 fn assign(recipient: &mut Recipient, person: &Person, at: DateTime<Utc>) {
-    let before = recipient.notices;
-    recipient.notices = Notices::default();
-    if same_address(&recipient.person.email, &person.email) {
-        // What belongs to the address stays with it: a new name or zone does not undo a wish to be left alone.
-        recipient.notices = Notices { muted_at: before.muted_at, bounced_at: before.bounced_at, ..Notices::default() };
-    }
+    // What belongs to the address stays with it: a new name or zone does not undo a wish to be left alone.
+    let stays = same_address(&recipient.person.email, &person.email);
+    let Notices { muted_at, bounced_at, .. } = if stays { recipient.notices } else { Notices::default() };
+    recipient.notices = Notices { muted_at, bounced_at, ..Notices::default() };
     recipient.person.clone_from(person);
     recipient.credential.generation += 1;
     recipient.viewed_at = None;

@@ -226,8 +226,7 @@ RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.tries, d.lease_epoc
     ready.suspect";
 
 /// What waits for an endpoint that is gone or switched off, or for an envelope's address that moved to where nobody asked for
-/// webhooks, goes nowhere, also what was planned in the same moment. What is
-/// being tried just now is left to whoever tries it.
+/// webhooks, goes nowhere, also what was planned in the same moment. What is being tried just now is left to whoever tries it.
 const CANCEL: &str = "
 gone AS MATERIALIZED (
     SELECT asked.account_id, asked.endpoint_id, asked.own, CASE WHEN e.id IS NULL THEN 'endpoint_deleted'
@@ -253,10 +252,9 @@ SELECT count(*) AS count FROM cancelled";
 /// What an address answers is held against the endpoint only while that is its address: one that moved meanwhile is asked at
 /// its new one.
 const SETTLE: &str = "
-WITH home AS MATERIALIZED (
-    SELECT $5 = 4 AND url <> $14 AS moved FROM endpoint WHERE account_id = $1 AND id = $2
-), outcome AS MATERIALIZED (
-    SELECT CASE WHEN coalesce((SELECT moved FROM home), false) THEN 1 ELSE $5 END AS state
+WITH outcome AS MATERIALIZED (
+    SELECT CASE WHEN $5 = 4 AND EXISTS (SELECT FROM endpoint WHERE account_id = $1 AND id = $2 AND url <> $14)
+        THEN 1 ELSE $5 END AS state
 ), settled AS (
     UPDATE delivery AS d SET state = outcome.state, attempts = attempts + 1, tries = tries + 1, next_at = $6, lease_until = NULL,
         first_tried_at = coalesce(first_tried_at, $7), cause = CASE WHEN outcome.state = 4 THEN 'endpoint_disabled' END

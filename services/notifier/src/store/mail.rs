@@ -4,6 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::pg::Pg;
 use diesel::prelude::*;
+use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
@@ -265,6 +266,19 @@ pub async fn keep_mails(
     Ok(())
 }
 
+/// A statement whose first parameters name a claimed mail and the claim.
+fn of_claim(text: &'static str, claimed: &ClaimedMail) -> BoxedSqlQuery<'static, Pg, SqlQuery> {
+    let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
+    diesel::sql_query(text)
+        .into_boxed::<Pg>()
+        .bind::<SqlUuid, _>(claimed.mail.account.uuid())
+        .bind::<SqlUuid, _>(claimed.mail.event.uuid())
+        .bind::<SmallInt, _>(addressee_kind)
+        .bind::<SqlUuid, _>(addressee_id)
+        .bind::<SmallInt, _>(claimed.mail.kind as i16)
+        .bind::<Integer, _>(claimed.lease_epoch)
+}
+
 impl Store {
     /// Claims a due mail until `until`; one to the outside only if the outside can be reached.
     pub async fn claim_mail(
@@ -289,14 +303,7 @@ impl Store {
         quota: Quota,
     ) -> Result<Option<DateTime<Utc>>, DatabaseError> {
         enum Await {}
-        let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
-        let query = diesel::sql_query(AWAIT_QUOTA)
-            .bind::<SqlUuid, _>(claimed.mail.account.uuid())
-            .bind::<SqlUuid, _>(claimed.mail.event.uuid())
-            .bind::<SmallInt, _>(addressee_kind)
-            .bind::<SqlUuid, _>(addressee_id)
-            .bind::<SmallInt, _>(claimed.mail.kind as i16)
-            .bind::<Integer, _>(claimed.lease_epoch)
+        let query = of_claim(AWAIT_QUOTA, claimed)
             .bind::<Timestamptz, _>(now)
             .bind::<Integer, _>(i32::try_from(quota.account_max).unwrap_or(i32::MAX));
         let mut conn = acquire(&self.pool).await?;
@@ -314,15 +321,8 @@ impl Store {
         quota: Quota,
     ) -> Result<MailRoom, DatabaseError> {
         enum Take {}
-        let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
         let most = |most: u32| i32::try_from(most).unwrap_or(i32::MAX);
-        let query = diesel::sql_query(TAKE_QUOTA)
-            .bind::<SqlUuid, _>(claimed.mail.account.uuid())
-            .bind::<SqlUuid, _>(claimed.mail.event.uuid())
-            .bind::<SmallInt, _>(addressee_kind)
-            .bind::<SqlUuid, _>(addressee_id)
-            .bind::<SmallInt, _>(claimed.mail.kind as i16)
-            .bind::<Integer, _>(claimed.lease_epoch)
+        let query = of_claim(TAKE_QUOTA, claimed)
             .bind::<Bytea, _>(address.to_vec())
             .bind::<Timestamptz, _>(now)
             .bind::<Timestamptz, _>(until)
@@ -351,14 +351,7 @@ impl Store {
             MailSettled::TooLarge => (open, now, false, None),
             MailSettled::Again { at, attempted } => (open, at, attempted, None),
         };
-        let (addressee_kind, addressee_id) = addressee_columns(claimed.mail.addressee);
-        let query = diesel::sql_query(SETTLE)
-            .bind::<SqlUuid, _>(claimed.mail.account.uuid())
-            .bind::<SqlUuid, _>(claimed.mail.event.uuid())
-            .bind::<SmallInt, _>(addressee_kind)
-            .bind::<SqlUuid, _>(addressee_id)
-            .bind::<SmallInt, _>(claimed.mail.kind as i16)
-            .bind::<Integer, _>(claimed.lease_epoch)
+        let query = of_claim(SETTLE, claimed)
             .bind::<SmallInt, _>(state)
             .bind::<Timestamptz, _>(at)
             .bind::<Integer, _>(i32::from(attempted))
