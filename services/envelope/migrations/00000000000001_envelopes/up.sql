@@ -427,13 +427,16 @@ CREATE TABLE outbox (
 );
 ALTER TABLE outbox SET (autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_cost_delay = 0);
 
+-- Locked while events are moved, and changed now and then only: dead versions of a row that each batch changes pile up for
+-- as long as anybody in the cluster holds a snapshot, and every batch would have to step over all of them.
 CREATE TABLE feed_head (
     part smallint PRIMARY KEY,
-    last_position bigint NOT NULL,
     -- Up to here the feed has been cut off.
-    floor_position bigint NOT NULL CHECK (floor_position BETWEEN 0 AND last_position)
-) WITH (fillfactor = 50);
-INSERT INTO feed_head SELECT part, 0, 0 FROM generate_series(0, 15) AS part;
+    floor_position bigint NOT NULL DEFAULT 0 CHECK (floor_position >= 0),
+    -- Up to here nothing waits in the outbox, nor ever will: all transactions that took these numbers have ended.
+    settled_id bigint NOT NULL DEFAULT 0
+);
+INSERT INTO feed_head SELECT part FROM generate_series(0, 15) AS part;
 
 -- Changes when the feed is restored from a backup: positions handed out since would come again for other events.
 CREATE TABLE feed_incarnation (

@@ -1,5 +1,5 @@
 //! The feed: committed events in an order that never changes, without gaps. Its pages are read in `page`, its old end is cut
-//! off in `trim`.
+//! off in `trim`, the outbox before it is kept quick in `settle`.
 //!
 //! A transaction leaves its events in the outbox. The sequencer, run by any replica, gives them positions in their
 //! partition's feed, one batch at a time under the lock of the partition's head. A transaction that commits late gets later
@@ -88,33 +88,59 @@ impl Parts {
     }
 }
 
+/// Walks over sixteen numbers, not over the outbox: there what was moved long ago lies in the way for as long as any
+/// transaction of the cluster, of whatever database, is older.
+const ANY_WAITING: &str = "
+SELECT EXISTS (
+    SELECT FROM feed_head AS head, LATERAL (
+        SELECT FROM outbox WHERE outbox.part = head.part AND outbox.id > head.settled_id LIMIT 1
+    ) AS waiting
+) AS any";
+
 const LOCK_HEADS: &str = "
-SELECT part FROM feed_head AS head WHERE EXISTS (SELECT FROM outbox WHERE outbox.part = head.part)
+SELECT part FROM feed_head AS head
+WHERE EXISTS (SELECT FROM outbox WHERE outbox.part = head.part AND outbox.id > head.settled_id)
 ORDER BY part FOR UPDATE SKIP LOCKED";
 
+/// How far each partition reaches: from behind its floor up to there it has every position once.
+macro_rules! extent {
+    () => {
+        "SELECT part, floor_position, greatest(floor_position, last.position) AS last_position
+        FROM feed_head AS head
+        CROSS JOIN LATERAL (SELECT max(position) AS position FROM feed WHERE feed.part = head.part) AS last"
+    };
+}
+
 /// A statement of its own, after the lock: its snapshot shows all that was committed before.
-const MOVE: &str = "
+const MOVE: &str = concat!(
+    "
 WITH due AS (
-    SELECT o.part, o.id FROM unnest($1) AS locked (part)
-    CROSS JOIN LATERAL (SELECT part, id FROM outbox WHERE outbox.part = locked.part ORDER BY id LIMIT $2) AS o
+    SELECT o.part, o.id FROM feed_head AS head
+    CROSS JOIN LATERAL (
+        SELECT part, id FROM outbox WHERE outbox.part = head.part AND outbox.id > head.settled_id ORDER BY id LIMIT $2
+    ) AS o
+    WHERE head.part = ANY($1)
 ), taken AS (
     DELETE FROM outbox USING due WHERE outbox.part = due.part AND outbox.id = due.id RETURNING outbox.*
 ), placed AS (
     INSERT INTO feed (part, position, account_id, livemode, envelope_id, sequence)
     SELECT part, last_position + row_number() OVER (PARTITION BY part ORDER BY id), account_id, livemode, envelope_id,
         sequence
-    FROM taken JOIN feed_head USING (part)
-    RETURNING part, position
-), advanced AS (
-    UPDATE feed_head SET last_position = last FROM (SELECT part, max(position) AS last FROM placed GROUP BY part) AS new
-    WHERE feed_head.part = new.part
+    FROM taken JOIN (",
+    extent!(),
+    ") AS extent USING (part)
 )
-SELECT count(*) AS count FROM placed";
+SELECT count(*) AS count FROM taken"
+);
 
-const HEADS: &str = "
+const HEADS: &str = concat!(
+    "
 SELECT array_agg(last_position ORDER BY part) AS last, array_agg(floor_position ORDER BY part) AS floor,
     (SELECT id FROM feed_incarnation) AS incarnation, clock_timestamp() AS now
-FROM feed_head";
+FROM (",
+    extent!(),
+    ") AS extent"
+);
 
 enum AnyWaiting {}
 enum LockHeads {}
@@ -161,9 +187,10 @@ impl Store {
     /// Moves what waits in the outbox to the feed; says how many events. Partitions that another replica is moving just
     /// now are left to it.
     pub async fn sequence(&self) -> Result<i64, DatabaseError> {
+        self.settle_now_and_then().await?;
         {
             let mut conn = acquire(&self.across_accounts).await?;
-            let any = diesel::sql_query("SELECT EXISTS (SELECT FROM outbox) AS any");
+            let any = diesel::sql_query(ANY_WAITING);
             let waiting: AnyRow = prepared::<AnyWaiting, _>(any).get_result(&mut *conn).await?;
             if !waiting.any {
                 return Ok(0);
@@ -185,6 +212,7 @@ impl Store {
         let moved = moved?;
         committed?;
         flight.close();
+        self.settling.moved(moved.count);
         Ok(moved.count)
     }
 

@@ -17,6 +17,7 @@ mod page;
 mod rows;
 pub mod schema;
 mod settings;
+mod settle;
 mod terms;
 mod trim;
 mod upload;
@@ -47,6 +48,7 @@ pub use self::feed::{Heads, PARTS, Parts, Position, Positions};
 pub use self::job::Job;
 pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
 pub use self::page::{About, FeedEvent, Page, Sieve, Wanted};
+use self::settle::Settling;
 pub use self::upload::Upload;
 use crate::domain::id::{AccountId, EnvelopeId};
 
@@ -61,6 +63,7 @@ pub struct Store {
     clock: Clock,
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
+    settling: Arc<Settling>,
     /// Turns at pages of the feed: of accounts, and of services, who must not wait for accounts.
     pages: Arc<Semaphore>,
     pages_across: Arc<Semaphore>,
@@ -166,8 +169,8 @@ impl Store {
         let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
         let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
-        let (committed, artifacts_due) = (Arc::default(), Arc::default());
-        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, pages, pages_across })
+        let (committed, artifacts_due, settling) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, settling, pages, pages_across })
     }
 
     /// Reads with one statement, of one account.

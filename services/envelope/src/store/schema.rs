@@ -225,7 +225,7 @@ diesel::table! {
 }
 
 diesel::table! {
-    feed_head (part) { part -> Int2, last_position -> Int8, floor_position -> Int8, }
+    feed_head (part) { part -> Int2, floor_position -> Int8, settled_id -> Int8, }
 }
 
 diesel::table! {

@@ -29,7 +29,7 @@ fn oldest(most: &str) -> String {
 fn old() -> String {
     format!(
         "SELECT head.part FROM feed_head AS head {}
-        WHERE head.floor_position < head.last_position AND coalesce(e.occurred_at < $1, true)
+        WHERE coalesce(e.occurred_at < $1, true)
         ORDER BY head.part",
         oldest("1")
     )
@@ -41,7 +41,7 @@ fn old() -> String {
 fn trim() -> String {
     format!(
         "WITH head AS (
-            SELECT part, floor_position FROM feed_head WHERE part = $1 AND floor_position < last_position FOR UPDATE
+            SELECT part, floor_position FROM feed_head WHERE part = $1 FOR UPDATE
         ), oldest AS (
             SELECT f.position, coalesce(e.occurred_at < $2, true) AS old FROM head {}
         ), kept AS (
