@@ -1,6 +1,8 @@
 //! Black-box tests of all services together, over the wire and against real Postgres.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
+#[path = "../../services/envelope/tests/seal/authority.rs"]
+mod authority;
 mod callers;
 mod changes;
 mod clients;
@@ -17,11 +19,15 @@ mod freshness;
 mod groups;
 mod histories;
 mod isolation;
+#[path = "../../services/paper/tests/odd/judges.rs"]
+mod judges;
 mod keys;
 mod ledger;
 mod model;
 mod once;
 mod pages;
+#[path = "../../services/paper/tests/odd/pki.rs"]
+mod pki;
 mod presets;
 mod races;
 mod reasons;
@@ -31,6 +37,7 @@ mod replace;
 mod restarts;
 mod roles;
 mod schedule;
+mod seals;
 mod secrets;
 mod sessions;
 mod several;

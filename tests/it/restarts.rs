@@ -117,6 +117,7 @@ async fn t72_killing_the_envelope_service_loses_nothing_acknowledged() {
         ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
         ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
+        ("COUNTERSIGN_UNSEALED", "true"),
     ];
     let mut acknowledged = Vec::new();
     for kill in 0..6_u64 {
@@ -181,6 +182,7 @@ async fn s1_38_an_operator_makes_an_account() {
         ("COUNTERSIGN_MASTER_KEY", &key),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
         ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
+        ("COUNTERSIGN_UNSEALED", "true"),
     ];
     let process = Process::start("countersign-envelope", &settings).await;
     let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();

@@ -11,9 +11,10 @@ use countersign_paper as paper;
 use crate::blobs::Blobs;
 use crate::domain::command::{By, Command, NewArtifact};
 use crate::domain::decide::Verdict;
-use crate::domain::envelope::{Document, Envelope, Version};
+use crate::domain::envelope::{Document, Envelope, SealLevel, Version};
 use crate::domain::field::{Field, FieldType, Value};
 use crate::execute::{Ask, Executor};
+use crate::seal::Sealer;
 use crate::store::{Job, Scope};
 
 /// Jobs of one tick.
@@ -24,12 +25,12 @@ const LEASE_SECONDS: i64 = 120;
 const PAUSE_SECONDS_MAX: i64 = 300;
 
 /// Does the due jobs.
-pub async fn tick(executor: &Executor, blobs: &Blobs) -> anyhow::Result<Progress> {
+pub async fn tick(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>) -> anyhow::Result<Progress> {
     let store = executor.store();
     let now = store.clock().now();
     let jobs = store.claim_jobs(now, now + TimeDelta::seconds(LEASE_SECONDS), BATCH_MAX).await?;
     for job in &jobs {
-        if let Err(error) = make(executor, blobs, job).await {
+        if let Err(error) = make(executor, blobs, sealer, job).await {
             let (envelope, attempts) = (job.envelope.to_string(), job.attempts);
             tracing::error!(envelope, attempts, error = format!("{error:#}"), "artefacts could not be made");
             let pause = 2_i64.saturating_pow(attempts.min(16)).min(PAUSE_SECONDS_MAX);
@@ -39,16 +40,20 @@ pub async fn tick(executor: &Executor, blobs: &Blobs) -> anyhow::Result<Progress
     Ok(if jobs.is_empty() { Progress::Idle } else { Progress::Busy })
 }
 
-async fn make(executor: &Executor, blobs: &Blobs, job: &Job) -> anyhow::Result<()> {
+async fn make(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>, job: &Job) -> anyhow::Result<()> {
     let scope = Scope::any_mode(job.account);
     let envelope = executor.store().envelope(scope, job.envelope).await?.context("the envelope is gone")?;
     let mut artifacts = Vec::new();
     for document in &envelope.documents {
         let original = blobs.get(&document.sha256).await?;
         let bytes = render(&envelope, document, job.version, original).await?;
+        let (bytes, seal) = match sealer {
+            Some(sealer) => sealer.seal(bytes, sealer.options()).await?,
+            None => (bytes, SealLevel::None),
+        };
         let size_bytes = bytes.len() as u64;
         let sha256 = blobs.put(bytes).await?;
-        artifacts.push(NewArtifact { document: document.id, version: job.version, sha256, size_bytes });
+        artifacts.push(NewArtifact { document: document.id, version: job.version, sha256, size_bytes, seal });
     }
     let command = Command::Store { artifacts };
     let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };

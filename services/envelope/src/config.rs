@@ -9,6 +9,7 @@ use secrecy::SecretString;
 
 use crate::identity::{Identities, Role};
 use crate::oidc::OidcConfig;
+use crate::seal::SealConfig;
 
 /// The envelope service of Countersign.
 #[derive(Parser, Debug)]
@@ -83,6 +84,8 @@ pub struct Config {
     pub operator_key: Option<SecretString>,
     #[command(flatten)]
     pub oidc: OidcConfig,
+    #[command(flatten)]
+    pub seal: SealConfig,
     /// Networks of peers that are believed about where a person is and with which program they act, as
     /// `10.0.0.0/8,192.0.2.7/32`.
     #[arg(long, env = "COUNTERSIGN_TRUSTED_PEERS", value_delimiter = ',')]

@@ -12,6 +12,7 @@ pub mod execute;
 pub mod identity;
 pub mod oidc;
 pub mod rpc;
+pub mod seal;
 pub mod serve;
 pub mod store;
 pub mod sweep;

@@ -25,6 +25,7 @@ use crate::domain::id::{AccountId, LedgerId};
 use crate::execute::{Executor, account, api_key, new_id};
 use crate::oidc::Oidc;
 use crate::rpc::{Accounts, Authenticator, Context, SERVICES, Seats, routes};
+use crate::seal::Sealer;
 use crate::store::{MIGRATIONS, Store};
 use crate::sweep::Sweeper;
 use crate::tail::Tail;
@@ -92,6 +93,10 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     let (heartbeat, poll) = (Duration::from_secs(config.heartbeat_seconds), Duration::from_millis(config.feed_poll_ms));
     let tail = Arc::new(Tail::new(UNSEEN_MAX * (heartbeat + poll)));
     grpc::install_tls_provider();
+    let (sealer, recognised) = config.seal.open(store.clock()).await?;
+    if sealer.is_none() {
+        tracing::warn!("documents are not sealed: nobody can tell later whether they were changed");
+    }
     let oidc = Oidc::new(&config.oidc, store.clock().clone())?;
     let accounts = Accounts::new(store.clone());
     let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), oidc, &config);
@@ -102,6 +107,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         cache: Cache::new(Duration::from_millis(config.cache_ms)),
         trusted_peers: config.trusted_peers.clone(),
         blobs: blobs.clone(),
+        recognised: Arc::new(recognised),
         authenticator: Arc::new(authenticator),
         accounts,
         onces: Onces::new(&master),
@@ -113,7 +119,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         stall: Duration::from_secs(config.stream_stall_seconds),
         stop: stop.clone(),
     };
-    let loops = loops(&config, executor, blobs, tail, stop.clone());
+    let loops = loops(&config, executor, blobs, sealer, tail, stop.clone());
     let server = grpc::serve(listener, routes(context), &SERVICES, &config.listen, stop.clone());
     let ended = tokio::select! {
         ended = server => ended,
@@ -128,6 +134,7 @@ async fn loops(
     config: &Config,
     executor: Executor,
     blobs: Blobs,
+    sealer: Option<Sealer>,
     tail: Arc<Tail>,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -146,8 +153,8 @@ async fn loops(
     tasks.spawn({
         let (hint, stop) = (store.artifacts_due(), stop.clone());
         ticker::run("artifact", sweep, hint, stop, move || {
-            let (executor, blobs) = (executor.clone(), blobs.clone());
-            async move { artifact::tick(&executor, &blobs).await }
+            let (executor, blobs, sealer) = (executor.clone(), blobs.clone(), sealer.clone());
+            async move { artifact::tick(&executor, &blobs, sealer.as_ref()).await }
         })
     });
     tasks.spawn({

@@ -10,6 +10,8 @@ use lopdf::xref::XrefType;
 use lopdf::{Dictionary, Document, Object, ObjectId, Stream, StringFormat, Writer};
 use sha2::{Digest, Sha256};
 
+mod sections;
+
 const FILE_ID_BYTES: usize = 16;
 /// Trailer entries that belong to one cross-reference section and must not be carried into the next.
 const SECTION_KEYS: [&[u8]; 10] =
@@ -18,6 +20,8 @@ const SECTION_KEYS: [&[u8]; 10] =
 /// Objects to add to a document or to replace in it.
 pub(crate) struct Update {
     objects: BTreeMap<ObjectId, Object>,
+    /// Objects that are written as these bytes, because something has to be put into them afterwards.
+    verbatim: BTreeMap<ObjectId, Vec<u8>>,
     next_number: u32,
 }
 
@@ -26,7 +30,18 @@ impl Update {
     pub(crate) fn of(document: &Document) -> Self {
         let size = document.trailer.get(b"Size").and_then(Object::as_i64).unwrap_or(0);
         let size = u32::try_from(size).unwrap_or(0).min(document.max_id.saturating_add(1_000_000));
-        Self { objects: BTreeMap::new(), next_number: size.max(document.max_id.saturating_add(1)) }
+        let next_number = size.max(document.max_id.saturating_add(1));
+        Self { objects: BTreeMap::new(), verbatim: BTreeMap::new(), next_number }
+    }
+
+    /// Whether it would change nothing.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.objects.is_empty() && self.verbatim.is_empty()
+    }
+
+    /// The object of this number as it will be.
+    pub(crate) fn current<'a>(&'a self, document: &'a Document, id: ObjectId) -> Option<&'a Object> {
+        self.objects.get(&id).or_else(|| document.objects.get(&id))
     }
 
     /// Reserves an object number.
@@ -47,16 +62,67 @@ impl Update {
     pub(crate) fn set(&mut self, id: ObjectId, object: impl Into<Object>) {
         self.objects.insert(id, object.into());
     }
+
+    /// Changes the dictionary of an existing number, if it is one.
+    pub(crate) fn edit(&mut self, document: &Document, id: ObjectId, change: impl FnOnce(&mut Dictionary)) {
+        if let Some(Object::Dictionary(current)) = self.current(document, id) {
+            let mut changed = current.clone();
+            change(&mut changed);
+            self.set(id, changed);
+        }
+    }
+
+    /// Changes the list of an existing number, if it is one.
+    pub(crate) fn edit_array(&mut self, document: &Document, id: ObjectId, change: impl FnOnce(&mut Vec<Object>)) {
+        if let Some(Object::Array(current)) = self.current(document, id) {
+            let mut changed = current.clone();
+            change(&mut changed);
+            self.set(id, changed);
+        }
+    }
+
+    /// Sets the bytes of a reserved number's object. Only a continued base takes them.
+    pub(crate) fn set_verbatim(&mut self, id: ObjectId, bytes: Vec<u8>) {
+        self.verbatim.insert(id, bytes);
+    }
 }
 
 /// The file that results from `update`.
 pub(crate) fn write(base: &[u8], document: Document, update: Update) -> io::Result<Vec<u8>> {
-    if can_be_continued(base, &document) { append(base, &document, update) } else { rewrite(base, document, update) }
+    if !can_be_continued(base, &document) {
+        return rewrite(base, document, update);
+    }
+    let delta = append(BaseEnd::of(base), &document, update)?;
+    let mut file = Vec::with_capacity(base.len() + delta.bytes.len());
+    file.extend_from_slice(base);
+    file.extend_from_slice(&delta.bytes);
+    Ok(file)
 }
 
-fn can_be_continued(base: &[u8], document: &Document) -> bool {
+/// Where an update begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct BaseEnd {
+    pub(crate) base_bytes: usize,
+    pub(crate) ends_line: bool,
+}
+
+impl BaseEnd {
+    pub(crate) fn of(base: &[u8]) -> Self {
+        Self { base_bytes: base.len(), ends_line: base.ends_with(b"\n") }
+    }
+}
+
+/// What stands behind a base.
+pub(crate) struct Delta {
+    pub(crate) bytes: Vec<u8>,
+    /// Where its objects are, counted from its own start.
+    pub(crate) starts: BTreeMap<ObjectId, usize>,
+}
+
+/// Whether other readers take an update behind this base for what it is.
+pub(crate) fn can_be_continued(base: &[u8], document: &Document) -> bool {
     let starts_at_zero = base.starts_with(b"%PDF-");
-    let is_hybrid = base.windows(8).any(|window| window == b"/XRefStm");
+    let is_hybrid = sections::any_is_hybrid(base, document.xref_start);
     let size = document.trailer.get(b"Size").and_then(Object::as_i64).unwrap_or(0);
     let section = base.get(document.xref_start..).unwrap_or_default();
     let section_is_there = section.starts_with(b"xref") || section.first().is_some_and(u8::is_ascii_digit);
@@ -68,59 +134,78 @@ fn can_be_continued(base: &[u8], document: &Document) -> bool {
         && section_is_there
 }
 
-fn append(base: &[u8], document: &Document, mut update: Update) -> io::Result<Vec<u8>> {
-    let mut file = base.to_vec();
-    if !file.ends_with(b"\n") {
-        file.push(b'\n');
+/// The update as bytes that follow the base.
+pub(crate) fn append(base: BaseEnd, document: &Document, mut update: Update) -> io::Result<Delta> {
+    let mut bytes = Vec::new();
+    if !base.ends_line {
+        bytes.push(b'\n');
     }
-    let mut offsets = BTreeMap::new();
+    let mut starts = BTreeMap::new();
     for (id, object) in &update.objects {
-        offsets.insert(*id, file.len());
-        write_object(&mut file, *id, object)?;
+        starts.insert(*id, bytes.len());
+        write_object(&mut bytes, *id, object)?;
     }
+    for (id, verbatim) in &update.verbatim {
+        starts.insert(*id, bytes.len());
+        write_header(&mut bytes, *id)?;
+        bytes.extend_from_slice(verbatim);
+        bytes.extend_from_slice(OBJECT_END);
+    }
+    let mut offsets: BTreeMap<_, _> = starts.iter().map(|(id, start)| (*id, base.base_bytes + start)).collect();
     let mut trailer = carried_trailer(document);
-    set_file_id(&mut trailer, &file[base.len()..]);
+    set_file_id(&mut trailer, &bytes);
     trailer.set("Prev", document.xref_start as i64);
-    let section_start = file.len();
+    let section_start = base.base_bytes + bytes.len();
     match document.reference_table.cross_reference_type {
         XrefType::CrossReferenceTable => {
             trailer.set("Size", i64::from(update.next_number));
-            write_table(&mut file, &offsets, trailer)?;
+            write_table(&mut bytes, &offsets, trailer)?;
         }
         XrefType::CrossReferenceStream => {
             let id = update.reserve();
             offsets.insert(id, section_start);
             trailer.set("Size", i64::from(update.next_number));
-            write_object(&mut file, id, &Object::Stream(table_stream(&offsets, trailer)?))?;
+            write_object(&mut bytes, id, &Object::Stream(table_stream(&offsets, trailer)?))?;
         }
     }
-    write!(file, "startxref\n{section_start}\n%%EOF\n")?;
-    Ok(file)
+    write!(bytes, "startxref\n{section_start}\n%%EOF\n")?;
+    Ok(Delta { bytes, starts })
 }
 
-fn write_object(file: &mut Vec<u8>, (number, generation): ObjectId, object: &Object) -> io::Result<()> {
-    writeln!(file, "{number} {generation} obj")?;
+const OBJECT_END: &[u8] = b"\nendobj\n";
+
+fn write_object(file: &mut Vec<u8>, id: ObjectId, object: &Object) -> io::Result<()> {
+    write_header(file, id)?;
     Writer::write_object(file, object)?;
-    file.write_all(b"\nendobj\n")
+    file.write_all(OBJECT_END)
+}
+
+fn write_header(file: &mut Vec<u8>, (number, generation): ObjectId) -> io::Result<()> {
+    writeln!(file, "{number} {generation} obj")
+}
+
+/// How many bytes stand before an object's own.
+pub(crate) fn header_bytes((number, generation): ObjectId) -> usize {
+    format!("{number} {generation} obj\n").len()
 }
 
 /// Runs of consecutive object numbers: the first number and the entries.
-fn sections(offsets: &BTreeMap<ObjectId, usize>) -> Vec<(u32, Vec<(u16, usize)>)> {
-    let mut sections: Vec<(u32, Vec<(u16, usize)>)> = Vec::new();
+fn runs(offsets: &BTreeMap<ObjectId, usize>) -> Vec<(u32, Vec<(u16, usize)>)> {
+    let mut runs: Vec<(u32, Vec<(u16, usize)>)> = Vec::new();
     for (&(number, generation), &offset) in offsets {
-        match sections.last_mut() {
+        match runs.last_mut() {
             Some((first, entries)) if *first as usize + entries.len() == number as usize => {
                 entries.push((generation, offset));
             }
-            _ => sections.push((number, vec![(generation, offset)])),
+            _ => runs.push((number, vec![(generation, offset)])),
         }
     }
-    sections
+    runs
 }
 
 fn write_table(file: &mut Vec<u8>, offsets: &BTreeMap<ObjectId, usize>, trailer: Dictionary) -> io::Result<()> {
     file.write_all(b"xref\n")?;
-    for (first, entries) in sections(offsets) {
+    for (first, entries) in runs(offsets) {
         writeln!(file, "{first} {}", entries.len())?;
         for (generation, offset) in entries {
             // Exactly 20 bytes an entry, or strict readers refuse the table.
@@ -135,7 +220,7 @@ fn write_table(file: &mut Vec<u8>, offsets: &BTreeMap<ObjectId, usize>, trailer:
 fn table_stream(offsets: &BTreeMap<ObjectId, usize>, trailer: Dictionary) -> io::Result<Stream> {
     const IN_USE: u8 = 1;
     let (mut index, mut content) = (Vec::new(), Vec::new());
-    for (first, entries) in sections(offsets) {
+    for (first, entries) in runs(offsets) {
         index.push(Object::from(i64::from(first)));
         index.push(Object::from(entries.len() as i64));
         for (generation, offset) in entries {
@@ -166,7 +251,8 @@ fn set_file_id(trailer: &mut Dictionary, changed: &[u8]) {
     trailer.set("ID", vec![first, renewed]);
 }
 
-fn rewrite(base: &[u8], mut document: Document, update: Update) -> io::Result<Vec<u8>> {
+/// The document with the update, written anew. What is set verbatim is left out.
+pub(crate) fn rewrite(base: &[u8], mut document: Document, update: Update) -> io::Result<Vec<u8>> {
     document.objects.extend(update.objects);
     document.trailer = carried_trailer(&document);
     set_file_id(&mut document.trailer, base);
@@ -237,7 +323,7 @@ mod tests {
     #[test]
     fn neighbouring_numbers_share_a_section() {
         let offsets = BTreeMap::from([((3, 0), 10), ((4, 0), 20), ((9, 1), 30)]);
-        assert_eq!(sections(&offsets), [(3, vec![(0, 10), (0, 20)]), (9, vec![(1, 30)])]);
+        assert_eq!(runs(&offsets), [(3, vec![(0, 10), (0, 20)]), (9, vec![(1, 30)])]);
     }
 
     #[test]

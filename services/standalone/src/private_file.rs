@@ -28,12 +28,20 @@ pub fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
 /// # Errors
 /// When the file cannot be written.
 pub fn write<T: Serialize>(path: &Path, content: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(content).with_context(|| format!("cannot write {}", path.display()))?;
+    write_text(path, &(text + "\n"))
+}
+
+/// Writes `text` as it is, with mode 0600.
+///
+/// # Errors
+/// When the file cannot be written.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
     let written = || -> Result<()> {
         let folder = path.parent().context("a file without a folder")?;
         // Made with mode 0600.
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer_pretty(&mut file, content)?;
-        file.write_all(b"\n")?;
+        file.write_all(text.as_bytes())?;
         file.as_file().sync_all()?;
         file.persist(path)?;
         Ok(())

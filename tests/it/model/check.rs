@@ -11,7 +11,7 @@ use countersign::v1::{ActorType, EventType};
 use countersign_envelope::domain::apply::apply;
 use countersign_envelope::domain::command::{Command, NewArtifact};
 use countersign_envelope::domain::decide::{Decision, Verdict, decide};
-use countersign_envelope::domain::envelope::{Envelope, Version};
+use countersign_envelope::domain::envelope::{Envelope, SealLevel, Version};
 use countersign_envelope::domain::refusal::{Refusal, Transition, Why};
 
 use super::history::{Entry, Person};
@@ -333,6 +333,7 @@ fn duty(entry: &Entry, state: &Envelope) -> Result<Command, String> {
             version,
             sha256: [0; 32],
             size_bytes: 1,
+            seal: SealLevel::None,
         };
         Command::Store { artifacts: state.documents.iter().map(new).collect() }
     };

@@ -122,6 +122,7 @@ async fn d2_what_was_committed_before_a_kill_is_answered_and_not_made_again() {
         ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
         ("COUNTERSIGN_DOCUMENTS", seed.documents.path().to_str().unwrap()),
+        ("COUNTERSIGN_UNSEALED", "true"),
     ];
     let form = CreateEnvelopeRequest { documents: vec![upload(&sender).await], ..request(2, Routing::Parallel, false) };
     let sql = seed.database.connect().await;

@@ -56,6 +56,7 @@ async fn t58_a_process_that_logs_all_it_can_tells_nothing_personal() {
         ("COUNTERSIGN_DATABASE_URL", &database.url),
         ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
         ("COUNTERSIGN_DOCUMENTS", folder.path().to_str().unwrap()),
+        ("COUNTERSIGN_UNSEALED", "true"),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
     ]);
     let mut process = command.spawn().unwrap();

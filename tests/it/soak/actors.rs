@@ -121,6 +121,7 @@ pub async fn service(field: Field, documents: tempfile::TempDir, mut stopped: wa
         ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
         ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
+        ("COUNTERSIGN_UNSEALED", "true"),
     ];
     let mut kills = 0;
     loop {

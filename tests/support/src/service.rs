@@ -11,6 +11,7 @@ use countersign_envelope::config::Config;
 use countersign_envelope::domain::id::AccountId;
 use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
+use countersign_envelope::seal::SealConfig;
 use countersign_envelope::serve::{NewAccount, create_account, serve};
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -66,6 +67,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         service_identities: Identities::default(),
         operator_key: Some(OPERATOR_KEY.into()),
         oidc: OidcConfig::default(),
+        seal: SealConfig { unsealed: true, ..SealConfig::default() },
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
         cache_ms: 2_000,
         heartbeat_seconds: 1,

@@ -326,9 +326,13 @@ CREATE TABLE artifact (
     sha256 bytea NOT NULL CHECK (length(sha256) = 32),
     size_bytes bigint NOT NULL CHECK (size_bytes > 0),
     created_at timestamptz NOT NULL,
+    -- How much its seal proves: nothing, who and that it is whole, also when.
+    seal smallint NOT NULL CHECK (seal BETWEEN 1 AND 3),
     PRIMARY KEY (account_id, envelope_id, document_id, version),
     FOREIGN KEY (account_id, envelope_id, document_id) REFERENCES document (account_id, envelope_id, id)
 );
+-- Whose a file is that somebody asks about.
+CREATE INDEX artifact_sha256 ON artifact (account_id, sha256);
 
 CREATE TABLE field (
     account_id uuid NOT NULL,

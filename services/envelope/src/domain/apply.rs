@@ -203,6 +203,7 @@ fn keep(envelope: &mut Envelope, artifacts: &[NewArtifact], at: DateTime<Utc>) {
                 sha256: new.sha256,
                 size_bytes: new.size_bytes,
                 created_at: at,
+                seal: new.seal,
             });
         }
     }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::envelope::{Cause, Digest, Document, Ingest, Version};
+use super::envelope::{Cause, Digest, Document, Ingest, SealLevel, Version};
 use super::field::{Field, Value};
 use super::id::{DocumentId, EnvelopeId, FieldId, KeyId, RecipientId, UserId};
 use super::particulars::Source;
@@ -193,6 +193,8 @@ pub struct NewArtifact {
     pub sha256: Digest,
     /// Its size.
     pub size_bytes: u64,
+    /// How much its seal proves.
+    pub seal: SealLevel,
 }
 
 impl Command {

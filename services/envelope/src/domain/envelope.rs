@@ -150,6 +150,22 @@ pub enum Version {
     Declined = 3,
 }
 
+/// How much the seal of a PDF proves. The numbers are those of the contract and of the database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum SealLevel {
+    /// It has none.
+    None = 1,
+    /// Who sealed it, and that nothing has changed since.
+    Basic = 2,
+    /// Also when.
+    Timestamped = 3,
+}
+
+impl SealLevel {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::None, Self::Basic, Self::Timestamped];
+}
+
 /// A PDF that the service made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
@@ -161,6 +177,8 @@ pub struct Artifact {
     pub size_bytes: u64,
     /// When it was stored.
     pub created_at: DateTime<Utc>,
+    /// How much its seal proves.
+    pub seal: SealLevel,
 }
 
 impl Envelope {

@@ -128,6 +128,7 @@ pub struct RecordedArtifact {
     pub sha256: String,
     pub size_bytes: u64,
     pub created_at: DateTime<Utc>,
+    pub seal: u8,
 }
 
 /// What else the event proves.
@@ -292,6 +293,7 @@ impl From<&Artifact> for RecordedArtifact {
             sha256: hex::encode(artifact.sha256),
             size_bytes: artifact.size_bytes,
             created_at: artifact.created_at,
+            seal: artifact.seal as u8,
         }
     }
 }

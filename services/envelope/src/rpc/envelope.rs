@@ -64,6 +64,15 @@ impl EnvelopeService for Handler {
         self.upload_once(request).await
     }
 
+    async fn verify_document(
+        &self,
+        request: Request<Streaming<v1::VerifyDocumentRequest>>,
+    ) -> Result<Response<v1::VerifyDocumentResponse>, Status> {
+        let sender = sender(request.extensions())?;
+        let limits = &sender.account.settings.limits;
+        self.verify_file(sender.scope, limits, request.into_inner()).await.map(Response::new)
+    }
+
     async fn create_envelope(
         &self,
         request: Request<v1::CreateEnvelopeRequest>,

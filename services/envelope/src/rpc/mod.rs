@@ -29,6 +29,7 @@ mod status;
 mod steer;
 mod terms;
 mod upload;
+mod verify;
 mod watch;
 
 use std::sync::Arc;
@@ -52,6 +53,7 @@ use crate::cache::Cache;
 use crate::credential::Keyring;
 use crate::domain::verify::Entry;
 use crate::execute::Executor;
+use crate::seal::Recognised;
 use crate::store::Store;
 use crate::tail::Tail;
 
@@ -73,6 +75,8 @@ pub struct Context {
     pub trusted_peers: Vec<IpNet>,
     /// The documents.
     pub blobs: Blobs,
+    /// Whose seals are known.
+    pub recognised: Arc<Recognised>,
     /// What recognises credentials.
     pub authenticator: Arc<Authenticator>,
     /// Accounts as they were a moment ago.

@@ -229,6 +229,7 @@ fn recorded_artifact(artifact: &RecordedArtifact) -> v1::Artifact {
         sha256: artifact.sha256.clone(),
         size_bytes: artifact.size_bytes,
         created_at: Some(timestamp(artifact.created_at)),
+        seal_level: artifact.seal.into(),
     }
 }
 

@@ -72,7 +72,7 @@ pub(super) async fn page_count(path: &str, bytes: Bytes, limits: &limits::Limits
     }
 }
 
-fn unreadable(path: &str, why: &Unreadable) -> Status {
+pub(super) fn unreadable(path: &str, why: &Unreadable) -> Status {
     let over = |limit: &str, actual: usize, allowed: usize| {
         over_limit(path, limit, actual, allowed, &format!("{path}: {why}"))
     };

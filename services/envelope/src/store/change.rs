@@ -21,10 +21,10 @@ use super::rows::assemble;
 use super::settings::charge;
 use super::{Scope, Store, int8, part};
 use crate::domain::credit::Movement;
-use crate::domain::envelope::{Envelope, Version};
+use crate::domain::envelope::{Artifact, Document, Envelope, Version};
 use crate::domain::event::EventType;
 use crate::domain::field::Field;
-use crate::domain::id::EnvelopeId;
+use crate::domain::id::{DocumentId, EnvelopeId};
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Recipient, RecipientState};
 use crate::domain::record::Recorded;
@@ -96,8 +96,8 @@ WITH changed AS (
     FROM changed, unnest($47, $48) AS new (id, ingest)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
 ), new_artifacts AS (
-    INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, created_at)
-    SELECT $1, $2, a.* FROM changed, unnest($49, $50, $51, $52, $53) AS a
+    INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, created_at, seal)
+    SELECT $1, $2, a.* FROM changed, unnest($49, $50, $51, $52, $53, $73) AS a
 ), new_events AS (
     INSERT INTO event (account_id, envelope_id, sequence, id, kind, recipient_id, occurred_at, record, prev_hash, hash,
         traceparent)
@@ -286,7 +286,10 @@ async fn save(
         .bind::<Nullable<SmallInt>, _>(stored_artifact(events))
         .bind::<Nullable<Jsonb>, _>(charge(after.charge.as_ref()))
         .bind::<Nullable<Timestamptz>, _>(after.reminder_at());
-    let query = bind_notices(query, before, after);
+    let query = bind_notices(query, before, after).bind::<Array<SmallInt>, _>(column(
+        &new_artifacts(before, after),
+        |(_, artifact)| artifact.seal as i16,
+    ));
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }
@@ -387,16 +390,22 @@ fn bind_notices<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Qu
         .bind::<Array<Nullable<Jsonb>>, _>(column(&rows, |r| notices(&r.notices)))
 }
 
+fn new_artifacts<'a>(before: &'a Envelope, after: &'a Envelope) -> Vec<(DocumentId, &'a Artifact)> {
+    let documents = after.documents.iter().zip(&before.documents);
+    let new = |(new, old): (&'a Document, &'a Document)| {
+        new.artifacts.iter().skip(old.artifacts.len()).map(|artifact| (new.id, artifact))
+    };
+    documents.flat_map(new).collect()
+}
+
 /// Fields whose values have changed. New and removed ones, of a draft, are not among them: the draft is written as a whole.
 fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
     let pairs = after.fields.iter().zip(&before.fields);
     let fields: Vec<&Field> =
         pairs.filter(|(new, old)| new.id == old.id && new.value != old.value).map(|(new, _)| new).collect();
-    let documents = || after.documents.iter().zip(&before.documents);
-    let read: Vec<_> = documents().filter(|(new, old)| new.ingest != old.ingest).map(|(new, _)| new).collect();
-    let artifacts: Vec<_> = documents()
-        .flat_map(|(new, old)| new.artifacts.iter().skip(old.artifacts.len()).map(|artifact| (new.id, artifact)))
-        .collect();
+    let documents = after.documents.iter().zip(&before.documents);
+    let read: Vec<_> = documents.filter(|(new, old)| new.ingest != old.ingest).map(|(new, _)| new).collect();
+    let artifacts = new_artifacts(before, after);
     query
         .bind::<Array<SqlUuid>, _>(column(&fields, |field| field.id.uuid()))
         .bind::<Array<Nullable<Text>>, _>(column(&fields, |field| text_value(field)))

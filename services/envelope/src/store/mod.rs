@@ -4,6 +4,7 @@
 //! write and commit). Everything else reads.
 
 mod account;
+mod artifact;
 mod change;
 mod create;
 mod due;
@@ -40,6 +41,7 @@ use tracing::Instrument as _;
 use uuid::Uuid;
 
 pub use self::account::{NewKey, UserRow};
+pub use self::artifact::Known;
 pub use self::change::{Change, Changed};
 pub use self::create::{CREATE, NewEnvelope};
 pub use self::due::{BEGINNING, Due, Duty, Lows};

@@ -10,7 +10,7 @@ use super::schema::{artifact, document, envelope, field, recipient};
 use super::settings::charge_of;
 use super::terms::{decline_policy_of, rules_of, terms_of};
 use super::{Scope, corrupt};
-use crate::domain::envelope::{Artifact, Cause, Document, End, Envelope, Ingest, Version};
+use crate::domain::envelope::{Artifact, Cause, Document, End, Envelope, Ingest, SealLevel, Version};
 use crate::domain::field::{Field, FieldType, Placement, Value};
 use crate::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
 use crate::domain::personal::Personal;
@@ -111,6 +111,7 @@ pub(super) struct ArtifactRow {
     sha256: Vec<u8>,
     size_bytes: i64,
     created_at: DateTime<Utc>,
+    seal: i16,
 }
 
 #[derive(Queryable, Selectable)]
@@ -278,6 +279,7 @@ fn artifact_of(row: ArtifactRow) -> QueryResult<Artifact> {
         sha256: digest(row.sha256)?,
         size_bytes: row.size_bytes.unsigned_abs(),
         created_at: row.created_at,
+        seal: SealLevel::ALL.into_iter().find(|it| *it as i16 == row.seal).ok_or_else(|| corrupt("seal"))?,
     })
 }
 

@@ -172,6 +172,7 @@ diesel::table! {
         sha256 -> Bytea,
         size_bytes -> Int8,
         created_at -> Timestamptz,
+        seal -> Int2,
     }
 }
 
@@ -243,3 +244,4 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(event, event_particulars);
+diesel::allow_tables_to_appear_in_same_query!(artifact, envelope);

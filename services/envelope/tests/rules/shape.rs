@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_envelope::domain::command::{Act, Assign, Command, Decline, NewArtifact};
-use countersign_envelope::domain::envelope::{Document, Envelope, Ingest, Version};
+use countersign_envelope::domain::envelope::{Document, Envelope, Ingest, SealLevel, Version};
 use countersign_envelope::domain::field::{Field, FieldType, Placement, Rules};
 use countersign_envelope::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
 use countersign_envelope::domain::locality::Locality;
@@ -217,7 +217,7 @@ pub fn assign(recipient: RecipientId, name: &str) -> Assign {
 
 pub fn artifacts(envelope: &Envelope, version: Version) -> Vec<NewArtifact> {
     let artifact =
-        |document: &Document| NewArtifact { document: document.id, version, sha256: [8; 32], size_bytes: 1100 };
+        |document: &Document| NewArtifact { document: document.id, version, sha256: [8; 32], size_bytes: 1100, seal: SealLevel::Basic };
     envelope.documents.iter().map(artifact).collect()
 }
 

@@ -4,6 +4,8 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod judges;
+pub mod pki;
 pub mod tools;
 
 use lopdf::xref::XrefType;
@@ -119,4 +121,40 @@ pub fn matrix() -> Vec<Odd> {
     odds.push(Odd { user_unit: Some(2.0), ..Odd::plain() });
     odds.push(Odd { user_unit: Some(0.5), rotate: 90, crop: Some([0, 0, 200, 300]), ..Odd::plain() });
     odds
+}
+
+/// A file of many pages.
+pub fn many_pages(pages: usize) -> Vec<u8> {
+    let mut document = Document::with_version("1.7");
+    let root = document.new_object_id();
+    let contents = document.add_object(Stream::new(Dictionary::new(), b"0.9 g 0 0 9 9 re f".to_vec()));
+    let page = || dictionary! { "Type" => "Page", "Parent" => root, "Contents" => contents };
+    let kids: Vec<Object> = (0..pages).map(|_| document.add_object(page()).into()).collect();
+    let media: Vec<Object> = [0, 0, 400, 300].map(Object::from).to_vec();
+    document.set_object(root, dictionary! { "Type" => "Pages", "Count" => pages as i64, "Kids" => kids, "MediaBox" => media });
+    let catalog = document.add_object(dictionary! { "Type" => "Catalog", "Pages" => root });
+    document.trailer.set("Root", catalog);
+    document.reference_table.cross_reference_type = XrefType::CrossReferenceTable;
+    let mut file = Vec::new();
+    document.save_to(&mut file).unwrap();
+    file
+}
+
+/// A file with a cross-reference stream beside its table.
+pub fn hybrid() -> Vec<u8> {
+    let base = Odd::plain().pdf();
+    let text = String::from_utf8_lossy(&base).into_owned();
+    let after = |key: &str| text.rsplit_once(key).unwrap().1.trim_start().to_owned();
+    let number = |text: String| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().unwrap();
+    let (size, root, previous) = (number(after("/Size")), number(after("/Root")), number(after("startxref")));
+    let mut file = base;
+    file.push(b'\n');
+    let stream = file.len();
+    let dictionary = format!("<</Type/XRef/Size {}/Root {root} 0 R/W[1 4 2]/Index[0 0]/Length 0>>", size + 1);
+    file.extend(format!("{size} 0 obj\n{dictionary}\nstream\n\nendstream\nendobj\n").into_bytes());
+    let table = file.len();
+    let trailer = format!("<</Size {}/Root {root} 0 R/Prev {previous}/XRefStm {stream}>>", size + 1);
+    let entry = format!("{stream:010} 00000 n \n");
+    file.extend(format!("xref\n{size} 1\n{entry}trailer\n{trailer}\nstartxref\n{table}\n%%EOF\n").into_bytes());
+    file
 }

@@ -64,6 +64,16 @@ impl Folder {
         self.path.join("keys.json")
     }
 
+    /// The key of the seals with its certificates.
+    pub fn seal(&self) -> PathBuf {
+        self.path.join("seal.pem")
+    }
+
+    /// The CA of that key alone, for whoever checks a seal.
+    pub fn seal_ca(&self) -> PathBuf {
+        self.path.join("seal-ca.pem")
+    }
+
     /// Removes the folder if it is temporary.
     pub fn close(self) -> Result<()> {
         let Some(temporary) = self.temporary else { return Ok(()) };

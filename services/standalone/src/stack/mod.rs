@@ -12,11 +12,12 @@
 //! # }
 //! ```
 //!
-//! In the folder: `keys.json` (0600), `postgres/`, `documents/` and `mail/`.
+//! In the folder: `keys.json` and `seal.pem` (0600), `seal-ca.pem`, `postgres/`, `documents/` and `mail/`.
 
 mod folder;
 mod keys;
 mod options;
+mod seal;
 mod service;
 
 use std::net::SocketAddr;
@@ -64,6 +65,7 @@ impl Stack {
         countersign_chassis::grpc::install_tls_provider();
         let folder = Folder::open(options.folder.as_deref(), options.mail.as_deref())?;
         let keys = Keys::of(&folder)?;
+        seal::ensure(&folder)?;
         let postgres = match &options.folder {
             Some(_) => postgres::Options::kept(folder.postgres()),
             // Its own temporary folder, which the user as which it runs can enter.

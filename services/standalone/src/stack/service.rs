@@ -143,6 +143,10 @@ pub(super) fn envelope(
         service_identities: countersign_envelope::identity::Identities::default(),
         operator_key: None,
         oidc: countersign_envelope::oidc::OidcConfig::default(),
+        seal: countersign_envelope::seal::SealConfig {
+            seal_pkcs12: Some(folder.seal()),
+            ..countersign_envelope::seal::SealConfig::default()
+        },
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
         heartbeat_seconds: 5,

@@ -1,0 +1,164 @@
+//! Looks at any PDF: is it one of this service's, is it whole, who signed it?
+//!
+//! It must never keep a byte of it, nor look at more files at a time than the process can bear.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use countersign::v1;
+use countersign_chassis::problem::Problem;
+use countersign_paper::{
+    CertificateFacts, Fault, Later, Limits, Role, SignatureFacts, Trust, Unreadable, Verification, verify,
+};
+use prost_types::Timestamp;
+use tokio::sync::Semaphore;
+use tonic::{Status, Streaming};
+
+use super::Handler;
+use super::status::database;
+use super::upload::unreadable;
+use crate::domain::limits;
+use crate::seal::Recognised;
+use crate::store::{Known, Scope};
+
+/// Files that are looked at at a time: each is held whole and takes a processor.
+static TURNS: Semaphore = Semaphore::const_new(2);
+/// How long a caller waits for a turn, and how long sending the file may take then.
+const TURN_WAIT_MAX: Duration = Duration::from_secs(20);
+const RECEIVE_MAX: Duration = Duration::from_secs(60);
+
+impl Handler {
+    pub(super) async fn verify_file(
+        &self,
+        scope: Scope,
+        limits: &limits::Limits,
+        stream: Streaming<v1::VerifyDocumentRequest>,
+    ) -> Result<v1::VerifyDocumentResponse, Status> {
+        let busy = || Status::from(Problem::unavailable());
+        let turn = tokio::time::timeout(TURN_WAIT_MAX, TURNS.acquire()).await;
+        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
+        let received = tokio::time::timeout(RECEIVE_MAX, receive(stream, limits.document_bytes_max)).await;
+        let bytes = received.map_err(|_| busy())??;
+        let recognised = Arc::clone(&self.0.recognised);
+        let bytes_max = limits.document_bytes_max;
+        let now_unix_s = u64::try_from(self.0.store.clock().now().timestamp()).unwrap_or_default();
+        // The turn goes with the work: a caller who hangs up does not make room for another.
+        let looked_at = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let limits = Limits { bytes_max, ..Limits::default() };
+            verify(&bytes, &limits, recognised.roots(), now_unix_s)
+        });
+        let found = match looked_at.await {
+            Ok(Ok(found)) => found,
+            Ok(Err(why)) => return Err(unreadable("chunk", &why)),
+            Err(_) => return Err(unreadable("chunk", &Unreadable::Broken { detail: "it cannot be read".to_owned() })),
+        };
+        let known = self.0.store.known(scope, found.sha256).await.map_err(|error| database(&error))?;
+        Ok(response(&found, known, &self.0.recognised))
+    }
+}
+
+async fn receive(mut stream: Streaming<v1::VerifyDocumentRequest>, bytes_max: usize) -> Result<Bytes, Status> {
+    let mut bytes = BytesMut::new();
+    while let Some(message) = stream.message().await? {
+        let actual_bytes = bytes.len() + message.chunk.len();
+        if actual_bytes > bytes_max {
+            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes: bytes_max }));
+        }
+        bytes.extend_from_slice(&message.chunk);
+    }
+    Ok(bytes.freeze())
+}
+
+fn response(found: &Verification, known: Option<Known>, recognised: &Recognised) -> v1::VerifyDocumentResponse {
+    // What was made here is known by its bytes even if its key is not known any more.
+    let by_us = |facts: &&SignatureFacts| known.is_some() || names_us(facts, recognised);
+    let mut ours = found.signatures.iter().filter(by_us).peekable();
+    let verdict = match (ours.peek().is_some(), ours.any(SignatureFacts::is_intact)) {
+        (false, _) => v1::SealVerdict::NotSealed,
+        (true, true) => v1::SealVerdict::Intact,
+        (true, false) => v1::SealVerdict::Changed,
+    };
+    v1::VerifyDocumentResponse {
+        sha256: hex::encode(found.sha256),
+        verdict: verdict.into(),
+        document: known.map(|known| v1::KnownDocument {
+            envelope_id: known.envelope.to_string(),
+            document_id: known.document.to_string(),
+            version: known.version as i32,
+        }),
+        signatures: found.signatures.iter().map(|facts| signature(facts, recognised)).collect(),
+    }
+}
+
+/// Whether it names a certificate of this service; it may be broken all the same.
+fn names_us(facts: &SignatureFacts, recognised: &Recognised) -> bool {
+    facts.signer.as_ref().is_some_and(|signer| recognised.is_ours(&signer.sha256))
+}
+
+/// Whether a key of this service made it.
+fn is_ours(facts: &SignatureFacts, recognised: &Recognised) -> bool {
+    facts.fault.is_none() && names_us(facts, recognised)
+}
+
+fn signature(facts: &SignatureFacts, recognised: &Recognised) -> v1::DocumentSignature {
+    let stamp = facts.timestamp.as_ref().filter(|stamp| stamp.fault.is_none());
+    v1::DocumentSignature {
+        field_name: facts.field.clone(),
+        kind: match facts.role {
+            Role::Approval => v1::SignatureKind::Approval,
+            Role::Certification(_) => v1::SignatureKind::Certification,
+            Role::DocumentTimestamp => v1::SignatureKind::Timestamp,
+        }
+        .into(),
+        is_ours: is_ours(facts, recognised),
+        is_intact: facts.is_intact(),
+        fault: fault(facts.fault).into(),
+        signed_bytes: facts.signed_bytes as u64,
+        covers_whole_file: facts.covers_whole_file,
+        later_changes: match facts.later {
+            Later::Nothing => v1::LaterChanges::None,
+            Later::ValidationData => v1::LaterChanges::ValidationData,
+            Later::FurtherSignatures => v1::LaterChanges::Signatures,
+            Later::Changes => v1::LaterChanges::Other,
+        }
+        .into(),
+        signer: facts.signer.as_ref().map(|signer| certificate(signer, facts.trust)),
+        timestamped_at: stamp.map(|stamp| timestamp(stamp.at_unix_s)),
+        timestamp_authority: stamp.map(|stamp| certificate(&stamp.authority, stamp.trust)),
+    }
+}
+
+fn fault(fault: Option<Fault>) -> v1::SignatureFault {
+    match fault {
+        None => v1::SignatureFault::Unspecified,
+        Some(Fault::Range) => v1::SignatureFault::Range,
+        Some(Fault::ContentChanged) => v1::SignatureFault::ContentChanged,
+        Some(Fault::WrongSignature | Fault::NotBound | Fault::Timestamp) => v1::SignatureFault::WrongSignature,
+        Some(Fault::UnknownKind | Fault::UnreadableSignature | Fault::NoCertificate | Fault::WeakAlgorithm) => {
+            v1::SignatureFault::Unsupported
+        }
+    }
+}
+
+fn certificate(facts: &CertificateFacts, trust: Trust) -> v1::CertificateInfo {
+    v1::CertificateInfo {
+        subject: facts.subject.clone(),
+        issuer: facts.issuer.clone(),
+        sha256: hex::encode(facts.sha256),
+        not_before: Some(timestamp(facts.not_before_unix_s)),
+        not_after: Some(timestamp(facts.not_after_unix_s)),
+        trust: match trust {
+            Trust::Trusted => v1::CertificateTrust::Trusted,
+            Trust::UnknownIssuer => v1::CertificateTrust::UnknownIssuer,
+            Trust::NotValidThen => v1::CertificateTrust::NotValidThen,
+            Trust::NotForThis => v1::CertificateTrust::NotForThis,
+        }
+        .into(),
+    }
+}
+
+fn timestamp(unix_s: u64) -> Timestamp {
+    Timestamp { seconds: i64::try_from(unix_s).unwrap_or(i64::MAX), nanos: 0 }
+}

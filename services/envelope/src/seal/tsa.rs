@@ -1,0 +1,88 @@
+//! Has signatures timestamped by an authority (RFC 3161).
+//!
+//! It must never wait long, read without bound, follow elsewhere, or take a token that does not answer its own question.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+use countersign_chassis::{grpc, keys};
+use countersign_paper::Unsealed;
+use futures_util::StreamExt as _;
+use reqwest::Client;
+use reqwest::header::{ACCEPT, CONTENT_TYPE};
+use reqwest::redirect::Policy;
+use url::Url;
+
+/// How long one authority may take.
+const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// Size of an answer: a token with its certificates has some thousand.
+const ANSWER_BYTES_MAX: usize = 64 * 1024;
+
+/// The authorities.
+pub struct Tsa {
+    urls: Vec<Url>,
+    client: Client,
+}
+
+impl Tsa {
+    /// Asked in this order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no HTTP client to be had.
+    pub fn new(urls: Vec<Url>) -> anyhow::Result<Self> {
+        grpc::install_tls_provider();
+        let client = Client::builder()
+            .redirect(Policy::none())
+            .no_proxy()
+            .timeout(ANSWER_MAX)
+            .user_agent(concat!("Countersign/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .context("HTTP client")?;
+        Ok(Self { urls, client })
+    }
+
+    /// A token of the first authority that gives a right one.
+    ///
+    /// # Errors
+    ///
+    /// What the last of them did wrong.
+    pub async fn token(&self, signature: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let mut last = anyhow::anyhow!("there is no authority to ask");
+        for url in &self.urls {
+            match self.ask(url, signature).await {
+                Ok(token) => return Ok(token),
+                // The address may hold a password: only the host is told.
+                Err(error) => {
+                    let host = url.host_str().unwrap_or_default();
+                    tracing::info!(host, error = format!("{error:#}"), "a timestamping authority did not answer rightly");
+                    last = error;
+                }
+            }
+        }
+        Err(last)
+    }
+
+    async fn ask(&self, url: &Url, signature: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let request = Unsealed::timestamp_request(signature, u64::from_be_bytes(keys::random::<8>()))?;
+        let asked = self
+            .client
+            .post(url.clone())
+            .header(CONTENT_TYPE, "application/timestamp-query")
+            .header(ACCEPT, "application/timestamp-reply")
+            .body(request.der.clone())
+            .send()
+            .await;
+        let answer = asked.map_err(reqwest::Error::without_url)?;
+        let status = answer.status();
+        anyhow::ensure!(status.is_success(), "it answered with HTTP {}", status.as_u16());
+        let mut body = answer.bytes_stream();
+        let mut bytes = Vec::new();
+        while let Some(part) = body.next().await {
+            let part = part.map_err(reqwest::Error::without_url)?;
+            anyhow::ensure!(bytes.len() + part.len() <= ANSWER_BYTES_MAX, "its answer is longer than {ANSWER_BYTES_MAX} bytes");
+            bytes.extend_from_slice(&part);
+        }
+        Ok(request.token(&bytes)?)
+    }
+}

@@ -1,0 +1,244 @@
+//! Judges what was appended behind a signed revision by comparing its objects with those of the whole file.
+//!
+//! It must never call a change harmless that it does not know: the list of what may differ is here, all else is a change.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+
+use lopdf::{Dictionary, Document, Object, ObjectId};
+
+use crate::limits::Limits;
+use crate::pages::{self, follow};
+
+/// What came behind a signed revision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+pub enum Later {
+    /// Nothing.
+    Nothing,
+    /// Only certificates, revocation data and timestamps, by which signatures are checked later.
+    ValidationData,
+    /// Further signatures, and nothing that changes what the pages say.
+    FurtherSignatures,
+    /// Something else: what the file shows now is not what was signed.
+    Changes,
+}
+
+/// What an object of the signed revision is, as far as it may change.
+#[derive(Clone, Copy)]
+enum Part {
+    Catalog,
+    Form,
+    Fields,
+    Page,
+    Annotations,
+    ValidationData,
+    Information,
+    EmptySignatureField,
+}
+
+/// Objects of the validation data that are looked at.
+const VALIDATION_OBJECTS_MAX: usize = 10_000;
+
+/// What `now` has that `signed` had not.
+pub(super) fn between(signed: &Document, now: &Document) -> Later {
+    if signed.trailer.get(b"Root").ok() != now.trailer.get(b"Root").ok() || now.xref_recovery.is_some() {
+        return Later::Changes;
+    }
+    if signed.xref_recovery.is_some() || fills_a_gap(signed, now) {
+        return Later::Changes;
+    }
+    let parts = parts(signed);
+    let comparison = Comparison { signed, now };
+    let mut later = Later::Nothing;
+    for (id, before) in &signed.objects {
+        if is_file_structure(before) {
+            continue;
+        }
+        let Some(after) = now.objects.get(id) else { return Later::Changes };
+        if before != after {
+            let found = parts.get(id).map_or(Later::Changes, |part| comparison.judge(*part, before, after));
+            later = later.max(found);
+        }
+    }
+    later
+}
+
+/// Whether something is there now that the signed revision already named: it would appear without any of its objects changing.
+fn fills_a_gap(signed: &Document, now: &Document) -> bool {
+    let mut named = HashSet::new();
+    signed.objects.values().for_each(|object| collect(object, &mut named));
+    named.iter().any(|id| !signed.objects.contains_key(id) && now.objects.contains_key(id))
+}
+
+fn collect(object: &Object, named: &mut HashSet<ObjectId>) {
+    match object {
+        Object::Reference(id) => drop(named.insert(*id)),
+        Object::Array(items) => items.iter().for_each(|item| collect(item, named)),
+        Object::Dictionary(entries) => entries.iter().for_each(|(_, value)| collect(value, named)),
+        Object::Stream(stream) => stream.dict.iter().for_each(|(_, value)| collect(value, named)),
+        _ => {}
+    }
+}
+
+fn is_file_structure(object: &Object) -> bool {
+    let Object::Stream(stream) = object else { return false };
+    stream.dict.get(b"Type").and_then(Object::as_name).is_ok_and(|kind| kind == b"XRef" || kind == b"ObjStm")
+}
+
+fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
+    let mut parts = HashMap::new();
+    let mut name = |object: Option<&Object>, part: Part| {
+        if let Some(id) = object.and_then(|object| object.as_reference().ok()) {
+            parts.insert(id, part);
+        }
+    };
+    name(signed.trailer.get(b"Info").ok(), Part::Information);
+    if let Ok(walked) = pages::walk(signed, Limits::CEILING.pages_max) {
+        for page in walked.pages {
+            name(Some(&Object::Reference(page.id)), Part::Page);
+            let annotations = pages::node(signed, page.id).and_then(|page| page.get(b"Annots").ok());
+            name(annotations, Part::Annotations);
+        }
+    }
+    for field in crate::seal::earlier::fields(signed).into_iter().filter(|field| field.value.is_none()) {
+        name(field.id.map(Object::Reference).as_ref(), Part::EmptySignatureField);
+    }
+    if let Ok(catalog) = signed.catalog() {
+        name(catalog.get(b"Metadata").ok(), Part::Information);
+        let form = catalog.get(b"AcroForm").ok();
+        name(form, Part::Form);
+        let form = follow(signed, form).and_then(|form| form.as_dict().ok());
+        name(form.and_then(|form| form.get(b"Fields").ok()), Part::Fields);
+        for id in reachable(signed, catalog.get(b"DSS").ok()) {
+            parts.entry(id).or_insert(Part::ValidationData);
+        }
+    }
+    if let Ok(id) = signed.trailer.get(b"Root").and_then(Object::as_reference) {
+        parts.insert(id, Part::Catalog);
+    }
+    parts
+}
+
+fn reachable(document: &Document, from: Option<&Object>) -> BTreeSet<ObjectId> {
+    let (mut found, mut todo) = (BTreeSet::new(), HashSet::new());
+    if let Some(from) = from {
+        collect(from, &mut todo);
+    }
+    while let Some(id) = todo.iter().next().copied() {
+        todo.remove(&id);
+        if found.len() < VALIDATION_OBJECTS_MAX
+            && found.insert(id)
+            && let Some(object) = document.objects.get(&id)
+        {
+            collect(object, &mut todo);
+            todo.retain(|id| !found.contains(id));
+        }
+    }
+    found
+}
+
+struct Comparison<'a> {
+    signed: &'a Document,
+    now: &'a Document,
+}
+
+impl Comparison<'_> {
+    fn judge(&self, part: Part, before: &Object, after: &Object) -> Later {
+        match (part, before, after) {
+            (Part::Catalog, Object::Dictionary(before), Object::Dictionary(after)) => self.catalog(before, after),
+            (Part::Form, Object::Dictionary(before), Object::Dictionary(after)) => self.form(before, after),
+            (Part::Page, Object::Dictionary(before), Object::Dictionary(after)) => {
+                if differing(before, after).iter().all(|key| key == b"Annots") {
+                    self.list(before.get(b"Annots").ok(), after.get(b"Annots").ok())
+                } else {
+                    Later::Changes
+                }
+            }
+            (Part::Fields | Part::Annotations, Object::Array(before), Object::Array(after)) => {
+                self.appended(before, after)
+            }
+            (Part::EmptySignatureField, Object::Dictionary(before), Object::Dictionary(after)) => {
+                let only_signed = differing(before, after).iter().all(|key| [&b"V"[..], b"AP", b"M"].contains(&&key[..]));
+                if only_signed { self.kind_of_signature(after) } else { Later::Changes }
+            }
+            (Part::ValidationData, ..) => Later::ValidationData,
+            (Part::Information, ..) => Later::Nothing,
+            _ => Later::Changes,
+        }
+    }
+
+    fn catalog(&self, before: &Dictionary, after: &Dictionary) -> Later {
+        let judge = |key: &Vec<u8>| match key.as_slice() {
+            b"DSS" | b"Extensions" => Later::ValidationData,
+            b"AcroForm" => match (before.get(key).ok(), after.get(key).ok()) {
+                (Some(Object::Dictionary(before)), Some(Object::Dictionary(after))) => self.form(before, after),
+                (None, Some(form)) => match follow(self.now, Some(form)) {
+                    Some(Object::Dictionary(form)) => self.form(&Dictionary::new(), form),
+                    _ => Later::Changes,
+                },
+                _ => Later::Changes,
+            },
+            _ => Later::Changes,
+        };
+        differing(before, after).iter().map(judge).max().unwrap_or(Later::Nothing)
+    }
+
+    fn form(&self, before: &Dictionary, after: &Dictionary) -> Later {
+        let judge = |key: &Vec<u8>| match key.as_slice() {
+            b"SigFlags" => Later::Nothing,
+            b"Fields" => self.list(before.get(key).ok(), after.get(key).ok()),
+            _ => Later::Changes,
+        };
+        differing(before, after).iter().map(judge).max().unwrap_or(Later::Nothing)
+    }
+
+    /// Lists that stand in a dictionary, or are objects of their own.
+    fn list(&self, before: Option<&Object>, after: Option<&Object>) -> Later {
+        const NONE: &[Object] = &[];
+        let before = match follow(self.signed, before) {
+            Some(Object::Array(items)) => items,
+            Some(_) => return Later::Changes,
+            None => NONE,
+        };
+        match follow(self.now, after) {
+            Some(Object::Array(after)) => self.appended(before, after),
+            _ => Later::Changes,
+        }
+    }
+
+    /// Whether all that a list has more is new signature fields.
+    fn appended(&self, before: &[Object], after: &[Object]) -> Later {
+        let Some(more) = after.strip_prefix(before) else { return Later::Changes };
+        let judge = |item: &Object| match item {
+            Object::Reference(id) if !self.signed.objects.contains_key(id) => self.new_field(*id),
+            _ => Later::Changes,
+        };
+        more.iter().map(judge).max().unwrap_or(Later::Nothing)
+    }
+
+    fn new_field(&self, id: ObjectId) -> Later {
+        let Some(Object::Dictionary(field)) = self.now.objects.get(&id) else { return Later::Changes };
+        let is_signature = field.get(b"FT").and_then(Object::as_name).is_ok_and(|kind| kind == b"Sig");
+        let acts = [&b"AA"[..], b"A", b"Kids", b"Parent"].iter().any(|key| field.has(key));
+        let is_seen = follow(self.now, field.get(b"Rect").ok())
+            .and_then(|corners| corners.as_array().ok())
+            .is_some_and(|corners| corners.first() != corners.get(2) && corners.get(1) != corners.get(3));
+        // What it shows would lie over what was signed.
+        if is_signature && !acts && !is_seen { self.kind_of_signature(field) } else { Later::Changes }
+    }
+
+    fn kind_of_signature(&self, field: &Dictionary) -> Later {
+        let value = follow(self.now, field.get(b"V").ok()).and_then(|value| value.as_dict().ok());
+        let kind = value.and_then(|value| value.get(b"Type").and_then(Object::as_name).ok());
+        match kind {
+            Some(b"DocTimeStamp") => Later::ValidationData,
+            Some(b"Sig") => Later::FurtherSignatures,
+            _ => Later::Changes,
+        }
+    }
+}
+
+/// The keys whose values differ.
+fn differing(before: &Dictionary, after: &Dictionary) -> BTreeSet<Vec<u8>> {
+    let keys = before.iter().chain(after.iter()).map(|(key, _)| key);
+    keys.filter(|key| before.get(key).ok() != after.get(key).ok()).cloned().collect()
+}

@@ -1,0 +1,154 @@
+//! The outside programs that judge seals: pyHanko, poppler's `pdfsig`, and `qpdf --check`.
+//!
+//! It must never let a missing program pass for a passed check in continuous integration.
+
+#![allow(dead_code, clippy::unwrap_used)]
+
+use std::io::Write;
+
+use std::process::Command;
+use std::sync::OnceLock;
+
+use super::pki::Pki;
+
+const PYHANKO: &str = r#"
+import sys, json, logging
+logging.disable(logging.CRITICAL)
+from pyhanko.keys import load_cert_from_pemder
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import validate_pdf_signature
+from pyhanko_certvalidator import ValidationContext
+root = load_cert_from_pemder(sys.argv[1])
+for path in sys.argv[2:]:
+    said = []
+    try:
+        with open(path, 'rb') as file:
+            reader = PdfFileReader(file)
+            for signature in reader.embedded_signatures:
+                context = lambda: ValidationContext(trust_roots=[root], allow_fetching=False)
+                try:
+                    status = validate_pdf_signature(signature, context(), ts_validation_context=context())
+                    stamp = status.timestamp_validity
+                    said.append(' '.join([
+                        'valid' if status.bottom_line else 'INVALID',
+                        'trusted' if status.trusted else 'untrusted',
+                        status.coverage.name,
+                        status.modification_level.name if status.modification_level is not None else '-',
+                        'stamped' if stamp is not None and stamp.valid and stamp.trusted else 'unstamped']))
+                except Exception as error:
+                    said.append('INVALID ' + type(error).__name__ + ' ' + str(error))
+    except Exception as error:
+        said = ['UNREADABLE ' + type(error).__name__ + ' ' + str(error)]
+    print(json.dumps(said))
+"#;
+
+/// Whether `command` succeeds; says loudly what to install if not, and fails where `CI=true`.
+pub fn works(command: &str, arguments: &[&str], advice: &str) -> bool {
+    let works = Command::new(command).args(arguments).output().is_ok_and(|output| output.status.success());
+    if !works {
+        let advice = format!("SKIPPED: {command} is missing; {advice}");
+        assert!(std::env::var_os("CI").is_none_or(|ci| ci != "true"), "{advice}");
+        std::io::stderr().write_all(format!("\n=== {advice} ===\n\n").as_bytes()).unwrap();
+    }
+    works
+}
+
+/// What pyHanko says of each file's signatures, trusting the root. `None` if it is missing.
+pub fn pyhanko(files: &[Vec<u8>]) -> Option<Vec<Vec<String>>> {
+    if !works("python3", &["-c", "import pyhanko.sign.validation"], "install it with `pip install pyhanko`") {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new("python3");
+    command.arg("-c").arg(PYHANKO).arg(Pki::get().path().join("root.pem"));
+    for (index, file) in files.iter().enumerate() {
+        let path = folder.path().join(format!("{index}.pdf"));
+        std::fs::write(&path, file).unwrap();
+        command.arg(path);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let said: Vec<Vec<String>> = String::from_utf8(output.stdout).unwrap().lines().map(list).collect();
+    assert_eq!(said.len(), files.len());
+    Some(said)
+}
+
+/// A list of strings without quotes or backslashes in them, as JSON.
+fn list(line: &str) -> Vec<String> {
+    line.split('"').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+/// What pdfsig says of a file, trusting the root. `None` if it is missing.
+pub fn pdfsig(file: &[u8]) -> Option<String> {
+    let found = works("pdfsig", &["-v"], "install it with `apt-get install poppler-utils`")
+        && works("sh", &["-c", "command -v certutil"], "certutil: install it with `apt-get install libnss3-tools`");
+    found.then(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.pdf");
+        std::fs::write(&path, file).unwrap();
+        let output = Command::new("pdfsig").arg("-nssdir").arg(trust()).arg(&path).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    })
+}
+
+/// Where the program's library finds the root.
+fn trust() -> &'static str {
+    static TRUST: OnceLock<String> = OnceLock::new();
+    TRUST.get_or_init(|| {
+        let folder = Pki::get().path().join("nss");
+        std::fs::create_dir(&folder).unwrap();
+        let database = format!("sql:{}", folder.to_str().unwrap());
+        let certutil = |arguments: &[&str]| {
+            let done = Command::new("certutil").args(arguments).current_dir(Pki::get().path()).status().unwrap();
+            assert!(done.success(), "certutil {arguments:?}");
+        };
+        certutil(&["-N", "-d", &database, "--empty-password"]);
+        certutil(&["-A", "-d", &database, "-n", "root", "-t", "CT,CT,CT", "-i", "root.pem"]);
+        database
+    })
+}
+
+/// What `qpdf --check` complains of, or nothing.
+pub fn qpdf(file: &[u8]) -> Option<String> {
+    let found = works("qpdf", &["--version"], "install it with `apt-get install qpdf`");
+    found.then(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.pdf");
+        std::fs::write(&path, file).unwrap();
+        let output = Command::new("qpdf").arg("--check").arg(&path).output().unwrap();
+        if output.status.success() { String::new() } else { String::from_utf8_lossy(&output.stderr).into_owned() }
+    })
+}
+
+/// Whether `openssl cms` finds the signature good that is cut out of the file by its byte range; the attributes' names.
+pub fn openssl_cms(file: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let [opens, closes, more] = byte_range(file);
+    let digits = std::str::from_utf8(&file[opens + 1..closes - 1]).unwrap();
+    let cms: Vec<u8> =
+        (0..digits.len() / 2).map(|at| u8::from_str_radix(&digits[2 * at..2 * at + 2], 16).unwrap()).collect();
+    let content = [&file[..opens], &file[closes..closes + more]].concat();
+    std::fs::write(folder.path().join("cms"), cms).unwrap();
+    std::fs::write(folder.path().join("content"), content).unwrap();
+    let root = Pki::get().path().join("root.pem");
+    let verify = ["cms", "-verify", "-binary", "-inform", "DER", "-in", "cms", "-content", "content", "-CAfile"];
+    let rest = [root.to_str().unwrap(), "-purpose", "any", "-out", "out"];
+    super::pki::openssl(folder.path(), &[&verify[..], &rest].concat());
+    let printed = super::pki::openssl(folder.path(), &["cms", "-cmsout", "-print", "-inform", "DER", "-in", "cms"]);
+    String::from_utf8(printed).unwrap()
+}
+
+/// The three numbers of the last byte range behind its zero.
+pub fn byte_range(file: &[u8]) -> [usize; 3] {
+    let key = b"/ByteRange[0";
+    let at = file.windows(key.len()).rposition(|window| window == key).unwrap() + key.len();
+    let end = at + file[at..].iter().position(|byte| *byte == b']').unwrap();
+    let numbers = std::str::from_utf8(&file[at..end]).unwrap().split_whitespace();
+    numbers.map(|number| number.parse().unwrap()).collect::<Vec<usize>>().try_into().unwrap()
+}
+
+/// Whether the program that makes the keys is there.
+pub fn can_make_keys() -> bool {
+    works("openssl", &["version"], "install it with `apt-get install openssl`")
+}
+
