@@ -4,6 +4,7 @@
 #[path = "../../services/envelope/tests/seal/authority.rs"]
 mod authority;
 mod callers;
+mod certificates;
 mod changes;
 mod clients;
 mod contract;

@@ -116,7 +116,7 @@ async fn t13_approvers_alone_complete_an_envelope() {
     let done = until_status(&sender, &envelope.id, EnvelopeStatus::Completed).await;
     assert_eq!(statuses(&done)[..2], [RecipientStatus::Approved; 2]);
     assert!(done.first_signed_at.is_none() && done.all_acted_at.is_some());
-    assert_eq!(done.documents[0].artifacts.len(), 1);
+    assert_eq!(done.documents[0].artifacts.len(), 2, "the signed document and the certificate");
     assert!(done.recipients.iter().all(|recipient| !recipient.not_effective));
     use EventType::*;
     let told = kinds(&sender, &envelope.id).await;

@@ -1,6 +1,11 @@
-//! Makes the documents of an ended envelope: with all values when everybody has signed, watermarked when somebody refused.
+//! Makes the documents of an ended envelope: with all values when everybody has signed, watermarked when somebody refused,
+//! each with the certificate behind its last page; and the certificate alone.
 //!
 //! A durable job: it is tried for ever, ever less often, and never changes what happened.
+
+mod certificate;
+mod marks;
+mod words;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -8,19 +13,22 @@ use chrono::TimeDelta;
 use countersign_chassis::ticker::Progress;
 use countersign_paper as paper;
 
+use self::certificate::Happened;
+use self::marks::Drawings;
 use crate::blobs::Blobs;
 use crate::domain::command::{By, Command, NewArtifact};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Document, Envelope, SealLevel, Version};
-use crate::domain::field::{Field, FieldType, Value};
 use crate::execute::{Ask, Executor};
 use crate::seal::Sealer;
-use crate::store::{Job, Scope};
+use crate::store::{Job, Scope, Store};
 
 /// Jobs of one tick.
 const BATCH_MAX: i64 = 4;
 /// How long a job may take before another process may take it over.
 const LEASE_SECONDS: i64 = 120;
+/// Events that are read at a time.
+const PAGE_EVENTS: i64 = 200;
 /// The longest pause between tries.
 const PAUSE_SECONDS_MAX: i64 = 300;
 
@@ -41,19 +49,24 @@ pub async fn tick(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>) -
 }
 
 async fn make(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>, job: &Job) -> anyhow::Result<()> {
-    let scope = Scope::any_mode(job.account);
-    let envelope = executor.store().envelope(scope, job.envelope).await?.context("the envelope is gone")?;
+    let (store, scope) = (executor.store(), Scope::any_mode(job.account));
+    let envelope = store.envelope(scope, job.envelope).await?.context("the envelope is gone")?;
+    let drawings = store.drawings(scope, job.envelope).await?;
+    let history = history(store, scope, job).await?;
+    let account = store.account(job.account).await?.context("the account is gone")?;
+    let brand = account.settings.brand.name;
+    let issuer = if brand.is_empty() { account.name } else { brand };
+    let said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
+    let press = Press { blobs, sealer };
     let mut artifacts = Vec::new();
     for document in &envelope.documents {
         let original = blobs.get(&document.sha256).await?;
-        let bytes = render(&envelope, document, job.version, original).await?;
-        let (bytes, seal) = match sealer {
-            Some(sealer) => sealer.seal(bytes, sealer.options()).await?,
-            None => (bytes, SealLevel::None),
-        };
-        let size_bytes = bytes.len() as u64;
-        let sha256 = blobs.put(bytes).await?;
-        artifacts.push(NewArtifact { document: document.id, version: job.version, sha256, size_bytes, seal });
+        let completion = completion(&envelope, document, &drawings, job.version, said.clone());
+        artifacts.push(press.make(document, job.version, original, completion).await?);
+    }
+    if let Some(first) = envelope.documents.first() {
+        let bytes = beside(move || paper::certificate(&said)).await?;
+        artifacts.push(press.make(first, Version::Certificate, bytes, paper::Completion::default()).await?);
     }
     let command = Command::Store { artifacts };
     let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
@@ -63,43 +76,75 @@ async fn make(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>, job: 
     Ok(())
 }
 
-/// Drawing takes the processor for milliseconds: not on a thread that serves calls.
-async fn render(envelope: &Envelope, document: &Document, version: Version, original: Bytes) -> anyhow::Result<Bytes> {
-    let note = (!envelope.livemode).then(|| "TEST".to_owned());
-    let marks = match version {
-        Version::Signed => marks(envelope, document),
-        Version::Declined => Vec::new(),
-    };
-    let line = envelope.facts.declined_at.map(|at| format!("{} UTC", at.format("%Y-%m-%d %H:%M:%S")));
-    let drawn = tokio::task::spawn_blocking(move || match version {
-        Version::Signed => Ok(paper::stamp(&original, &marks, &paper::StampOptions { note })?),
-        Version::Declined => {
-            let refusal = paper::Refusal { line, ..paper::Refusal::default() };
-            anyhow::Ok(paper::refuse(&original, &refusal)?)
-        }
-    });
-    Ok(Bytes::from(drawn.await.context("drawing was cut")??))
+/// What documents are made with.
+struct Press<'a> {
+    blobs: &'a Blobs,
+    sealer: Option<&'a Sealer>,
 }
 
-fn marks(envelope: &Envelope, document: &Document) -> Vec<paper::Mark> {
-    let mark = |field: &Field| {
-        let content = match (&field.value, field.kind) {
-            (Some(Value::Text(text)), FieldType::Signature) => {
-                paper::MarkContent::Signature { name: text.reveal().to_owned() }
-            }
-            (Some(Value::Text(text)), FieldType::Initials) => paper::MarkContent::Initials(text.reveal().to_owned()),
-            (Some(Value::Text(text)), _) => paper::MarkContent::Text(text.reveal().to_owned()),
-            (Some(Value::Checked(checked)), _) => paper::MarkContent::Check(*checked),
-            (None, _) => return None,
+impl Press<'_> {
+    /// Draws, seals and keeps one.
+    async fn make(
+        &self,
+        document: &Document,
+        version: Version,
+        base: Bytes,
+        completion: paper::Completion,
+    ) -> anyhow::Result<NewArtifact> {
+        let (bytes, seal) = match self.sealer {
+            Some(sealer) => sealer.complete(base, completion).await?,
+            None => (beside(move || paper::complete(&base, &completion)).await?, SealLevel::None),
         };
-        Some(paper::Mark {
-            page: field.placement.page,
-            x_pct: field.placement.x_percent,
-            y_pct: field.placement.y_percent,
-            width_pct: field.placement.width_percent,
-            height_pct: field.placement.height_percent,
-            content,
-        })
+        let size_bytes = bytes.len() as u64;
+        let sha256 = self.blobs.put(bytes).await?;
+        Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal })
+    }
+}
+
+/// Drawing takes the processor for milliseconds: not on a thread that serves calls.
+async fn beside(draw: impl FnOnce() -> Result<Vec<u8>, paper::StampError> + Send + 'static) -> anyhow::Result<Bytes> {
+    Ok(Bytes::from(tokio::task::spawn_blocking(draw).await.context("drawing was cut")??))
+}
+
+fn completion(
+    envelope: &Envelope,
+    document: &Document,
+    drawings: &Drawings,
+    version: Version,
+    certificate: paper::Certificate,
+) -> paper::Completion {
+    let (marks, refusal) = match version {
+        Version::Signed | Version::Certificate => (marks::marks(envelope, document, drawings), None),
+        Version::Declined => {
+            let line = certificate::refused_by(envelope);
+            (Vec::new(), Some(paper::Refusal { line, ..paper::Refusal::default() }))
+        }
     };
-    envelope.fields.iter().filter(|field| field.document == document.id).filter_map(mark).collect()
+    paper::Completion { marks, refusal, note: certificate.note.clone(), certificate: Some(certificate) }
+}
+
+/// The history up to the change that ended the business. What comes later, as a mail that came back, is left out: a job that
+/// is done twice has to make the same bytes.
+async fn history(store: &Store, scope: Scope, job: &Job) -> anyhow::Result<Vec<Happened>> {
+    let mut history: Vec<Happened> = Vec::new();
+    let mut end = None;
+    loop {
+        let after = history.last().map_or(0, |it| it.record.sequence);
+        let page = store.history(scope, job.envelope, after, PAGE_EVENTS).await?;
+        if page.is_empty() {
+            break;
+        }
+        for entry in &page {
+            let event = Happened::read(entry)?;
+            if end.is_some_and(|revision| event.record.revision != revision) {
+                return Ok(history);
+            }
+            if event.record.kind == certificate::ending(job.version) {
+                end = Some(event.record.revision);
+            }
+            history.push(event);
+        }
+    }
+    anyhow::ensure!(end.is_some(), "the history does not end yet");
+    Ok(history)
 }

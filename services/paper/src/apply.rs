@@ -1,18 +1,16 @@
-//! Lays drawn sheets over the pages of a paper.
+//! Lays drawn sheets over the pages of a paper, and adds pages behind them.
 //!
 //! It must never change what a page shows underneath, nor objects that other pages share.
 
 use std::collections::BTreeMap;
 
-use krilla::metadata::Metadata;
 use lopdf::content::{Content, Operation};
-use lopdf::{Dictionary, Document, Object, ObjectId, Stream};
+use lopdf::{Dictionary, Document, Object, ObjectId, Stream, dictionary};
 
 use crate::balance::balance;
-use crate::delta::{self, Update};
-use crate::inspect::{Opened, Unreadable};
+use crate::delta::Update;
+use crate::inspect::Unreadable;
 use crate::limits::{BALANCED_CONTENT_BYTES_MAX, REFERENCE_HOPS_MAX};
-use crate::overlay::{self, Sheet};
 use crate::pages::{self, Page, ResourcesAt, follow, node};
 
 /// Why a paper could not be drawn on.
@@ -52,33 +50,86 @@ impl StampError {
     }
 }
 
-/// Draws `sheets[i]` over every page for which `sheet_of_page` says `i`.
-pub(crate) fn apply(
-    base: &[u8],
-    opened: Opened,
-    sheets: &[Sheet<'_>],
-    sheet_of_page: &[Option<usize>],
-) -> Result<Vec<u8>, StampError> {
-    if sheets.is_empty() {
-        return Ok(base.to_vec());
-    }
-    let Opened { document, pages } = opened;
-    let mut update = Update::of(&document);
-    let forms = overlay::import(&overlay::compose(sheets, Metadata::new())?, &mut update)?;
+/// Draws `forms[i]` over every page for which `form_of_page` says `i`.
+pub(crate) fn lay_over(
+    document: &Document,
+    pages: &[Page],
+    forms: &[ObjectId],
+    form_of_page: &[Option<usize>],
+    update: &mut Update,
+) -> Result<(), StampError> {
     let overlaid: Vec<(&Page, ObjectId)> =
-        pages.iter().zip(sheet_of_page).filter_map(|(page, sheet)| Some((page, *forms.get((*sheet)?)?))).collect();
-    let resources = extended_resources(&document, &overlaid, &mut update);
+        pages.iter().zip(form_of_page).filter_map(|(page, form)| Some((page, *forms.get((*form)?)?))).collect();
+    let resources = extended_resources(document, &overlaid, update);
     for (page, form) in overlaid {
-        let mut node = node(&document, page.id).cloned().ok_or_else(|| StampError::compose("a page vanished"))?;
+        let mut node = node(document, page.id).cloned().ok_or_else(|| StampError::compose("a page vanished"))?;
         if let Some(extended) = resources.get(&page.resources)
             && let Some(name) = extended.names.get(&form)
         {
             node.set("Resources", extended.id);
-            node.set("Contents", contents_with(&document, page, name, &mut update)?);
+            node.set("Contents", contents_with(document, page, name, update)?);
             update.set(page.id, node);
         }
     }
-    delta::write(base, document, update).map_err(StampError::compose)
+    Ok(())
+}
+
+/// A page of its own for each form, after all pages of the document.
+pub(crate) fn append_pages(
+    document: &Document,
+    pages: &[Page],
+    forms: &[(ObjectId, (f64, f64))],
+    update: &mut Update,
+) -> Result<(), StampError> {
+    let lost = || StampError::compose("the page tree vanished");
+    let catalog_id = document.trailer.get(b"Root").and_then(Object::as_reference).map_err(StampError::compose)?;
+    let catalog = latest(document, update, catalog_id).ok_or_else(lost)?;
+    let old_root = catalog.get(b"Pages").and_then(Object::as_reference).map_err(StampError::compose)?;
+    let old = latest(document, update, old_root).ok_or_else(lost)?;
+    let kids = follow(document, old.get(b"Kids").ok()).and_then(|kids| kids.as_array().ok()).cloned();
+    let is_tree = kids.is_some();
+    let root = if is_tree { old_root } else { update.reserve() };
+    let mut kids = kids.unwrap_or_else(|| vec![old_root.into()]);
+    for (form, (width_pt, height_pt)) in forms {
+        kids.push(page_of(*form, (*width_pt, *height_pt), root, update)?.into());
+    }
+    let count = (pages.len() + forms.len()) as i64;
+    if is_tree {
+        let mut tree = old;
+        tree.set("Kids", kids);
+        tree.set("Count", count);
+        update.set(root, tree);
+    } else {
+        // The one page of the document stood in the tree's place.
+        update.set(root, dictionary! { "Type" => "Pages", "Kids" => kids, "Count" => count });
+        let (mut page, mut catalog) = (old, catalog);
+        page.set("Parent", root);
+        update.set(old_root, page);
+        catalog.set("Pages", root);
+        update.set(catalog_id, catalog);
+    }
+    Ok(())
+}
+
+/// What an object is after the update so far.
+fn latest(document: &Document, update: &Update, id: ObjectId) -> Option<Dictionary> {
+    let updated = update.get(id).and_then(|object| object.as_dict().ok());
+    updated.or_else(|| node(document, id)).cloned()
+}
+
+/// A page that shows a form, and inherits nothing from the document's other pages.
+fn page_of(form: ObjectId, size_pt: (f64, f64), root: ObjectId, update: &mut Update) -> Result<ObjectId, StampError> {
+    let content = add_content(vec![Operation::new("Do", vec![Object::from("Paper")])], update)?;
+    let sheet = vec![0.into(), 0.into(), Object::Real(size_pt.0 as f32), Object::Real(size_pt.1 as f32)];
+    Ok(update.add(dictionary! {
+        "Type" => "Page",
+        "Parent" => root,
+        "MediaBox" => sheet.clone(),
+        "CropBox" => sheet,
+        "Rotate" => 0,
+        "Resources" => dictionary! { "XObject" => dictionary! { "Paper" => form } },
+        "Contents" => content,
+    }))
 }
 
 /// A copy of resources that also has the forms of all pages that share them.

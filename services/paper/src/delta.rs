@@ -58,6 +58,11 @@ impl Update {
         id
     }
 
+    /// What this update makes of an object; none if it leaves it as it was.
+    pub(crate) fn get(&self, id: ObjectId) -> Option<&Object> {
+        self.objects.get(&id)
+    }
+
     /// Sets the object of a reserved or an existing number.
     pub(crate) fn set(&mut self, id: ObjectId, object: impl Into<Object>) {
         self.objects.insert(id, object.into());

@@ -9,15 +9,25 @@ use krilla::paint::{Fill, LineCap, LineJoin, Stroke};
 use krilla::surface::Surface;
 
 use crate::faces::{FaceName, Faces};
+use crate::hand::{self, Drawing};
+use crate::limits::TEXT_CHARS_MAX;
 use crate::line::Line;
+use crate::runs::{Words, clean};
+use crate::wrap::{Room, wrap};
 
 /// The colour of a pen: a deep blue that is seen at once on a black and white paper.
-const INK: (u8, u8, u8) = (23, 43, 119);
+pub(crate) const INK: (u8, u8, u8) = (23, 43, 119);
 const CAPTION_INK: (u8, u8, u8) = (92, 99, 120);
 const NOTE_INK: (u8, u8, u8) = (190, 38, 38);
 
 const TEXT_SIZE_PT_MAX: f32 = 11.0;
 const TEXT_SIZE_PT_MIN: f32 = 5.0;
+/// By how much text gets smaller at a time until it fits.
+const TEXT_SIZE_STEP_PT: f32 = 0.5;
+/// From one line to the next.
+const LEADING_EM: f32 = 1.25;
+/// A box with room for so many lines is written from its top, a lower one around its middle.
+const SHEET_LINES: f32 = 3.0;
 const SIGNATURE_SIZE_PT_MAX: f32 = 34.0;
 const SIGNATURE_SIZE_PT_MIN: f32 = 7.0;
 const CAPTION_SIZE_PT_MAX: f32 = 6.0;
@@ -55,7 +65,8 @@ fn stroke((red, green, blue): (u8, u8, u8), width: f32) -> Option<Stroke> {
     })
 }
 
-/// A typed value: at most as tall as its box, shrunk to its width, cut with an ellipsis if it cannot shrink further.
+/// A typed value on one line: at most as tall as its box, shrunk to its width, cut with an ellipsis if it cannot shrink
+/// further.
 pub(crate) fn text(faces: &Faces, surface: &mut Surface<'_>, field: Field, text: &str) {
     let padding = (field.height * 0.12).min(2.0);
     let room = field.width - 2.0 * padding;
@@ -65,11 +76,61 @@ pub(crate) fn text(faces: &Faces, surface: &mut Surface<'_>, field: Field, text:
     let line = Line::shape_cut(faces, FaceName::Sans, text, room / size);
     let baseline = field.y + (field.height + faces.face(FaceName::Sans).capital_em * size) / 2.0;
     begin_fill(surface, INK);
-    line.draw(faces, surface, field.x + padding, baseline, size);
+    let spare = if reads_from_the_right(text) { (room - line.width_em * size).max(0.0) } else { 0.0 };
+    line.draw(faces, surface, field.x + padding + spare, baseline, size);
+}
+
+/// Longer text: in as many lines as its box has room for, smaller where that is not enough, and only then cut.
+pub(crate) fn paragraph(faces: &Faces, surface: &mut Surface<'_>, field: Field, text: &str) {
+    let padding = (field.height * 0.12).min(2.0);
+    let (width, height) = (field.width - 2.0 * padding, field.height - padding);
+    let mut size = TEXT_SIZE_PT_MAX;
+    let block = loop {
+        let lines_max = (height / (size * LEADING_EM)).floor().max(1.0) as usize;
+        let room = Room { width_em: width / size, lines_max, chars_max: TEXT_CHARS_MAX };
+        let block = wrap(faces, FaceName::Sans, text, room);
+        let fits = block.is_whole && (block.lines.len() > 1 || size <= field.height * 0.72);
+        if fits || size <= TEXT_SIZE_PT_MIN {
+            break block;
+        }
+        size = (size - TEXT_SIZE_STEP_PT).max(TEXT_SIZE_PT_MIN);
+    };
+    if block.lines.len() < 2 && field.height < SHEET_LINES * TEXT_SIZE_PT_MAX * LEADING_EM {
+        return self::text(faces, surface, field, text);
+    }
+    let capital = faces.face(FaceName::Sans).capital_em * size;
+    let spare = height - block.lines.len() as f32 * size * LEADING_EM;
+    let is_sheet = field.height >= SHEET_LINES * TEXT_SIZE_PT_MAX * LEADING_EM;
+    let above = if is_sheet { padding } else { (spare + padding).max(0.0) / 2.0 };
+    begin_fill(surface, INK);
+    for (index, line) in block.lines.iter().enumerate() {
+        let middle = field.y + above + (index as f32 + 0.5) * size * LEADING_EM;
+        let spare = if block.is_right_to_left { (width - line.width_em * size).max(0.0) } else { 0.0 };
+        line.draw(faces, surface, field.x + padding + spare, middle + capital / 2.0, size);
+    }
+}
+
+fn reads_from_the_right(text: &str) -> bool {
+    let clean = clean(text, TEXT_CHARS_MAX);
+    Words::of(&clean).is_right_to_left()
 }
 
 /// A signature: the name as if written by hand beside a thin upright line, under a small caption.
 pub(crate) fn signature(faces: &Faces, surface: &mut Surface<'_>, field: Field, name: &str) {
+    let below = captioned(faces, surface, field, name);
+    written(faces, surface, below, name, 0.0);
+}
+
+/// A signature that somebody drew, beside the same line and under the same caption.
+pub(crate) fn drawn_signature(faces: &Faces, surface: &mut Surface<'_>, field: Field, name: &str, drawing: &Drawing) {
+    let below = captioned(faces, surface, field, name);
+    if !hand::draw(surface, below, drawing, 0.0) {
+        written(faces, surface, below, name, 0.0);
+    }
+}
+
+/// Draws what is around a signature, and says where it goes itself.
+fn captioned(faces: &Faces, surface: &mut Surface<'_>, field: Field, name: &str) -> Field {
     let caption_size = (field.height * 0.15).clamp(CAPTION_SIZE_PT_MIN, CAPTION_SIZE_PT_MAX);
     let gap = caption_size * 0.8;
     let left = field.x + gap + 1.0;
@@ -82,9 +143,15 @@ pub(crate) fn signature(faces: &Faces, surface: &mut Surface<'_>, field: Field, 
     let caption = Line::shape_cut(faces, FaceName::Sans, &format!("Signed by {name}"), room / caption_size);
     begin_fill(surface, CAPTION_INK);
     caption.draw(faces, surface, left, field.y + caption_size, caption_size);
+    // The name keeps clear of letters that reach below the caption's line.
+    Field { x: left, y: field.y + caption_size * 1.15, width: room, height: field.height - caption_size * 1.15 }
+}
 
-    let below = Field { x: left, y: field.y + caption_size, width: room, height: field.height - caption_size };
-    written(faces, surface, below, name, 0.0);
+/// Initials that somebody drew, in the middle of their box.
+pub(crate) fn drawn_initials(faces: &Faces, surface: &mut Surface<'_>, field: Field, typed: &str, drawing: &Drawing) {
+    if !hand::draw(surface, field, drawing, 0.5) {
+        written(faces, surface, field, typed, 0.5);
+    }
 }
 
 /// Initials: written by hand in the middle of their box.
@@ -114,6 +181,34 @@ pub(crate) fn check(surface: &mut Surface<'_>, field: Field) {
     if let Some(path) = polyline(&[at(0.2, 0.54), at(0.42, 0.78), at(0.82, 0.22)]) {
         surface.draw_path(&path);
     }
+}
+
+/// The dot of a chosen button in the middle of its box.
+pub(crate) fn dot(surface: &mut Surface<'_>, field: Field) {
+    let radius = field.width.min(field.height) * 0.28;
+    let (x, y) = (field.x + field.width / 2.0, field.y + field.height / 2.0);
+    begin_fill(surface, INK);
+    if let Some(path) = disc(x, y, radius) {
+        surface.draw_path(&path);
+    }
+}
+
+/// A filled circle, from four curves.
+fn disc(x: f32, y: f32, radius: f32) -> Option<Path> {
+    /// How far the handles of a quarter circle reach.
+    const HANDLE: f32 = 0.552_284_8;
+    let mut builder = PathBuilder::new();
+    builder.move_to(x + radius, y);
+    for (across, down) in [(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)] {
+        // A quarter turn from (across, down) goes to (-down, across).
+        let at = |a: f32, d: f32| (x + radius * a, y + radius * d);
+        let (first, second) =
+            (at(across - down * HANDLE, down + across * HANDLE), at(-down + across * HANDLE, across + down * HANDLE));
+        let end = at(-down, across);
+        builder.cubic_to(first.0, first.1, second.0, second.1, end.0, end.1);
+    }
+    builder.close();
+    builder.finish()
 }
 
 /// A line in the middle of the top margin of a page of this width.

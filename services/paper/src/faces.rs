@@ -18,6 +18,8 @@ pub(crate) enum FaceName {
     SerifBold,
     /// Signatures and initials.
     Script,
+    /// Chinese, Japanese and Korean, wherever the wanted face and the sans lack a letter.
+    Asian,
 }
 
 /// One font, for measuring and for embedding.
@@ -50,6 +52,7 @@ pub(crate) struct Faces {
     serif: Face,
     serif_bold: Face,
     script: Face,
+    asian: Face,
 }
 
 impl Faces {
@@ -65,7 +68,14 @@ impl Faces {
             serif: Face::load(include_bytes!("../fonts/PTSerif-Regular.ttf"))?,
             serif_bold: Face::load(include_bytes!("../fonts/PTSerif-Bold.ttf"))?,
             script: Face::load(include_bytes!("../fonts/MarckScript-Regular.ttf"))?,
+            asian: Face::load(include_bytes!("../fonts/DroidSansFallback.ttf"))?,
         })
+    }
+
+    /// The face in which a letter is drawn where `wanted` is asked for; the sans draws an empty box for what none has.
+    pub(crate) fn for_letter(&self, wanted: FaceName, letter: char) -> FaceName {
+        let known = [wanted, FaceName::Sans, FaceName::Asian].into_iter().find(|name| self.face(*name).covers(letter));
+        known.unwrap_or(FaceName::Sans)
     }
 
     pub(crate) fn face(&self, name: FaceName) -> &Face {
@@ -74,6 +84,7 @@ impl Faces {
             FaceName::Serif => &self.serif,
             FaceName::SerifBold => &self.serif_bold,
             FaceName::Script => &self.script,
+            FaceName::Asian => &self.asian,
         }
     }
 }

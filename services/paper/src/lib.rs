@@ -1,37 +1,48 @@
 //! Paper: PDF bytes in, PDF bytes out.
 //!
-//! The crate looks at an uploaded PDF ([`inspect()`]), draws the filled values on its pages ([`stamp()`]), watermarks it
-//! when somebody declined ([`refuse()`]), seals it ([`seal()`]), says what became of a sealed one ([`verify()`]) and makes
-//! sample contracts ([`samples`]).
+//! The crate looks at an uploaded PDF ([`inspect()`]), draws the filled values on its pages or watermarks it when somebody
+//! declined, with a certificate behind its last page ([`complete()`]), makes the certificate alone ([`certificate()`]), seals
+//! papers ([`seal()`], [`seal_complete()`]), says what became of a sealed one ([`verify()`]), and makes sample contracts
+//! ([`samples`]).
 //!
 //! It must never know an envelope, a database, the network, the clock or an async runtime: the same bytes in always
 //! give the same bytes out.
 
 mod apply;
 mod balance;
+mod certificate;
+mod complete;
 mod delta;
 mod draw;
 mod faces;
 mod geometry;
+mod hand;
 mod inspect;
 mod limits;
 mod line;
 mod overlay;
 mod pages;
+mod picture;
 mod refuse;
+mod runs;
 pub mod samples;
 mod seal;
 mod stamp;
 mod verify;
+mod wrap;
 
 pub use apply::StampError;
+pub use certificate::{Certificate, Fact, Listed, Mood, Party, Reason, Step, Tone, certificate};
+pub use complete::{Completion, complete};
 pub use geometry::Rotation;
+pub use hand::{Drawing, Strokes};
 pub use inspect::{Inspection, PageSize, Unreadable, inspect};
 pub use limits::Limits;
+pub use picture::{BadPicture, PICTURE_HEIGHT_PX_MAX, PICTURE_WIDTH_PX_MAX, check_picture};
 pub use refuse::{Refusal, refuse};
 pub use seal::{
     Algorithm, AlreadySigned, BadChain, BaseDigest, Identity, Level, Prepared, SealError, SealKind, SealOptions,
-    Sealed, TimestampRequest, Unsealed, seal,
+    Sealed, TimestampRequest, Unsealed, seal, seal_complete,
 };
 pub use stamp::{Mark, MarkContent, StampOptions, stamp};
 pub use verify::{

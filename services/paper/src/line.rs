@@ -1,6 +1,8 @@
-//! One line of text: split by font and direction, shaped, measured, and drawn.
+//! One line of text: its runs shaped, measured, and drawn.
 //!
 //! It must never fail for a letter that no font has: such a letter is drawn as an empty box and keeps its text.
+
+use std::ops::Range;
 
 use krilla::geom::{Point, Transform};
 use krilla::surface::Surface;
@@ -9,6 +11,7 @@ use rustybuzz::UnicodeBuffer;
 
 use crate::faces::{FaceName, Faces};
 use crate::limits::TEXT_CHARS_MAX;
+use crate::runs::{Piece, Words, clean};
 
 /// How far letters lean when an upright font stands in for the script.
 const STAND_IN_SLANT: f32 = 0.22;
@@ -33,15 +36,21 @@ struct Run {
 }
 
 impl Line {
-    /// Shapes `text`; line breaks and control characters become spaces.
+    /// Shapes `text` in the direction of its first letter; line breaks and control characters become spaces.
     pub(crate) fn shape(faces: &Faces, wanted: FaceName, text: &str) -> Self {
+        let clean = clean(text, TEXT_CHARS_MAX);
+        Self::of(faces, wanted, &Words::of(&clean), 0..clean.len())
+    }
+
+    /// Shapes a part of a text that stands on one line.
+    pub(crate) fn of(faces: &Faces, wanted: FaceName, words: &Words<'_>, part: Range<usize>) -> Self {
         let mut runs: Vec<Run> = Vec::new();
-        for (face, text) in split(faces, wanted, text) {
-            let is_stand_in = wanted == FaceName::Script && face != FaceName::Script;
+        for piece in words.pieces(faces, wanted, part) {
+            let is_stand_in = wanted == FaceName::Script && piece.face != FaceName::Script;
             let scale = if is_stand_in { STAND_IN_SCALE } else { 1.0 };
-            let glyphs = shape_run(faces, face, &text);
+            let glyphs = shape_run(faces, &piece);
             let width_em = glyphs.iter().map(|glyph| glyph.x_advance).sum::<f32>() * scale;
-            runs.push(Run { face, text, glyphs, width_em, is_stand_in });
+            runs.push(Run { face: piece.face, text: piece.text, glyphs, width_em, is_stand_in });
         }
         let width_em = runs.iter().map(|run| run.width_em).sum();
         Self { runs, width_em }
@@ -50,9 +59,11 @@ impl Line {
     /// The longest beginning of `text` that fits `width_em`, ended by an ellipsis if anything is missing.
     pub(crate) fn shape_cut(faces: &Faces, wanted: FaceName, text: &str, width_em: f32) -> Self {
         let whole = Self::shape(faces, wanted, text);
-        if whole.width_em <= width_em {
-            return whole;
-        }
+        if whole.width_em <= width_em { whole } else { Self::cut(faces, wanted, text, width_em) }
+    }
+
+    /// The longest beginning of `text` that fits `width_em` with an ellipsis behind it.
+    pub(crate) fn cut(faces: &Faces, wanted: FaceName, text: &str, width_em: f32) -> Self {
         let letters: Vec<char> = text.chars().take(TEXT_CHARS_MAX).collect();
         let cut = |kept: usize| {
             let mut short: String = letters[..kept].iter().collect();
@@ -69,6 +80,12 @@ impl Line {
             }
         }
         cut(fits)
+    }
+
+    /// What it says, run by run from left to right.
+    #[cfg(test)]
+    pub(crate) fn text(&self) -> String {
+        self.runs.iter().map(|run| run.text.as_str()).collect()
     }
 
     /// Draws the line with its left end on `(x, baseline)`, using the surface's fill.
@@ -135,39 +152,15 @@ fn is_space(run: &Run, glyph: &KrillaGlyph) -> bool {
     run.text.get(glyph.text_range.clone()) == Some(" ")
 }
 
-/// Neighbouring letters that share a font and a direction.
-fn split(faces: &Faces, wanted: FaceName, text: &str) -> Vec<(FaceName, String)> {
-    let mut runs: Vec<((FaceName, bool), String)> = Vec::new();
-    for letter in text.chars().take(TEXT_CHARS_MAX) {
-        let letter = if letter.is_control() { ' ' } else { letter };
-        let face = if faces.face(wanted).covers(letter) { wanted } else { FaceName::Sans };
-        let kind = match runs.last() {
-            Some((kind, _)) if stays_with_neighbour(letter) => *kind,
-            _ => (face, is_right_to_left(letter)),
-        };
-        match runs.last_mut() {
-            Some((current, run)) if *current == kind => run.push(letter),
-            _ => runs.push((kind, letter.to_string())),
-        }
-    }
-    runs.into_iter().map(|((face, _), run)| (face, run)).collect()
-}
-
-/// Hebrew, Arabic and the scripts between and after them.
-fn is_right_to_left(letter: char) -> bool {
-    matches!(letter, '\u{590}'..='\u{8ff}' | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}')
-}
-
-/// Spaces, accents that follow their letter, joiners and variation selectors.
-fn stays_with_neighbour(letter: char) -> bool {
-    matches!(letter, ' ' | '\u{a0}' | '\u{300}'..='\u{36f}' | '\u{200c}' | '\u{200d}' | '\u{fe00}'..='\u{fe0f}')
-}
-
-fn shape_run(faces: &Faces, face: FaceName, text: &str) -> Vec<KrillaGlyph> {
-    let shaper = &faces.face(face).shaper;
+fn shape_run(faces: &Faces, piece: &Piece) -> Vec<KrillaGlyph> {
+    let (shaper, text) = (&faces.face(piece.face).shaper, piece.text.as_str());
     let mut buffer = UnicodeBuffer::new();
     buffer.push_str(text);
     buffer.guess_segment_properties();
+    buffer.set_direction(piece.direction());
+    if let Some(script) = piece.script() {
+        buffer.set_script(script);
+    }
     let shaped = rustybuzz::shape(shaper, &[], buffer);
     let mut starts: Vec<usize> = shaped.glyph_infos().iter().map(|info| info.cluster as usize).collect();
     starts.sort_unstable();
@@ -194,24 +187,6 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn runs(text: &str) -> Vec<(FaceName, String)> {
-        split(Faces::get().unwrap(), FaceName::Script, text)
-    }
-
-    #[test]
-    fn letters_that_the_script_lacks_come_from_the_sans() {
-        assert_eq!(runs("Anna Шевченко"), [(FaceName::Script, "Anna Шевченко".to_owned())]);
-        assert_eq!(runs("Γιώργος Π"), [(FaceName::Sans, "Γιώργος Π".to_owned())]);
-        assert_eq!(runs("A\u{301}\n山"), [(FaceName::Script, "A\u{301} ".into()), (FaceName::Sans, "山".into())]);
-    }
-
-    #[test]
-    fn directions_are_shaped_apart() {
-        let runs = split(Faces::get().unwrap(), FaceName::Sans, "by عمر خيام, x");
-        let texts: Vec<&str> = runs.iter().map(|(_, text)| text.as_str()).collect();
-        assert_eq!(texts, ["by ", "عمر خيام", ", x"]);
-    }
-
     #[test]
     fn a_line_that_is_too_long_ends_with_an_ellipsis_and_fits() {
         let faces = Faces::get().unwrap();
@@ -225,7 +200,21 @@ mod tests {
 
     #[test]
     fn every_glyph_names_the_text_it_stands_for() {
-        let glyphs = shape_run(Faces::get().unwrap(), FaceName::Sans, "عمر Ω");
-        assert!(glyphs.iter().all(|glyph| !glyph.text_range.is_empty()));
+        let line = Line::shape(Faces::get().unwrap(), FaceName::Sans, "عمر Ω שלום 山");
+        assert_eq!(line.runs.len(), 4);
+        assert!(line.runs.iter().flat_map(|run| &run.glyphs).all(|glyph| !glyph.text_range.is_empty()));
+    }
+
+    #[test]
+    fn arabic_letters_join() {
+        let faces = Faces::get().unwrap();
+        let glyphs = |text: &str| -> Vec<u16> {
+            Line::shape(faces, FaceName::Sans, text).glyph_positions().map(|(_, glyph, _)| glyph).collect()
+        };
+        let alone: Vec<u16> = ["ر", "م", "ع"].iter().flat_map(|letter| glyphs(letter)).collect();
+        let joined = glyphs("عمر");
+        assert!(joined.len() == 3 && joined.iter().zip(&alone).all(|(joined, alone)| joined != alone));
+        // Also behind Hebrew, whose letters stand in the same direction.
+        assert_eq!(glyphs("אعمر")[..3], joined[..]);
     }
 }

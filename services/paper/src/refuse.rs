@@ -9,13 +9,11 @@ use krilla::num::NormalizedF32;
 use krilla::paint::{Fill, Stroke};
 use krilla::surface::Surface;
 
-use crate::apply::{StampError, apply};
+use crate::apply::StampError;
+use crate::complete::{Completion, complete};
 use crate::draw;
 use crate::faces::{FaceName, Faces};
-use crate::inspect;
-use crate::limits::Limits;
 use crate::line::Line;
-use crate::overlay::Sheet;
 
 const INK: (u8, u8, u8) = (200, 30, 30);
 const OPACITY: f32 = 0.26;
@@ -48,21 +46,15 @@ impl Default for Refusal {
 ///
 /// [`StampError`] if the paper is unreadable; never because of the text of the refusal.
 pub fn refuse(bytes: &[u8], refusal: &Refusal) -> Result<Vec<u8>, StampError> {
-    let opened = inspect::open(bytes, &Limits::CEILING)?;
-    let faces = Faces::get().ok_or_else(|| StampError::compose("the shipped fonts are damaged"))?;
-    let (mut sheets, mut sheet_of_page): (Vec<Sheet<'_>>, Vec<_>) = (Vec::new(), Vec::new());
-    for page in &opened.pages {
-        let size_pt = page.geometry.size_pt();
-        let same_size = sheets.iter().position(|sheet| sheet.size_pt == size_pt);
-        sheet_of_page.push(Some(same_size.unwrap_or(sheets.len())));
-        if same_size.is_none() {
-            sheets.push(Sheet { size_pt, draw: Box::new(move |surface| watermark(faces, surface, size_pt, refusal)) });
-        }
-    }
-    apply(bytes, opened, &sheets, &sheet_of_page)
+    complete(bytes, &Completion { refusal: Some(refusal.clone()), ..Completion::default() })
 }
 
-fn watermark(faces: &Faces, surface: &mut Surface<'_>, (width_pt, height_pt): (f64, f64), refusal: &Refusal) {
+pub(crate) fn watermark(
+    faces: &Faces,
+    surface: &mut Surface<'_>,
+    (width_pt, height_pt): (f64, f64),
+    refusal: &Refusal,
+) {
     let (width, height) = (width_pt as f32, height_pt as f32);
     let note = match &refusal.line {
         Some(line) => format!("{} · {line}", refusal.headline),

@@ -4,12 +4,11 @@
 
 use krilla::surface::Surface;
 
-use crate::apply::{StampError, apply};
+use crate::apply::StampError;
+use crate::complete::{Completion, complete};
 use crate::draw::{self, Field};
 use crate::faces::Faces;
-use crate::inspect;
-use crate::limits::Limits;
-use crate::overlay::Sheet;
+use crate::hand::Drawing;
 
 /// One value in its box on a page.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,19 +28,37 @@ pub struct Mark {
 }
 
 /// What is drawn in a box.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum MarkContent {
     /// A typed value on one line; it shrinks to fit and is cut with an ellipsis if it cannot.
     Text(String),
+    /// Longer text; it takes several lines where the box is high enough, then shrinks, and only then is cut.
+    Paragraph(String),
     /// The name of the signer as if written by hand, with the caption "Signed by NAME".
     Signature {
         /// The signer's name.
         name: String,
     },
+    /// A signature that the signer drew, with the same caption.
+    DrawnSignature {
+        /// The signer's name.
+        name: String,
+        /// What they drew.
+        drawing: Drawing,
+    },
     /// Initials as if written by hand.
     Initials(String),
+    /// Initials that the signer drew.
+    DrawnInitials {
+        /// What is written instead if there is nothing to see in the drawing.
+        typed: String,
+        /// What they drew.
+        drawing: Drawing,
+    },
     /// A check mark if true, nothing if false.
     Check(bool),
+    /// The dot of a chosen button if true, nothing if false.
+    Radio(bool),
 }
 
 /// What is stamped beside the marks.
@@ -60,40 +77,17 @@ pub struct StampOptions {
 ///
 /// [`StampError`] if the paper is unreadable or a mark lies outside it; never because of the text of a mark.
 pub fn stamp(bytes: &[u8], marks: &[Mark], options: &StampOptions) -> Result<Vec<u8>, StampError> {
-    let opened = inspect::open(bytes, &Limits::CEILING)?;
-    let faces = Faces::get().ok_or_else(|| StampError::compose("the shipped fonts are damaged"))?;
-    let mut marks_of_page: Vec<Vec<&Mark>> = vec![Vec::new(); opened.pages.len()];
-    for (index, mark) in marks.iter().enumerate() {
-        if !is_on_page(mark) {
-            return Err(StampError::BadBox { mark: index + 1 });
-        }
-        let page = (mark.page as usize).checked_sub(1).and_then(|page| marks_of_page.get_mut(page));
-        let missing = StampError::NoSuchPage { mark: index + 1, page: mark.page, pages: opened.pages.len() };
-        page.ok_or(missing)?.push(mark);
-    }
-    let note = options.note.as_deref();
-    let (mut sheets, mut sheet_of_page) = (Vec::new(), Vec::new());
-    for (page, marks) in opened.pages.iter().zip(marks_of_page) {
-        if marks.is_empty() && note.is_none() {
-            sheet_of_page.push(None);
-            continue;
-        }
-        sheet_of_page.push(Some(sheets.len()));
-        let size_pt = page.geometry.size_pt();
-        sheets
-            .push(Sheet { size_pt, draw: Box::new(move |surface| draw_sheet(faces, surface, size_pt, &marks, note)) });
-    }
-    apply(bytes, opened, &sheets, &sheet_of_page)
+    complete(bytes, &Completion { marks: marks.to_vec(), note: options.note.clone(), ..Completion::default() })
 }
 
-fn is_on_page(mark: &Mark) -> bool {
+pub(crate) fn is_on_page(mark: &Mark) -> bool {
     let percent = 0.0..=100.0;
     let has_area = mark.width_pct > 0.0 && mark.height_pct > 0.0;
     let numbers = [mark.x_pct, mark.y_pct, mark.width_pct, mark.height_pct];
     has_area && numbers.iter().all(|number| percent.contains(number))
 }
 
-fn draw_sheet(
+pub(crate) fn draw_sheet(
     faces: &Faces,
     surface: &mut Surface<'_>,
     (width_pt, height_pt): (f64, f64),
@@ -107,15 +101,23 @@ fn draw_sheet(
             width: (mark.width_pct / 100.0 * width_pt) as f32,
             height: (mark.height_pct / 100.0 * height_pt) as f32,
         };
-        match &mark.content {
-            MarkContent::Text(value) => draw::text(faces, surface, field, value),
-            MarkContent::Signature { name } => draw::signature(faces, surface, field, name),
-            MarkContent::Initials(value) => draw::initials(faces, surface, field, value),
-            MarkContent::Check(true) => draw::check(surface, field),
-            MarkContent::Check(false) => {}
-        }
+        draw_mark(faces, surface, field, &mark.content);
     }
     if let Some(note) = note {
         draw::note(faces, surface, width_pt as f32, draw::NOTE_BASELINE_PT, note);
+    }
+}
+
+pub(crate) fn draw_mark(faces: &Faces, surface: &mut Surface<'_>, field: Field, content: &MarkContent) {
+    match content {
+        MarkContent::Text(value) => draw::text(faces, surface, field, value),
+        MarkContent::Paragraph(value) => draw::paragraph(faces, surface, field, value),
+        MarkContent::Signature { name } => draw::signature(faces, surface, field, name),
+        MarkContent::DrawnSignature { name, drawing } => draw::drawn_signature(faces, surface, field, name, drawing),
+        MarkContent::Initials(value) => draw::initials(faces, surface, field, value),
+        MarkContent::DrawnInitials { typed, drawing } => draw::drawn_initials(faces, surface, field, typed, drawing),
+        MarkContent::Check(true) => draw::check(surface, field),
+        MarkContent::Radio(true) => draw::dot(surface, field),
+        MarkContent::Check(false) | MarkContent::Radio(false) => {}
     }
 }

@@ -4,7 +4,9 @@
 
 mod odd;
 
-use countersign_paper::{Limits, Mark, MarkContent, StampError, StampOptions, inspect, samples, stamp};
+use countersign_paper::{
+    Drawing, Limits, Mark, MarkContent, StampError, StampOptions, Strokes, inspect, samples, stamp,
+};
 use odd::tools::{Picture, available, run};
 use odd::{Odd, Packing};
 
@@ -27,7 +29,21 @@ fn every_kind() -> Vec<Mark> {
         mark(10.0, 55.0, 60.0, 8.0, text("Αθήνα łódź")),
         mark(80.0, 75.0, 10.0, 10.0, MarkContent::Check(true)),
         mark(60.0, 75.0, 10.0, 10.0, MarkContent::Check(false)),
+        mark(45.0, 75.0, 10.0, 10.0, MarkContent::Radio(true)),
+        mark(30.0, 75.0, 10.0, 10.0, MarkContent::Radio(false)),
+        mark(10.0, 65.0, 15.0, 30.0, MarkContent::Paragraph("several lines of words".to_owned())),
+        mark(70.0, 24.0, 25.0, 14.0, drawn(Drawing::Strokes(zigzag()))),
+        mark(70.0, 40.0, 25.0, 14.0, drawn(Drawing::Picture(odd::picture(40, 20, [20, 30, 90, 255])))),
     ]
+}
+
+fn drawn(drawing: Drawing) -> MarkContent {
+    MarkContent::DrawnSignature { name: "Zoë".to_owned(), drawing }
+}
+
+fn zigzag() -> Strokes {
+    let points = (0..9).map(|step| (step as f32 / 8.0, if step % 2 == 0 { 0.0 } else { 1.0 })).collect();
+    Strokes { aspect: 3.0, pen: 0.05, strokes: vec![points, vec![(0.5, 0.5)]] }
 }
 
 fn stamped(base: &[u8], marks: &[Mark]) -> Vec<u8> {
@@ -63,6 +79,15 @@ fn a_mark_stays_in_its_box_and_stands_upright() {
         MarkContent::Signature { name: "Anne-Christine van der Straaten-Bouwmeester".to_owned() },
         MarkContent::Initials("WMW".to_owned()),
         MarkContent::Check(true),
+        MarkContent::Radio(true),
+        MarkContent::Paragraph(too_long.to_owned()),
+        MarkContent::Paragraph("עמר عمر 山田太郎 ".repeat(9)),
+        drawn(Drawing::Strokes(zigzag())),
+        drawn(Drawing::Strokes(Strokes { aspect: 0.0, pen: 9.0, strokes: vec![vec![(-4.0, f32::NAN), (7.0, 7.0)]] })),
+        drawn(Drawing::Picture(odd::picture(300, 10, [0, 0, 0, 255]))),
+        drawn(Drawing::Picture(odd::picture(10, 300, [0, 0, 0, 255]))),
+        drawn(Drawing::Picture(b"no picture".to_vec())),
+        MarkContent::DrawnInitials { typed: "AV".to_owned(), drawing: Drawing::Picture(Vec::new()) },
     ];
     for content in contents {
         let [x, y, width, height] = [25.0, 50.0, 20.0, 8.0];
@@ -94,6 +119,130 @@ fn values_of_many_scripts_are_found_as_text() {
             assert!(found.contains(wanted), "{odd:?} lacks {wanted:?}: {found:?}");
         }
     }
+    let words = ["Ünïcödé", "Київ", "Αθήνα", "山田太郎", "やまだ", "홍길동", "שלום", "عمر خيام"];
+    let marks: Vec<Mark> = (0..)
+        .zip(words)
+        .map(|(line, words)| mark(10.0, 5.0 + 11.0 * f64::from(line), 50.0, 10.0, text(words)))
+        .collect();
+    let file = stamped(&Odd::plain().pdf(), &marks);
+    let found = String::from_utf8(run("pdftotext", &["{}", "-"], &file)).unwrap();
+    for wanted in words {
+        assert!(found.contains(wanted), "lacks {wanted:?}: {found:?}");
+    }
+    if available("pdffonts", "poppler-utils") {
+        let fonts = String::from_utf8(run("pdffonts", &["{}"], &file)).unwrap();
+        let ours: Vec<&str> = fonts.lines().skip(2).filter(|line| !line.starts_with("Helvetica")).collect();
+        assert!(ours.len() >= 2 && ours.iter().all(|line| line.contains("yes yes yes")), "{fonts}");
+    }
+}
+
+/// T-68: where it stands, to the point, on every turn, crop and unit.
+#[test]
+fn t68_a_drawing_stands_where_its_box_is() {
+    if !available("pdftoppm", "poppler-utils") {
+        return;
+    }
+    let solid = || Drawing::Picture(odd::picture(60, 30, [0, 0, 0, 255]));
+    for odd in odd::matrix() {
+        let (width, height) = odd.displayed_pt();
+        // A box of the picture's own shape, whatever the page's.
+        let (x, y, across) = (30.0, 40.0, 20.0);
+        let down = across * width / height / 2.0;
+        let content = MarkContent::DrawnInitials { typed: String::new(), drawing: solid() };
+        let file = stamped(&odd.pdf(), &[mark(x, y, across, down, content)]);
+        let scale = 4.0;
+        let picture = Picture::of(&file, (width * scale, height * scale));
+        let bounds = picture.bounds_darker_than(60).expect("a black box").map(|pixels| pixels as f64 / scale);
+        let expected = [x * width, y * height, (x + across) * width, (y + down) * height].map(|part| part / 100.0);
+        for (is, wanted) in bounds.into_iter().zip(expected) {
+            assert!((is - wanted).abs() <= 1.0, "{odd:?}: {bounds:?} instead of {expected:?}");
+        }
+    }
+}
+
+#[test]
+fn white_paper_around_a_drawn_signature_hides_nothing() {
+    if !available("pdftoppm", "poppler-utils") {
+        return;
+    }
+    // The odd page has a light grey square in its lower left corner; the picture is white but for its corners.
+    let base = Odd { media: [0, 0, 100, 100], ..Odd::plain() }.pdf();
+    let content = |ground| MarkContent::DrawnInitials {
+        typed: String::new(),
+        drawing: Drawing::Picture(odd::picture_with(90, 90, ground, &[(0, 0), (89, 89)])),
+    };
+    let before = Picture::of(&base, (400.0, 400.0));
+    for ground in [[255, 255, 255, 255], [0, 0, 0, 0]] {
+        let after = Picture::of(&stamped(&base, &[mark(0.0, 0.0, 100.0, 100.0, content(ground))]), (400.0, 400.0));
+        assert!(before.difference(&after, 245) < 0.001 && before.bounds_darker_than(245).is_some());
+    }
+}
+
+#[test]
+fn nothing_changes_outside_the_boxes() {
+    if !available("pdftoppm", "poppler-utils") {
+        return;
+    }
+    let base = samples::nda().unwrap().bytes;
+    let marks = [
+        mark(60.0, 80.0, 30.0, 10.0, drawn(Drawing::Strokes(zigzag()))),
+        mark(10.0, 80.0, 30.0, 10.0, MarkContent::Paragraph("words ".repeat(200))),
+    ];
+    let (before, after) = (Picture::of(&base, (596.0, 842.0)), Picture::of(&stamped(&base, &marks), (596.0, 842.0)));
+    let inside = |at: usize| {
+        let (x, y) = ((at % 596) as f64 / 5.96, (at / 596) as f64 / 8.42);
+        marks.iter().any(|it| {
+            x >= it.x_pct - 0.5
+                && x <= it.x_pct + it.width_pct + 0.5
+                && y >= it.y_pct - 0.5
+                && y <= it.y_pct + it.height_pct + 0.5
+        })
+    };
+    let changed = before.greys.iter().zip(&after.greys).enumerate().filter(|(_, (a, b))| a != b);
+    let places: Vec<usize> = changed.map(|(at, _)| at).collect();
+    assert!(!places.is_empty() && places.iter().all(|at| inside(*at)));
+}
+
+#[test]
+fn text_wraps_before_it_shrinks_and_shrinks_before_it_is_cut() {
+    if !available("pdftotext", "poppler-utils") {
+        return;
+    }
+    let base = Odd::plain().pdf();
+    let shown = |words: &str, height: f64| {
+        let file = stamped(&base, &[mark(10.0, 10.0, 30.0, height, MarkContent::Paragraph(words.to_owned()))]);
+        let found = String::from_utf8(run("pdftotext", &["-bbox", "{}", "-"], &file)).unwrap();
+        let number = |line: &str, name: &str| -> f64 {
+            line.split(&format!("{name}=\"")).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()
+        };
+        let words: Vec<&str> = found.lines().filter(|line| line.contains("<word")).collect();
+        let mut tops: Vec<f64> = words.iter().map(|line| number(line, "yMin").round()).collect();
+        tops.dedup();
+        let height = words.iter().map(|line| number(line, "yMax") - number(line, "yMin")).fold(0.0, f64::max);
+        (tops.len(), height, found.contains('…'))
+    };
+    let (lines, tall, cut) = shown("some words", 25.0);
+    assert!(lines == 1 && !cut);
+    let (lines, as_tall, cut) = shown("some words that need another line or two", 25.0);
+    assert!(lines > 1 && !cut && (as_tall - tall).abs() < 0.1, "wraps at full size");
+    let (lines, smaller, cut) = shown(&"words that need much more room ".repeat(4), 25.0);
+    assert!(lines > 2 && !cut && smaller < tall - 0.5, "shrinks");
+    let (_, smallest, cut) = shown(&"words that have no room at all ".repeat(30), 25.0);
+    assert!(cut && smallest < smaller && smallest > 4.0, "is cut at the smallest size that can be read");
+}
+
+#[test]
+fn right_to_left_values_stand_at_the_right() {
+    if !available("pdftoppm", "poppler-utils") {
+        return;
+    }
+    let base = Odd::plain().pdf();
+    let middle = |words: &str| {
+        let file = stamped(&base, &[mark(20.0, 40.0, 60.0, 10.0, text(words))]);
+        let [left, _, right, _] = Picture::of(&file, (400.0, 300.0)).bounds_darker_than(INK_GREY).unwrap();
+        (left + right) / 2
+    };
+    assert!(middle("abc def") < 200 && middle("שלום") > 200 && middle("مرحبا") > 200);
 }
 
 #[test]

@@ -322,7 +322,7 @@ CREATE TABLE artifact (
     account_id uuid NOT NULL,
     envelope_id uuid NOT NULL,
     document_id uuid NOT NULL,
-    version smallint NOT NULL CHECK (version IN (2, 3)),
+    version smallint NOT NULL CHECK (version BETWEEN 2 AND 4),
     sha256 bytea NOT NULL CHECK (length(sha256) = 32),
     size_bytes bigint NOT NULL CHECK (size_bytes > 0),
     created_at timestamptz NOT NULL,
@@ -354,6 +354,8 @@ CREATE TABLE field (
     rules jsonb,
     text_value text,
     checked_value boolean,
+    -- SHA-256 of a drawing.
+    drawn_value bytea CHECK (length(drawn_value) = 32),
     PRIMARY KEY (account_id, envelope_id, id),
     FOREIGN KEY (account_id, envelope_id, recipient_id) REFERENCES recipient (account_id, envelope_id, id),
     FOREIGN KEY (account_id, envelope_id, document_id) REFERENCES document (account_id, envelope_id, id),
@@ -374,9 +376,20 @@ CREATE TRIGGER settled_field BEFORE UPDATE ON field FOR EACH ROW
     WHEN (
         (NEW.text_value IS NOT NULL AND NEW.text_value IS DISTINCT FROM OLD.text_value)
         OR (NEW.checked_value IS NOT NULL AND NEW.checked_value IS DISTINCT FROM OLD.checked_value)
+        OR (NEW.drawn_value IS NOT NULL AND NEW.drawn_value IS DISTINCT FROM OLD.drawn_value)
         OR (NEW.kind, NEW.recipient_id, NEW.document_id) IS DISTINCT FROM (OLD.kind, OLD.recipient_id, OLD.document_id)
     )
     EXECUTE FUNCTION refuse_change_of_what_ended();
+
+-- What people drew, once for all fields that hold it: fields are read often, drawings are not.
+CREATE TABLE drawing (
+    account_id uuid NOT NULL,
+    envelope_id uuid NOT NULL,
+    sha256 bytea NOT NULL CHECK (length(sha256) = 32),
+    content bytea NOT NULL,
+    PRIMARY KEY (account_id, envelope_id, sha256),
+    FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
+);
 
 -- The history: each record is hashed into the chain and never changes.
 CREATE TABLE event (
@@ -479,7 +492,7 @@ DECLARE
     owner text;
 BEGIN
     FOREACH walled IN ARRAY ARRAY['account', 'api_key', 'account_user', 'ledger_head', 'ledger_balance', 'ledger_entry', 'idempotency', 'upload',
-        'envelope', 'recipient', 'document', 'artifact', 'field', 'event', 'event_particulars', 'artifact_job']
+        'envelope', 'recipient', 'document', 'artifact', 'field', 'drawing', 'event', 'event_particulars', 'artifact_job']
     LOOP
         owner := CASE walled WHEN 'account' THEN 'id' ELSE 'account_id' END;
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', walled);

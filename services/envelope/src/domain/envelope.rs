@@ -148,6 +148,8 @@ pub enum Version {
     Signed = 2,
     /// Watermarked.
     Declined = 3,
+    /// The certificate alone, of the whole envelope; it is kept with the first document.
+    Certificate = 4,
 }
 
 /// How much the seal of a PDF proves. The numbers are those of the contract and of the database.

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use regex::{Regex, RegexBuilder};
 use rust_decimal::Decimal;
 
+use super::drawn::Drawn;
 use super::id::{DocumentId, FieldId, RecipientId};
 use super::limits::{OPTION_CHARS_MAX, OPTIONS_MAX, PATTERN_CHARS_MAX, TEXT_CHARS_MAX};
 use super::personal::Personal;
@@ -59,6 +60,8 @@ pub enum Value {
     Text(Personal),
     /// A tick or none.
     Checked(bool),
+    /// What somebody drew.
+    Drawn(Drawn),
 }
 
 /// What a value has to be like, beyond the field's type.
@@ -201,7 +204,9 @@ impl Field {
                 Err("is filled by the service; it takes no value".into())
             }
             (FieldType::Checkbox | FieldType::Radio, Value::Checked(checked)) => Ok(Some(Value::Checked(*checked))),
-            (FieldType::Checkbox | FieldType::Radio, Value::Text(_)) => Err("takes `checked`, not `text`".into()),
+            (FieldType::Checkbox | FieldType::Radio, _) => Err("takes `checked` alone".into()),
+            (FieldType::Signature | FieldType::Initials, Value::Drawn(drawn)) => Ok(Some(Value::Drawn(drawn.clone()))),
+            (_, Value::Drawn(_)) => Err("takes `text`, not `drawn`".into()),
             (_, Value::Checked(_)) => Err("takes `text`, not `checked`".into()),
             (_, Value::Text(text)) => {
                 let text = text.reveal().trim();

@@ -14,6 +14,16 @@ pub const EMAIL_BYTES_MAX: usize = 254;
 pub const FILE_NAME_CHARS_MAX: usize = 255;
 /// Length of the text in a field, in characters.
 pub const TEXT_CHARS_MAX: usize = 500;
+/// Size of a drawn signature as a picture.
+pub const PICTURE_BYTES_MAX: usize = 256 * 1024;
+/// Strokes of a drawn signature.
+pub const STROKES_MAX: usize = 200;
+/// Points of a stroke.
+pub const POINTS_MAX: usize = 500;
+/// Points of all strokes together: several times what a hand makes of a long name.
+pub const POINTS_ALTOGETHER_MAX: usize = 20_000;
+/// Bytes of all different drawings that come with one signature.
+pub const DRAWN_BYTES_MAX: usize = 1024 * 1024;
 /// Days until the deadline where the sender names none.
 pub const EXPIRY_DAYS_DEFAULT: i64 = 90;
 /// The farthest deadline, in days.

@@ -8,6 +8,7 @@ pub mod apply;
 pub mod command;
 pub mod credit;
 pub mod decide;
+pub mod drawn;
 pub mod envelope;
 pub mod event;
 pub mod field;

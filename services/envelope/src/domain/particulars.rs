@@ -62,6 +62,8 @@ pub struct Named {
 pub enum Entered {
     Text(String),
     Checked(bool),
+    /// SHA-256 of what was drawn, in hexadecimal digits.
+    Drawn(String),
 }
 
 impl fmt::Debug for Particulars {
@@ -92,6 +94,7 @@ impl From<&Value> for Entered {
         match value {
             Value::Text(text) => Self::Text(text.reveal().to_owned()),
             Value::Checked(checked) => Self::Checked(*checked),
+            Value::Drawn(drawn) => Self::Drawn(hex::encode(drawn.sha256)),
         }
     }
 }

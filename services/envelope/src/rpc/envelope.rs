@@ -255,6 +255,7 @@ impl EnvelopeService for Handler {
             Ok(v1::DocumentVersion::Original) => None,
             Ok(v1::DocumentVersion::Signed | v1::DocumentVersion::Unspecified) => Some(Version::Signed),
             Ok(v1::DocumentVersion::Declined) => Some(Version::Declined),
+            Ok(v1::DocumentVersion::Certificate) => Some(Version::Certificate),
             Err(_) => return Err(download::unknown_version()),
         };
         let envelope = self.find(scope, envelope_id(&request.envelope_id)?).await?;

@@ -9,6 +9,7 @@ mod create;
 mod cursor;
 mod door;
 mod download;
+mod drawn;
 mod envelope;
 mod fields;
 mod history;

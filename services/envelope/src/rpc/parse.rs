@@ -6,6 +6,7 @@ use tonic::Status;
 use type_safe_id::{StaticType, TypeSafeId};
 use unicode_normalization::UnicodeNormalization as _;
 
+use super::drawn::drawn;
 use crate::domain::envelope::Digest;
 use crate::domain::field::Value;
 use crate::domain::id::EnvelopeId;
@@ -119,8 +120,9 @@ pub(super) fn value(faults: &mut Faults, path: &str, value: Option<FieldValue>) 
     match value.and_then(|value| value.value) {
         Some(field_value::Value::Text(text)) => Value::Text(Personal::new(text.nfc().collect::<String>())),
         Some(field_value::Value::Checked(checked)) => Value::Checked(checked),
+        Some(field_value::Value::Drawn(given)) => Value::Drawn(drawn(faults, path, given)),
         None => {
-            faults.add(path, "must hold `text` or `checked`");
+            faults.add(path, "must hold `text`, `checked` or `drawn`");
             Value::Checked(false)
         }
     }

@@ -252,6 +252,9 @@ fn field(field: &Field) -> v1::Field {
             value: Some(match value {
                 Value::Text(text) => v1::field_value::Value::Text(text.reveal().to_owned()),
                 Value::Checked(checked) => v1::field_value::Value::Checked(*checked),
+                Value::Drawn(drawn) => {
+                    v1::field_value::Value::Drawn(v1::Drawing { content: None, sha256: hex::encode(drawn.sha256) })
+                }
             }),
         }),
         read_only: field.read_only,

@@ -18,7 +18,7 @@ use super::source::source;
 use super::status::{closed, database, no_session, not_your_turn, part_over};
 use super::steer::{Call, Told};
 use super::upload::over_limit;
-use super::{Handler, download, render};
+use super::{Handler, download, drawn, render};
 use crate::credential::SigningToken;
 use crate::domain::address::same_address;
 use crate::domain::command::{Act, Actor, Assign, By, Command, Decline};
@@ -163,7 +163,11 @@ impl SignerService for Handler {
     ) -> Result<Response<v1::GetSigningSessionResponse>, Status> {
         let (token, _) = recipient(request.extensions())?;
         let envelope = self.open_session(token).await?;
-        let session = session(&envelope, &token, self.0.store.clock().now());
+        let mut session = session(&envelope, &token, self.0.store.clock().now());
+        if let Some(session) = session.as_mut().filter(|session| drawn::any_in(session)) {
+            let kept = self.0.store.drawings(Scope::any_mode(token.account), token.envelope).await;
+            drawn::show(session, &kept.map_err(|error| database(&error))?);
+        }
         Ok(Response::new(v1::GetSigningSessionResponse { session }))
     }
 
@@ -207,9 +211,12 @@ impl SignerService for Handler {
         self.once(call.claimed.as_ref(), async {
             let entries = call.message.values.clone();
             bounded(entries.len(), 0)?;
-            let mut faults = Faults::default();
-            let values = values(entries, &mut faults);
-            faults.finish()?;
+            let values = beside(move || {
+                let mut faults = Faults::default();
+                let values = values(entries, &mut faults);
+                faults.finish().map(|()| values)
+            })
+            .await?;
             let session = self.session_of(call.token);
             let told = move |after: &Envelope, _: &Verdict| v1::FillFieldsResponse { session: session(after) };
             self.act(&call, Command::Fill { recipient: call.token.recipient, values }, told).await
@@ -222,7 +229,8 @@ impl SignerService for Handler {
         self.once(call.claimed.as_ref(), async {
             let given = call.message.clone();
             let shown = (given.seen_documents, given.seen_revision);
-            let act = act(&call.token, given.values, shown, given.consent)?;
+            let token = call.token;
+            let act = beside(move || act(&token, given.values, shown, given.consent)).await?;
             let session = self.session_of(call.token);
             let told = move |after: &Envelope, _: &Verdict| v1::SignResponse { session: session(after) };
             self.act(&call, Command::Sign(act), told).await
@@ -235,7 +243,8 @@ impl SignerService for Handler {
         self.once(call.claimed.as_ref(), async {
             let given = call.message.clone();
             let shown = (given.seen_documents, given.seen_revision);
-            let act = act(&call.token, given.values, shown, false)?;
+            let token = call.token;
+            let act = beside(move || act(&token, given.values, shown, false)).await?;
             let session = self.session_of(call.token);
             let told = move |after: &Envelope, _: &Verdict| v1::ApproveResponse { session: session(after) };
             self.act(&call, Command::Approve(act), told).await
@@ -321,7 +330,13 @@ fn values(entries: Vec<v1::FieldEntry>, faults: &mut Faults) -> Vec<(FieldId, Va
         let id = faults.id(format!("values[{index}].field_id"), &entry.field_id);
         values.push((id, value(faults, &format!("values[{index}].value"), entry.value)));
     }
+    drawn::bounded(faults, &values);
     values
+}
+
+/// Reads a request that may hold pictures on a thread that serves no calls.
+async fn beside<T: Send + 'static>(read: impl FnOnce() -> Result<T, Status> + Send + 'static) -> Result<T, Status> {
+    tokio::task::spawn_blocking(read).await.map_err(|_| Status::from(Problem::internal()))?
 }
 
 /// A signature or an approval; `shown` are the documents and the revision of the session that was shown.

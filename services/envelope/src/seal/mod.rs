@@ -181,14 +181,14 @@ impl Sealer {
         Ok(tokio::task::spawn_blocking(finish).await.context("sealing was cut")??)
     }
 
-    /// Seals a paper as it is.
+    /// Draws on a paper and seals it, in one update.
     ///
     /// # Errors
     ///
-    /// As [`Self::finish`], and if the paper cannot be sealed.
-    pub async fn seal(&self, base: Bytes, options: SealOptions) -> anyhow::Result<(Bytes, SealLevel)> {
-        let (identity, bytes) = (Arc::clone(&self.identity), base.clone());
-        let prepare = move || paper::seal(&bytes, &identity, &options);
+    /// As [`Self::finish`], and if the paper cannot be drawn on or sealed.
+    pub async fn complete(&self, base: Bytes, completion: paper::Completion) -> anyhow::Result<(Bytes, SealLevel)> {
+        let (identity, bytes, options) = (Arc::clone(&self.identity), base.clone(), self.options());
+        let prepare = move || paper::seal_complete(&bytes, &completion, &identity, &options);
         let unsealed = tokio::task::spawn_blocking(prepare).await.context("sealing was cut")??;
         let sealed = self.finish(unsealed).await?;
         Ok((sealed.whole(&base).into(), level(sealed.level)))

@@ -1,5 +1,6 @@
 //! The one way an envelope changes: lock and load in one flight, decide, write and commit in another.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -21,9 +22,9 @@ use super::rows::assemble;
 use super::settings::charge;
 use super::{Scope, Store, int8, part};
 use crate::domain::credit::Movement;
-use crate::domain::envelope::{Artifact, Document, Envelope, Version};
+use crate::domain::envelope::{Artifact, Digest, Document, Envelope, Version};
 use crate::domain::event::EventType;
-use crate::domain::field::Field;
+use crate::domain::field::{Field, Value};
 use crate::domain::id::{DocumentId, EnvelopeId};
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Recipient, RecipientState};
@@ -88,9 +89,14 @@ WITH changed AS (
         token_hash, locality, notices)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
 ), changed_fields AS (
-    UPDATE field AS old SET text_value = new.text_value, checked_value = new.checked_value
-    FROM changed, unnest($44, $45, $46) AS new (id, text_value, checked_value)
+    UPDATE field AS old SET text_value = new.text_value, checked_value = new.checked_value,
+        drawn_value = new.drawn_value
+    FROM changed, unnest($44, $45, $46, $74) AS new (id, text_value, checked_value, drawn_value)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
+), new_drawings AS (
+    INSERT INTO drawing (account_id, envelope_id, sha256, content)
+    SELECT $1, $2, d.* FROM changed, unnest($75, $76) AS d
+    ON CONFLICT DO NOTHING
 ), changed_documents AS (
     UPDATE document AS old SET ingest = new.ingest
     FROM changed, unnest($47, $48) AS new (id, ingest)
@@ -290,6 +296,7 @@ async fn save(
         &new_artifacts(before, after),
         |(_, artifact)| artifact.seal as i16,
     ));
+    let query = bind_drawings(query, before, after);
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }
@@ -398,11 +405,29 @@ fn new_artifacts<'a>(before: &'a Envelope, after: &'a Envelope) -> Vec<(Document
     documents.flat_map(new).collect()
 }
 
+/// What was drawn: the hash for each field whose value has changed, and each drawing once.
+fn bind_drawings<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
+    let fields = changed_fields(before, after);
+    let drawn = |field: &&Field| match &field.value {
+        Some(Value::Drawn(drawn)) => Some(drawn.clone()),
+        Some(Value::Text(_) | Value::Checked(_)) | None => None,
+    };
+    let new: BTreeMap<Digest, Vec<u8>> =
+        fields.iter().filter_map(drawn).filter_map(|it| Some((it.sha256, it.content?.to_vec()))).collect();
+    query
+        .bind::<Array<Nullable<Bytea>>, _>(column(&fields, |field| drawn(field).map(|it| it.sha256.to_vec())))
+        .bind::<Array<Bytea>, _>(new.keys().map(|sha256| sha256.to_vec()).collect::<Vec<_>>())
+        .bind::<Array<Bytea>, _>(new.into_values().collect::<Vec<_>>())
+}
+
 /// Fields whose values have changed. New and removed ones, of a draft, are not among them: the draft is written as a whole.
-fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
+fn changed_fields<'a>(before: &Envelope, after: &'a Envelope) -> Vec<&'a Field> {
     let pairs = after.fields.iter().zip(&before.fields);
-    let fields: Vec<&Field> =
-        pairs.filter(|(new, old)| new.id == old.id && new.value != old.value).map(|(new, _)| new).collect();
+    pairs.filter(|(new, old)| new.id == old.id && new.value != old.value).map(|(new, _)| new).collect()
+}
+
+fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
+    let fields = changed_fields(before, after);
     let documents = after.documents.iter().zip(&before.documents);
     let read: Vec<_> = documents.filter(|(new, old)| new.ingest != old.ingest).map(|(new, _)| new).collect();
     let artifacts = new_artifacts(before, after);

@@ -69,14 +69,14 @@ fn positions<T>(rows: &[T]) -> Vec<i16> {
 pub(super) fn text_value(field: &Field) -> Option<String> {
     match &field.value {
         Some(Value::Text(text)) => Some(text.reveal().to_owned()),
-        Some(Value::Checked(_)) | None => None,
+        Some(Value::Checked(_) | Value::Drawn(_)) | None => None,
     }
 }
 
 pub(super) fn checked_value(field: &Field) -> Option<bool> {
     match &field.value {
         Some(Value::Checked(checked)) => Some(*checked),
-        Some(Value::Text(_)) | None => None,
+        Some(Value::Text(_) | Value::Drawn(_)) | None => None,
     }
 }
 

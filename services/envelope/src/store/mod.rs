@@ -7,6 +7,7 @@ mod account;
 mod artifact;
 mod change;
 mod create;
+mod drawing;
 mod due;
 mod envelope;
 mod feed;

@@ -10,6 +10,7 @@ use super::schema::{artifact, document, envelope, field, recipient};
 use super::settings::charge_of;
 use super::terms::{decline_policy_of, rules_of, terms_of};
 use super::{Scope, corrupt};
+use crate::domain::drawn::Drawn;
 use crate::domain::envelope::{Artifact, Cause, Document, End, Envelope, Ingest, SealLevel, Version};
 use crate::domain::field::{Field, FieldType, Placement, Value};
 use crate::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
@@ -132,6 +133,7 @@ pub(super) struct FieldRow {
     rules: Option<Json>,
     text_value: Option<String>,
     checked_value: Option<bool>,
+    drawn_value: Option<Vec<u8>>,
 }
 
 /// What belongs to an envelope, as rows.
@@ -273,7 +275,7 @@ fn document_of(row: DocumentRow) -> QueryResult<Document> {
 }
 
 fn artifact_of(row: ArtifactRow) -> QueryResult<Artifact> {
-    let known = [Version::Signed, Version::Declined];
+    let known = [Version::Signed, Version::Declined, Version::Certificate];
     Ok(Artifact {
         version: known.into_iter().find(|it| *it as i16 == row.version).ok_or_else(|| corrupt("version"))?,
         sha256: digest(row.sha256)?,
@@ -303,10 +305,11 @@ fn field_of(row: FieldRow) -> QueryResult<Field> {
         name: row.name,
         rules,
         preset,
-        value: match (row.text_value, row.checked_value) {
-            (Some(text), _) => Some(Value::Text(Personal::new(text))),
-            (None, Some(checked)) => Some(Value::Checked(checked)),
-            (None, None) => None,
+        value: match (row.text_value, row.checked_value, row.drawn_value) {
+            (Some(text), _, _) => Some(Value::Text(Personal::new(text))),
+            (None, Some(checked), _) => Some(Value::Checked(checked)),
+            (None, None, Some(sha256)) => Some(Value::Drawn(Drawn::kept(digest(sha256)?))),
+            (None, None, None) => None,
         },
     })
 }

@@ -196,6 +196,16 @@ diesel::table! {
         rules -> Nullable<Jsonb>,
         text_value -> Nullable<Text>,
         checked_value -> Nullable<Bool>,
+        drawn_value -> Nullable<Bytea>,
+    }
+}
+
+diesel::table! {
+    drawing (account_id, envelope_id, sha256) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        sha256 -> Bytea,
+        content -> Bytea,
     }
 }
 

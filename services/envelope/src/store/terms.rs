@@ -141,7 +141,8 @@ pub(super) fn rules(field: &Field) -> Option<Json> {
     let (preset_text, preset_checked) = match &field.preset {
         Some(Value::Text(text)) => (Some(text.reveal().to_owned()), None),
         Some(Value::Checked(checked)) => (None, Some(*checked)),
-        None => (None, None),
+        // The sender fills no signature in.
+        Some(Value::Drawn(_)) | None => (None, None),
     };
     let row = RulesJson {
         pattern: rules.pattern.clone(),

@@ -86,6 +86,7 @@ fn key(envelope: &Envelope, phase: usize) -> Vec<u8> {
         None => 0,
         Some(Value::Text(_)) => 1,
         Some(Value::Checked(checked)) => 2 + u8::from(*checked),
+        Some(Value::Drawn(_)) => 4,
     }));
     for own in &envelope.recipients {
         let told = own.invited_at.max(own.notices.last_reminder_at);

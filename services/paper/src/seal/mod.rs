@@ -20,6 +20,7 @@ pub use timestamp::TimestampRequest;
 pub use unsealed::{Level, Sealed, Unsealed};
 
 use crate::apply::StampError;
+use crate::complete::{self, Completion};
 use crate::delta::{self, BaseEnd, Update};
 use crate::inspect::{self, Opened, Unreadable};
 use crate::limits::Limits;
@@ -151,6 +152,21 @@ pub(crate) fn prepare(
     }
     let digest = BaseDigest::of(base);
     continued(digest, &document, update, pages, identity, options)
+}
+
+/// The same for a paper at its end: what is drawn on it and the seal are one update.
+///
+/// # Errors
+///
+/// As [`seal`], and if the paper cannot be drawn on.
+pub fn seal_complete(
+    bytes: &[u8],
+    completion: &Completion,
+    identity: &Identity,
+    options: &SealOptions,
+) -> Result<Unsealed, SealError> {
+    let (Opened { document, pages }, update) = complete::composed(bytes, completion)?;
+    prepare(bytes, document, update, &pages, identity, options)
 }
 
 /// The same on a base whose digest is known, and which can be continued.

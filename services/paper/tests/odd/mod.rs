@@ -33,6 +33,25 @@ pub enum Packing {
     ObjectStreams,
 }
 
+/// A PNG of one colour.
+pub fn picture(width: u32, height: u32, color: [u8; 4]) -> Vec<u8> {
+    picture_with(width, height, color, &[])
+}
+
+/// A PNG of one colour with dark pixels at these places.
+pub fn picture_with(width: u32, height: u32, ground: [u8; 4], dark: &[(u32, u32)]) -> Vec<u8> {
+    let mut pixels: Vec<u8> = ground.repeat((width * height) as usize);
+    for (x, y) in dark {
+        let at = ((y * width + x) * 4) as usize;
+        pixels[at..at + 4].copy_from_slice(&[0, 0, 0, 255]);
+    }
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width, height);
+    encoder.set_color(png::ColorType::Rgba);
+    encoder.write_header().unwrap().write_image_data(&pixels).unwrap();
+    file
+}
+
 impl Odd {
     pub fn plain() -> Self {
         Self {
@@ -133,6 +152,20 @@ pub fn many_pages(pages: usize) -> Vec<u8> {
     let media: Vec<Object> = [0, 0, 400, 300].map(Object::from).to_vec();
     document.set_object(root, dictionary! { "Type" => "Pages", "Count" => pages as i64, "Kids" => kids, "MediaBox" => media });
     let catalog = document.add_object(dictionary! { "Type" => "Catalog", "Pages" => root });
+    document.trailer.set("Root", catalog);
+    document.reference_table.cross_reference_type = XrefType::CrossReferenceTable;
+    let mut file = Vec::new();
+    document.save_to(&mut file).unwrap();
+    file
+}
+
+/// A file whose catalog names its only page where the page tree should be.
+pub fn page_in_place_of_its_tree() -> Vec<u8> {
+    let mut document = Document::with_version("1.7");
+    let content = document.add_object(Stream::new(Dictionary::new(), b"0.9 g 0 0 9 9 re f".to_vec()));
+    let media = [0, 0, 300, 200].map(Object::from).to_vec();
+    let page = document.add_object(dictionary! { "Type" => "Page", "MediaBox" => media, "Contents" => content });
+    let catalog = document.add_object(dictionary! { "Type" => "Catalog", "Pages" => page });
     document.trailer.set("Root", catalog);
     document.reference_table.cross_reference_type = XrefType::CrossReferenceTable;
     let mut file = Vec::new();

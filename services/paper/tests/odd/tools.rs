@@ -77,3 +77,27 @@ impl Picture {
         })
     }
 }
+
+/// Compares the first page with the picture of that name in `tests/golden`, or draws that anew with `UPDATE=1`. Renderers of
+/// other versions smooth edges a little differently.
+pub fn golden(name: &str, pdf: &[u8], size: (f64, f64)) {
+    let path = format!("{}/tests/golden/{name}.png", env!("CARGO_MANIFEST_DIR"));
+    let picture = Picture::of(pdf, size);
+    let (width, height) = (picture.width as u32, picture.height as u32);
+    if std::env::var_os("UPDATE").is_some() {
+        let mut file = Vec::new();
+        let mut encoder = png::Encoder::new(&mut file, width, height);
+        encoder.set_color(png::ColorType::Grayscale);
+        encoder.set_compression(png::Compression::High);
+        encoder.write_header().unwrap().write_image_data(&picture.greys).unwrap();
+        std::fs::create_dir_all(std::path::Path::new(&path).parent().unwrap()).unwrap();
+        std::fs::write(&path, file).unwrap();
+    }
+    let file = std::fs::File::open(&path).unwrap_or_else(|_| panic!("no {path}: draw it with UPDATE=1 and look at it"));
+    let mut reader = png::Decoder::new(std::io::BufReader::new(file)).read_info().unwrap();
+    let mut greys = vec![0; reader.output_buffer_size().unwrap()];
+    reader.next_frame(&mut greys).unwrap();
+    let expected = Picture { width: reader.info().width as usize, height: reader.info().height as usize, greys };
+    let difference = picture.difference(&expected, 150);
+    assert!(difference < 0.004, "{name} differs from {path} in {:.2} % of its pixels", difference * 100.0);
+}

@@ -180,7 +180,8 @@ async fn check_mails(
         let recipient = envelope.recipients.iter().find(|recipient| recipient.id == mail.recipient_id);
         let recipient = recipient.context("a mail to somebody else")?;
         ensure!(mail.to == recipient.email, "the mail for {} went to {}", recipient.name, mail.to);
-        let mut made = envelope.documents.iter().flat_map(|document| &document.artifacts);
+        let made = envelope.documents.iter().flat_map(|document| &document.artifacts);
+        let mut made = made.filter(|artifact| artifact.version() == v1::DocumentVersion::Signed);
         let has_all = made.all(|artifact| mail.attached.contains(&artifact.sha256));
         ensure!(mail.kind != COMPLETED || has_all, "the signed PDF is not in the mail to {}", recipient.name);
     }

@@ -2,6 +2,7 @@
 //! Must never report success when anything expected did not happen.
 
 mod check;
+mod hand;
 mod mailbox;
 mod print;
 mod receiver;

@@ -11,6 +11,7 @@ use tonic::transport::Channel;
 use tonic::{Response, Status};
 
 use super::Tell;
+use super::hand;
 use super::mailbox::Mailbox;
 use super::receiver::Receiver;
 use super::report::Artefact;
@@ -126,7 +127,7 @@ impl Stage<'_> {
         ensure!(download.bytes != original, "nothing was written on the {} document", name(version));
         let pages = |bytes: &[u8]| countersign_paper::inspect(bytes, &countersign_paper::Limits::default());
         let (before, after) = (pages(original)?.pages.len(), pages(&download.bytes)?.pages.len());
-        ensure!(before == after, "the {} document has {after} pages instead of {before}", name(version));
+        ensure!(before < after, "the {} document has no certificate behind its {before} pages", name(version));
         let path = self.folder.join(file_name);
         std::fs::write(&path, &download.bytes).with_context(|| format!("cannot write {}", path.display()))?;
         self.artefacts.push(Artefact {
@@ -199,9 +200,17 @@ impl Signer {
 
     /// Reads the documents and signs, with the name as typed, or their own.
     pub async fn sign(&mut self, typed: Option<&str>) -> Result<()> {
+        self.sign_with(typed.map(|text| v1::field_value::Value::Text(text.to_owned()))).await
+    }
+
+    /// Reads the documents and signs by hand.
+    pub async fn sign_by_hand(&mut self) -> Result<()> {
+        self.sign_with(Some(v1::field_value::Value::Drawn(hand::drawing()))).await
+    }
+
+    async fn sign_with(&mut self, value: Option<v1::field_value::Value>) -> Result<()> {
         let (session, seen_documents) = self.read().await?;
         let is_signature = |field: &&v1::Field| field.r#type() == v1::FieldType::Signature;
-        let value = typed.map(|text| v1::field_value::Value::Text(text.to_owned()));
         let entry = |field: &v1::Field| v1::FieldEntry {
             field_id: field.id.clone(),
             value: Some(v1::FieldValue { value: value.clone() }),

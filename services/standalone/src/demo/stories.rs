@@ -40,8 +40,8 @@ pub(super) async fn both_sign(stage: &mut Stage<'_>) -> Result<Story> {
     expect_refusal(stage.sender.get_signing_link(link).await, "PERMISSION_DENIED", "GetSigningLink with a live key")?;
     first.sign(Some("H. Marsh")).await?;
     stage.done("Helena Marsh followed the link in her mail, read and signed");
-    stage.invited(&envelope, 1).await?.sign(None).await?;
-    stage.done("only then Jürgen Weißkopf was invited, read and signed");
+    stage.invited(&envelope, 1).await?.sign_by_hand().await?;
+    stage.done("only then Jürgen Weißkopf was invited, read and signed by hand");
     stage.watch.event(&envelope.id, EventType::EnvelopeCompleted).await?;
     let envelope = stage.envelope(&envelope.id).await?;
     expect_status(&envelope, EnvelopeStatus::Completed)?;
