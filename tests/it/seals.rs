@@ -96,7 +96,10 @@ async fn s4_19_final_documents_leave_sealed() {
         assert!(signature.is_ours && signature.is_intact && signature.covers_whole_file);
         assert_eq!(signature.later_changes(), LaterChanges::None);
         let signer = signature.signer.clone().unwrap();
-        assert_eq!((signer.trust(), signer.subject.as_str()), (CertificateTrust::Trusted, "CN=rsa,O=Countersign tests"));
+        assert_eq!(
+            (signer.trust(), signer.subject.as_str()),
+            (CertificateTrust::Trusted, "CN=rsa,O=Countersign tests")
+        );
         assert!(signature.timestamped_at.is_none());
         files.push(file);
     }

@@ -144,7 +144,7 @@ fn captioned(faces: &Faces, surface: &mut Surface<'_>, field: Field, name: &str)
     begin_fill(surface, CAPTION_INK);
     caption.draw(faces, surface, left, field.y + caption_size, caption_size);
     // The name keeps clear of letters that reach below the caption's line.
-    Field { x: left, y: field.y + caption_size * 1.15, width: room, height: field.height - caption_size * 1.15 }
+    Field { x: left, y: field.y + caption_size * 1.3, width: room, height: field.height - caption_size * 1.3 }
 }
 
 /// Initials that somebody drew, in the middle of their box.

@@ -46,5 +46,6 @@ pub use seal::{
 };
 pub use stamp::{Mark, MarkContent, StampOptions, stamp};
 pub use verify::{
-    CertificateFacts, Fault, Later, Role, Roots, SignatureFacts, TimestampFacts, TokenFault, Trust, Verification, verify,
+    CertificateFacts, Fault, Later, Role, Roots, SignatureFacts, TimestampFacts, TokenFault, Trust, Verification,
+    verify,
 };

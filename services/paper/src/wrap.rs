@@ -98,13 +98,16 @@ fn ranges(faces: &Faces, wanted: FaceName, words: &Words<'_>, width_em: f32) -> 
         line.end = stop;
         line_em += with_space_em;
         // A word that is wider than a line is cut where it must be.
-        while line.start >= start && own_em > width_em {
-            let fits = longest(faces, wanted, words, trimmed(line.clone()), width_em);
-            if fits >= trimmed(line.clone()).end {
-                break;
+        if line.start == start && own_em > width_em {
+            loop {
+                let part = trimmed(line.clone());
+                let fits = longest(faces, wanted, words, part.clone(), width_em);
+                if fits >= part.end {
+                    break;
+                }
+                found.push(line.start..fits);
+                line.start = fits;
             }
-            found.push(line.start..fits);
-            line.start = fits;
             line_em = width(line.clone());
         }
         start = stop;
@@ -116,16 +119,22 @@ fn ranges(faces: &Faces, wanted: FaceName, words: &Words<'_>, width_em: f32) -> 
 /// Where the longest beginning of a part ends that fits, a letter at least.
 fn longest(faces: &Faces, wanted: FaceName, words: &Words<'_>, part: Range<usize>, width_em: f32) -> usize {
     let text = words.text().get(part.clone()).unwrap_or_default();
-    let ends: Vec<usize> = text
-        .char_indices()
-        .skip(1)
-        .filter(|(_, letter)| !joins_the_letter_before(*letter))
-        .map(|(at, _)| part.start + at)
-        .chain([part.end])
-        .collect();
-    let count = ends.partition_point(|end| Line::of(faces, wanted, words, part.start..*end).width_em <= width_em);
-    ends.get(count.saturating_sub(1)).copied().unwrap_or(part.end)
+    let ends = || {
+        let starts = text.char_indices().skip(1).filter(|(_, letter)| !joins_the_letter_before(*letter));
+        starts.map(|(at, _)| part.start + at).chain([part.end])
+    };
+    let fits = |end: usize| Line::of(faces, wanted, words, part.start..end).width_em <= width_em;
+    // Twice as far each time, so that a long word is not measured as a whole for each of its lines.
+    let mut near: Vec<usize> = ends().take(LINE_LETTERS).collect();
+    while near.last().is_some_and(|end| *end < part.end && fits(*end)) {
+        near = ends().take(near.len() * 2).collect();
+    }
+    let count = near.partition_point(|end| fits(*end));
+    near.get(count.saturating_sub(1)).copied().unwrap_or(part.end)
 }
+
+/// As many letters as an ordinary line may have.
+const LINE_LETTERS: usize = 64;
 
 #[cfg(test)]
 mod tests {

@@ -5,8 +5,8 @@
 mod odd;
 
 use countersign_paper::{
-    AlreadySigned, BaseDigest, Identity, Level, Mark, MarkContent, Prepared, Refusal, SealError, SealKind, SealOptions, StampOptions,
-    Unsealed, refuse, samples, seal, stamp,
+    AlreadySigned, BaseDigest, Identity, Level, Mark, MarkContent, Prepared, Refusal, SealError, SealKind, SealOptions,
+    StampOptions, Unsealed, refuse, samples, seal, stamp,
 };
 use odd::pki::{Pki, Sealer};
 use odd::{Odd, Packing, judges};

@@ -7,7 +7,7 @@ mod odd;
 use countersign_paper::{
     Drawing, Limits, Mark, MarkContent, StampError, StampOptions, Strokes, inspect, samples, stamp,
 };
-use odd::tools::{Picture, available, run};
+use odd::tools::{Picture, available, golden, run};
 use odd::{Odd, Packing};
 
 /// Darker than everything the odd pages show by themselves.
@@ -229,6 +229,31 @@ fn text_wraps_before_it_shrinks_and_shrinks_before_it_is_cut() {
     assert!(lines > 2 && !cut && smaller < tall - 0.5, "shrinks");
     let (_, smallest, cut) = shown(&"words that have no room at all ".repeat(30), 25.0);
     assert!(cut && smallest < smaller && smallest > 4.0, "is cut at the smallest size that can be read");
+}
+
+/// S3.21: each of the ten types as a person expects it, against a picture that somebody has looked at.
+#[test]
+fn s3_21_every_kind_of_field_looks_as_it_did() {
+    if !available("pdftoppm", "poppler-utils") {
+        return;
+    }
+    let initials = MarkContent::DrawnInitials { typed: "ZÖ".to_owned(), drawing: Drawing::Strokes(zigzag()) };
+    let more = [
+        mark(5.0, 2.0, 30.0, 6.0, text("zoe@example.com")),
+        mark(40.0, 2.0, 25.0, 6.0, text("שלום עולם")),
+        mark(70.0, 2.0, 25.0, 6.0, text("مرحبا 123")),
+        mark(30.0, 87.0, 30.0, 10.0, text("山田太郎 홍길동")),
+        mark(87.0, 10.0, 10.0, 12.0, initials),
+        mark(
+            28.0,
+            64.0,
+            40.0,
+            10.0,
+            MarkContent::Paragraph("a longer value of a field that takes two lines".to_owned()),
+        ),
+    ];
+    let marks: Vec<Mark> = every_kind().into_iter().chain(more).collect();
+    golden("fields", &stamped(&Odd::plain().pdf(), &marks), (800.0, 600.0));
 }
 
 #[test]

@@ -134,7 +134,9 @@ fn a_flipped_byte_is_found_wherever_it_is() {
         let mut bytes = file.clone();
         bytes[at] = if bytes[at] == b'5' { b'6' } else { b'5' };
         match verify(&bytes, &Limits::default(), &roots(), now_unix_s()) {
-            Ok(found) => assert!(found.signatures.iter().all(|facts| !facts.is_intact()), "byte {at} of {}", file.len()),
+            Ok(found) => {
+                assert!(found.signatures.iter().all(|facts| !facts.is_intact()), "byte {at} of {}", file.len())
+            }
             Err(_) => assert!(at != stream && at != date, "byte {at}"),
         }
         flipped.push(bytes);
@@ -213,6 +215,33 @@ fn further_signatures_and_validation_data_are_no_change() {
     assert_eq!((facts.later, facts.is_intact()), (Later::ValidationData, true));
 }
 
+/// What another program signs is judged as ours is, below the seal and above it.
+#[test]
+fn signatures_of_other_programs_are_judged_alike() {
+    if !judges::can_make_keys() {
+        return;
+    }
+    for kind in ["PADES", "ADOBE_PKCS7_DETACHED"] {
+        for packing in [Packing::Table, Packing::ObjectStreams] {
+            let base = Odd { packing, ..Odd::plain() }.pdf();
+            let Some(theirs) = judges::signed_by_pyhanko(&base, kind) else { return };
+            let facts = only(&theirs);
+            assert!(facts.is_intact() && facts.covers_whole_file && facts.trust == Trust::Trusted, "{facts:?}");
+            let above = sealed_by("p256", &theirs, &preserve());
+            let below = judges::signed_by_pyhanko(&sealed_by("p256", &base, &options()), kind).unwrap();
+            for file in [&above, &below] {
+                let found = check(file).signatures;
+                assert_eq!(found.len(), 2);
+                assert!(found.iter().all(|facts| facts.is_intact() && facts.trust == Trust::Trusted), "{found:?}");
+                assert_eq!((found[0].later, found[1].later), (Later::FurtherSignatures, Later::Nothing));
+            }
+            for said in judges::pyhanko(&[above, below]).into_iter().flatten() {
+                assert!(said.len() == 2 && said.iter().all(|said| said.starts_with("valid trusted")), "{said:?}");
+            }
+        }
+    }
+}
+
 /// An object that the signed revision names but lacks, and that comes later: nothing that was there changes.
 #[test]
 fn a_gap_that_is_filled_later_is_a_change() {
@@ -229,10 +258,38 @@ fn a_gap_that_is_filled_later_is_a_change() {
     let file = sealed_by("p256", &bytes, &options());
     assert!(only(&file).is_intact());
     let filled = updated(&file, |document| {
-        let note = dictionary! { "Type" => "Annot", "Subtype" => "FreeText", "Contents" => Object::string_literal("x") };
+        let note =
+            dictionary! { "Type" => "Annot", "Subtype" => "FreeText", "Contents" => Object::string_literal("x") };
         document.new_document.set_object(missing, note);
     });
     assert_eq!(only(&filled).later, Later::Changes);
+}
+
+/// A file that was made for it: what its page shows is also named as what may change.
+#[test]
+fn what_a_page_shows_is_never_harmless() {
+    if !judges::can_make_keys() {
+        return;
+    }
+    for disguise in ["Info", "Metadata", "DSS"] {
+        let mut base = Document::load_mem(&Odd::plain().pdf()).unwrap();
+        let page = *base.get_pages().get(&1).unwrap();
+        let content = base.get_page_contents(page)[0];
+        match disguise {
+            "Info" => base.trailer.set("Info", content),
+            "Metadata" => base.catalog_mut().unwrap().set("Metadata", content),
+            _ => base.catalog_mut().unwrap().set("DSS", dictionary! { "Certs" => vec![content.into()] }),
+        }
+        let mut bytes = Vec::new();
+        base.save_to(&mut bytes).unwrap();
+        let file = sealed_by("p256", &bytes, &options());
+        assert!(only(&file).is_intact());
+        let replaced = updated(&file, |document| {
+            let stream = lopdf::Stream::new(lopdf::Dictionary::new(), b"0 g 0 0 300 300 re f".to_vec());
+            document.new_document.set_object(content, stream);
+        });
+        assert_eq!(only(&replaced).later, Later::Changes, "{disguise}");
+    }
 }
 
 /// The known ways to make a file look signed that is not: no range, no signature, a wider gap, a moved end.
@@ -327,7 +384,9 @@ fn seen_fields_and_lost_objects_are_changes() {
     let widget = |file: &[u8]| {
         let document = Document::load_mem(file).unwrap();
         let all = document.objects.iter().filter(|(_, object)| {
-            object.as_dict().is_ok_and(|entries| entries.get(b"FT").and_then(Object::as_name).is_ok_and(|ft| ft == b"Sig"))
+            object
+                .as_dict()
+                .is_ok_and(|entries| entries.get(b"FT").and_then(Object::as_name).is_ok_and(|ft| ft == b"Sig"))
         });
         *all.map(|(id, _)| id).max().unwrap()
     };
@@ -372,6 +431,7 @@ fn damaged_files_never_pass() {
     }
     let file = sealed_by("p256", &Odd::plain().pdf(), &options());
     let [opens, closes, more] = judges::byte_range(&file);
+    let (roots, now_unix_s) = (roots(), now_unix_s());
     let mut seed = 0x9e37_79b9_7f4a_7c15_u64;
     for _ in 0..400 {
         seed ^= seed << 13;
@@ -380,7 +440,7 @@ fn damaged_files_never_pass() {
         let at = (seed >> 20) as usize % (closes + more);
         let mut bytes = file.clone();
         bytes[at] ^= 1 << (seed % 8);
-        if let Ok(found) = verify(&bytes, &Limits::default(), &roots(), now_unix_s()) {
+        if let Ok(found) = verify(&bytes, &Limits::default(), &roots, now_unix_s) {
             // The digits are not signed themselves: another test is about what may be exchanged there.
             let in_digits = (opens..closes).contains(&at);
             assert!(in_digits || found.signatures.iter().all(|facts| !facts.is_intact()), "byte {at}");

@@ -68,6 +68,10 @@ impl Two {
         let job = "INSERT INTO artifact_job (account_id, envelope_id, version, due_at) \
                    SELECT DISTINCT ON (account_id) account_id, id, 2, now() + interval '1 day' FROM envelope";
         superuser.execute(job, &[]).await.unwrap();
+        // What a signer drew.
+        let drawing = "INSERT INTO drawing (account_id, envelope_id, sha256, content) \
+                       SELECT DISTINCT ON (account_id) account_id, id, sha256('drawn'), 'drawn' FROM envelope";
+        superuser.execute(drawing, &[]).await.unwrap();
         let ordinary = ordinary(&service.database).await;
         Self { service, superuser, ordinary, a, b }
     }

@@ -18,8 +18,8 @@ use countersign_chassis::config::SettingError;
 use countersign_paper::{self as paper, AlreadySigned, Identity, Level, Roots, SealOptions, Sealed, Unsealed};
 use sha2::{Digest as _, Sha256};
 
-pub use self::config::{SealConfig, TsaPolicy};
 use self::config::{KEY, UNSEALED};
+pub use self::config::{SealConfig, TsaPolicy};
 pub use self::key::{FileKey, SealKey};
 pub use self::tsa::Tsa;
 use crate::domain::envelope::{Digest, SealLevel};
@@ -110,6 +110,7 @@ impl Sealer {
     /// If its certificates cannot be sealed with.
     pub fn new(key: Arc<dyn SealKey>, tsa: Option<Tsa>, policy: TsaPolicy, clock: Clock) -> anyhow::Result<Self> {
         let identity = Arc::new(Identity::new(key.chain())?);
+        anyhow::ensure!(key.algorithm() == identity.algorithm(), "the key is not of the kind that its certificate says");
         Ok(Self { key, identity, tsa: tsa.map(Arc::new), policy, clock })
     }
 

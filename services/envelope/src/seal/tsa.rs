@@ -55,7 +55,11 @@ impl Tsa {
                 // The address may hold a password: only the host is told.
                 Err(error) => {
                     let host = url.host_str().unwrap_or_default();
-                    tracing::info!(host, error = format!("{error:#}"), "a timestamping authority did not answer rightly");
+                    tracing::info!(
+                        host,
+                        error = format!("{error:#}"),
+                        "a timestamping authority did not answer rightly"
+                    );
                     last = error;
                 }
             }
@@ -80,7 +84,10 @@ impl Tsa {
         let mut bytes = Vec::new();
         while let Some(part) = body.next().await {
             let part = part.map_err(reqwest::Error::without_url)?;
-            anyhow::ensure!(bytes.len() + part.len() <= ANSWER_BYTES_MAX, "its answer is longer than {ANSWER_BYTES_MAX} bytes");
+            anyhow::ensure!(
+                bytes.len() + part.len() <= ANSWER_BYTES_MAX,
+                "its answer is longer than {ANSWER_BYTES_MAX} bytes"
+            );
             bytes.extend_from_slice(&part);
         }
         Ok(request.token(&bytes)?)

@@ -27,7 +27,8 @@ impl Store {
     pub async fn known(&self, scope: Scope, sha256: Digest) -> Result<Option<Known>, DatabaseError> {
         let query = artifact::table
             .inner_join(
-                envelope::table.on(envelope::account_id.eq(artifact::account_id).and(envelope::id.eq(artifact::envelope_id))),
+                envelope::table
+                    .on(envelope::account_id.eq(artifact::account_id).and(envelope::id.eq(artifact::envelope_id))),
             )
             .filter(artifact::account_id.eq(scope.account.uuid()))
             .filter(artifact::sha256.eq(sha256.to_vec()))

@@ -292,10 +292,8 @@ async fn save(
         .bind::<Nullable<SmallInt>, _>(stored_artifact(events))
         .bind::<Nullable<Jsonb>, _>(charge(after.charge.as_ref()))
         .bind::<Nullable<Timestamptz>, _>(after.reminder_at());
-    let query = bind_notices(query, before, after).bind::<Array<SmallInt>, _>(column(
-        &new_artifacts(before, after),
-        |(_, artifact)| artifact.seal as i16,
-    ));
+    let query = bind_notices(query, before, after)
+        .bind::<Array<SmallInt>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.seal as i16));
     let query = bind_drawings(query, before, after);
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)

@@ -216,8 +216,13 @@ pub fn assign(recipient: RecipientId, name: &str) -> Assign {
 }
 
 pub fn artifacts(envelope: &Envelope, version: Version) -> Vec<NewArtifact> {
-    let artifact =
-        |document: &Document| NewArtifact { document: document.id, version, sha256: [8; 32], size_bytes: 1100, seal: SealLevel::Basic };
+    let artifact = |document: &Document| NewArtifact {
+        document: document.id,
+        version,
+        sha256: [8; 32],
+        size_bytes: 1100,
+        seal: SealLevel::Basic,
+    };
     envelope.documents.iter().map(artifact).collect()
 }
 

@@ -227,7 +227,8 @@ async fn an_authority_that_answers_wrongly_counts_as_none() {
 #[tokio::test]
 async fn authorities_are_asked_in_order_and_none_is_waited_for_long() {
     let (slow, right) = (Authority::start(Answer::Slow).await, Authority::start(Answer::Right).await);
-    let down = Authority { url: "http://127.0.0.1:9/".to_owned(), ..Authority::start(Answer::Right).await };
+    let mut down = Authority::start(Answer::Right).await;
+    down.url = "http://127.0.0.1:9/".to_owned();
     let sealer = sealer(&stamping(&[&slow, &down, &right], TsaPolicy::Fail)).await;
     let started = Instant::now();
     assert_eq!(sealed(&sealer).await.unwrap().1, SealLevel::Timestamped);

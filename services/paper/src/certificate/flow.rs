@@ -120,12 +120,12 @@ fn head(faces: &Faces, certificate: &Certificate, index: usize) -> Slab {
     );
     // The first page has the title in large.
     let said = if index == 0 { "Audit certificate" } else { certificate.title.as_str() };
-    slab.line_to(faces, SMALL, (WIDTH_PT, 40.0), said)
+    slab.line_to(faces, SMALL, (WIDTH_PT, 40.0), WIDTH_PT * 0.4, said)
 }
 
 fn foot(faces: &Faces, certificate: &Certificate, page: usize, count: usize) -> Slab {
     Slab::of(0.0)
         .filled((0.0, 794.0, WIDTH_PT, 0.6), HAIRLINE, 0.0)
         .line(faces, SMALL, (0.0, 807.0), WIDTH_PT * 0.7, &format!("Envelope {}", certificate.reference))
-        .line_to(faces, SMALL, (WIDTH_PT, 807.0), &format!("Page {page} of {count}"))
+        .line_to(faces, SMALL, (WIDTH_PT, 807.0), WIDTH_PT * 0.25, &format!("Page {page} of {count}"))
 }

@@ -51,12 +51,16 @@ fn tint(tone: Tone) -> (u8, u8, u8) {
 /// Adds a word on its colour with its right end there, and a plain one to the left of it.
 fn badge(slab: Slab, faces: &Faces, beside: &str, mood: &Mood, (right, middle): (f32, f32)) -> Slab {
     let style = Style::sans(7.6, ink(mood.tone));
-    let width = Line::shape(faces, style.face, &mood.word).width_em * style.size_pt + 14.0;
+    let word = Line::shape_cut(faces, style.face, &mood.word, BADGE_WORD_PT / style.size_pt);
+    let width = word.width_em * style.size_pt + 14.0;
     let baseline = middle + 2.8;
     slab.filled((right - width, middle - 7.5, width, 15.0), tint(mood.tone), 7.5)
-        .line_to(faces, style, (right - 7.0, baseline), &mood.word)
-        .line_to(faces, LABEL, (right - width - 8.0, baseline), beside)
+        .line_to(faces, style, (right - 7.0, baseline), BADGE_WORD_PT, &mood.word)
+        .line_to(faces, LABEL, (right - width - 8.0, baseline), BADGE_WORD_PT / 2.0, beside)
 }
+
+/// The widest word on a badge.
+const BADGE_WORD_PT: f32 = 100.0;
 
 fn opening(faces: &Faces, certificate: &Certificate) -> Vec<Slab> {
     let mut slabs = vec![Slab::of(8.0)];
@@ -126,7 +130,7 @@ fn documents(faces: &Faces, documents: &[Listed]) -> Vec<Slab> {
         for (index, line) in lines(faces, style, WIDTH_PT - 120.0, &document.name).into_iter().enumerate() {
             let slab = single(line, style, 0.0).keeping();
             slabs.push(match index {
-                0 => slab.line_to(faces, LABEL, (WIDTH_PT, 9.0), &document.summary),
+                0 => slab.line_to(faces, LABEL, (WIDTH_PT, 9.0), 110.0, &document.summary),
                 _ => slab,
             });
         }

@@ -104,9 +104,16 @@ impl Slab {
         self
     }
 
-    /// A line with its right end there.
-    pub(super) fn line_to(mut self, faces: &Faces, style: Style, (right, baseline): (f32, f32), text: &str) -> Self {
-        let line = Line::shape(faces, style.face, text);
+    /// A line with its right end there, cut where it is wider than the room.
+    pub(super) fn line_to(
+        mut self,
+        faces: &Faces,
+        style: Style,
+        (right, baseline): (f32, f32),
+        room: f32,
+        text: &str,
+    ) -> Self {
+        let line = Line::shape_cut(faces, style.face, text, room / style.size_pt);
         let x = right - line.width_em * style.size_pt;
         self.items.push(Item::Line { line, x, baseline, size_pt: style.size_pt, ink: style.ink });
         self

@@ -19,13 +19,8 @@ impl BaseDigest {
     /// Of those bytes.
     #[must_use]
     pub fn of(base: &[u8]) -> Self {
-        Self {
-            state: Sha256::new_with_prefix(base),
-            base_bytes: base.len(),
-            ends_line: base.ends_with(b"\n"),
-        }
+        Self { state: Sha256::new_with_prefix(base), base_bytes: base.len(), ends_line: base.ends_with(b"\n") }
     }
-
 
     /// The hash of the base itself.
     #[must_use]

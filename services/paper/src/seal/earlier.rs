@@ -59,7 +59,8 @@ pub(crate) fn allowed_by(document: &Document, signature: &Dictionary) -> Option<
         if method != b"DocMDP" {
             return None;
         }
-        let parameters = follow(document, reference.get(b"TransformParams").ok()).and_then(|found| found.as_dict().ok());
+        let parameters =
+            follow(document, reference.get(b"TransformParams").ok()).and_then(|found| found.as_dict().ok());
         let level = parameters.and_then(|parameters| follow(document, parameters.get(b"P").ok())?.as_i64().ok());
         Some(level.unwrap_or(DEFAULT))
     })
@@ -75,7 +76,8 @@ struct Visit<'a> {
 /// All signature fields in the order of the form.
 pub(crate) fn fields(document: &Document) -> Vec<SignatureField> {
     let mut found = Vec::new();
-    let Some(roots) = form(document).and_then(|form| follow(document, form.get(b"Fields").ok())?.as_array().ok()) else {
+    let Some(roots) = form(document).and_then(|form| follow(document, form.get(b"Fields").ok())?.as_array().ok())
+    else {
         return found;
     };
     let mut seen = HashSet::new();

@@ -42,9 +42,10 @@ pub(super) fn add(
     });
     annotate(document, update, page, field)?;
     fields.push(Object::Reference(field));
-    let has_flags = form.get(b"SigFlags").and_then(Object::as_i64).is_ok_and(|flags| {
-        flags & SIGNATURES_EXIST_AND_APPEND_ONLY == SIGNATURES_EXIST_AND_APPEND_ONLY
-    });
+    let has_flags = form
+        .get(b"SigFlags")
+        .and_then(Object::as_i64)
+        .is_ok_and(|flags| flags & SIGNATURES_EXIST_AND_APPEND_ONLY == SIGNATURES_EXIST_AND_APPEND_ONLY);
     let mut catalog_changes = false;
     match fields_id {
         Some(id) => update.set(id, fields),

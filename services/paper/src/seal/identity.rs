@@ -81,9 +81,10 @@ impl Identity {
         if chain.is_empty() || chain.len() > CHAIN_MAX {
             return Err(BadChain::Length(chain.len()));
         }
-        let parsed = chain.iter().enumerate().map(|(index, der)| {
-            Certificate::from_der(der).map_err(|_| BadChain::Unreadable(index + 1))
-        });
+        let parsed = chain
+            .iter()
+            .enumerate()
+            .map(|(index, der)| Certificate::from_der(der).map_err(|_| BadChain::Unreadable(index + 1)));
         let parsed: Vec<Certificate> = parsed.collect::<Result<_, _>>()?;
         for (below, pair) in parsed.windows(2).enumerate() {
             if !chain::issued(&pair[1], &pair[0], below) {
@@ -200,11 +201,8 @@ fn signing_certificate(leaf: &Certificate, sha256: &[u8]) -> der::Result<Vec<u8>
         issuer: vec![GeneralName::DirectoryName(leaf.tbs_certificate.issuer.clone())],
         serial_number: leaf.tbs_certificate.serial_number.clone(),
     };
-    let id = EssCertIdV2 {
-        hash_algorithm: None,
-        cert_hash: OctetString::new(sha256)?,
-        issuer_serial: Some(issuer_serial),
-    };
+    let id =
+        EssCertIdV2 { hash_algorithm: None, cert_hash: OctetString::new(sha256)?, issuer_serial: Some(issuer_serial) };
     SigningCertificateV2 { certs: vec![id], policies: None }.to_der()
 }
 

@@ -83,7 +83,9 @@ pub enum SealError {
     #[error("the document is certified in a way that allows no further signature")]
     NoChangesAllowed,
     /// Somebody signed it before in a file that can only be sealed by writing it anew, which would void the signature.
-    #[error("the document is already signed, and its file has to be written anew, which would void the earlier signature")]
+    #[error(
+        "the document is already signed, and its file has to be written anew, which would void the earlier signature"
+    )]
     CannotPreserve,
     /// The signature with its certificates and its timestamp does not fit the room that was left for it.
     #[error("the signature has {actual_bytes} bytes, {max_bytes} were reserved")]

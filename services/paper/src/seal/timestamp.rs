@@ -84,4 +84,3 @@ pub(super) fn check(token: &[u8], imprint: &[u8], nonce: Option<&[u8]>) -> Resul
     }
     Ok(())
 }
-

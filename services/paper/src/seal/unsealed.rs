@@ -135,7 +135,8 @@ impl Unsealed {
     /// Reads the seal back from where it was put, as a stranger would.
     fn check(&self, signature: &[u8], timestamp: Option<&[u8]>) -> Result<(), SealError> {
         let does_not_hold = |what: &str| SealError::DoesNotHold(what.to_owned());
-        let read = check::hex_bytes(&self.delta[self.gap.contents.clone()]).ok_or_else(|| does_not_hold("no digits"))?;
+        let read =
+            check::hex_bytes(&self.delta[self.gap.contents.clone()]).ok_or_else(|| does_not_hold("no digits"))?;
         let content = content_sha256(&self.base, &self.delta, &self.gap);
         let opened = check::SignedContent::open(&read).map_err(|fault| SealError::DoesNotHold(fault.to_string()))?;
         opened
@@ -145,7 +146,8 @@ impl Unsealed {
             return Err(does_not_hold("it is not about this file or not by this certificate"));
         }
         if let Some(token) = timestamp {
-            timestamp::check(token, &Sha256::digest(signature), None).map_err(|fault| does_not_hold(&fault.to_string()))?;
+            timestamp::check(token, &Sha256::digest(signature), None)
+                .map_err(|fault| does_not_hold(&fault.to_string()))?;
         }
         Ok(())
     }

@@ -35,9 +35,6 @@ enum Part {
     EmptySignatureField,
 }
 
-/// Objects of the validation data that are looked at.
-const VALIDATION_OBJECTS_MAX: usize = 10_000;
-
 /// What `now` has that `signed` had not.
 pub(super) fn between(signed: &Document, now: &Document) -> Later {
     if signed.trailer.get(b"Root").ok() != now.trailer.get(b"Root").ok() || now.xref_recovery.is_some() {
@@ -108,32 +105,54 @@ fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
         name(form, Part::Form);
         let form = follow(signed, form).and_then(|form| form.as_dict().ok());
         name(form.and_then(|form| form.get(b"Fields").ok()), Part::Fields);
-        for id in reachable(signed, catalog.get(b"DSS").ok()) {
+        let mut from = HashSet::new();
+        catalog.get(b"DSS").iter().for_each(|store| collect(store, &mut from));
+        for id in reachable(signed, from) {
             parts.entry(id).or_insert(Part::ValidationData);
         }
     }
+    // A file may be made so that what its pages show is named as something harmless, too.
+    let shown = shown(signed);
+    parts.retain(|id, part| !matches!(part, Part::ValidationData | Part::Information) || !shown.contains(id));
     if let Ok(id) = signed.trailer.get(b"Root").and_then(Object::as_reference) {
         parts.insert(id, Part::Catalog);
     }
     parts
 }
 
-fn reachable(document: &Document, from: Option<&Object>) -> BTreeSet<ObjectId> {
-    let (mut found, mut todo) = (BTreeSet::new(), HashSet::new());
-    if let Some(from) = from {
-        collect(from, &mut todo);
-    }
-    while let Some(id) = todo.iter().next().copied() {
-        todo.remove(&id);
-        if found.len() < VALIDATION_OBJECTS_MAX
-            && found.insert(id)
-            && let Some(object) = document.objects.get(&id)
-        {
-            collect(object, &mut todo);
-            todo.retain(|id| !found.contains(id));
+/// What is reached from the catalog and the trailer other than as validation data or information.
+fn shown(document: &Document) -> HashSet<ObjectId> {
+    let mut from = HashSet::new();
+    let aside = |key: &[u8]| [&b"DSS"[..], b"Metadata", b"Info", b"Root"].contains(&key);
+    let root = document.trailer.get(b"Root").and_then(Object::as_reference).ok();
+    let catalog = document.catalog().ok();
+    for (key, value) in document.trailer.iter().chain(catalog.into_iter().flat_map(Dictionary::iter)) {
+        if !aside(key) {
+            collect(value, &mut from);
         }
     }
+    let mut shown = HashSet::from_iter(root);
+    follow_all(document, from, &mut shown);
+    shown
+}
+
+fn reachable(document: &Document, from: HashSet<ObjectId>) -> HashSet<ObjectId> {
+    let mut found = HashSet::new();
+    follow_all(document, from, &mut found);
     found
+}
+
+fn follow_all(document: &Document, from: HashSet<ObjectId>, found: &mut HashSet<ObjectId>) {
+    let mut todo: Vec<ObjectId> = from.into_iter().collect();
+    while let Some(id) = todo.pop() {
+        if found.insert(id)
+            && let Some(object) = document.objects.get(&id)
+        {
+            let mut named = HashSet::new();
+            collect(object, &mut named);
+            todo.extend(named.into_iter().filter(|id| !found.contains(id)));
+        }
+    }
 }
 
 struct Comparison<'a> {
@@ -157,8 +176,9 @@ impl Comparison<'_> {
                 self.appended(before, after)
             }
             (Part::EmptySignatureField, Object::Dictionary(before), Object::Dictionary(after)) => {
-                let only_signed = differing(before, after).iter().all(|key| [&b"V"[..], b"AP", b"M"].contains(&&key[..]));
-                if only_signed { self.kind_of_signature(after) } else { Later::Changes }
+                let only_signed =
+                    differing(before, after).iter().all(|key| [&b"V"[..], b"AP", b"M"].contains(&&key[..]));
+                if only_signed && !self.is_seen(after) { self.kind_of_signature(after) } else { Later::Changes }
             }
             (Part::ValidationData, ..) => Later::ValidationData,
             (Part::Information, ..) => Later::Nothing,
@@ -219,11 +239,13 @@ impl Comparison<'_> {
         let Some(Object::Dictionary(field)) = self.now.objects.get(&id) else { return Later::Changes };
         let is_signature = field.get(b"FT").and_then(Object::as_name).is_ok_and(|kind| kind == b"Sig");
         let acts = [&b"AA"[..], b"A", b"Kids", b"Parent"].iter().any(|key| field.has(key));
-        let is_seen = follow(self.now, field.get(b"Rect").ok())
-            .and_then(|corners| corners.as_array().ok())
-            .is_some_and(|corners| corners.first() != corners.get(2) && corners.get(1) != corners.get(3));
-        // What it shows would lie over what was signed.
-        if is_signature && !acts && !is_seen { self.kind_of_signature(field) } else { Later::Changes }
+        if is_signature && !acts && !self.is_seen(field) { self.kind_of_signature(field) } else { Later::Changes }
+    }
+
+    /// Whether it has a place on its page: what it shows there would lie over what was signed.
+    fn is_seen(&self, field: &Dictionary) -> bool {
+        let corners = follow(self.now, field.get(b"Rect").ok()).and_then(|corners| corners.as_array().ok());
+        corners.is_some_and(|corners| corners.first() != corners.get(2) && corners.get(1) != corners.get(3))
     }
 
     fn kind_of_signature(&self, field: &Dictionary) -> Later {

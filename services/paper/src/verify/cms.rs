@@ -158,9 +158,7 @@ fn single(attributes: &Attributes, oid: ObjectIdentifier) -> Option<&Any> {
 fn is_of(signer: &SignerIdentifier, certificate: &Certificate) -> bool {
     let own = &certificate.tbs_certificate;
     match signer {
-        SignerIdentifier::IssuerAndSerialNumber(id) => {
-            id.issuer == own.issuer && id.serial_number == own.serial_number
-        }
+        SignerIdentifier::IssuerAndSerialNumber(id) => id.issuer == own.issuer && id.serial_number == own.serial_number,
         SignerIdentifier::SubjectKeyIdentifier(id) => {
             own.get::<SubjectKeyIdentifier>().is_ok_and(|found| found.is_some_and(|(_, found)| found == *id))
         }

@@ -1,8 +1,8 @@
 //! The attribute by which a signature names its certificate (RFC 5035), as it is written.
 
 use cms::cert::x509::ext::pkix::name::GeneralNames;
-use der::asn1::{Any, OctetString};
 use der::Sequence;
+use der::asn1::{Any, OctetString};
 use x509_cert::serial_number::SerialNumber;
 use x509_cert::spki::AlgorithmIdentifierOwned;
 

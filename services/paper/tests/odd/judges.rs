@@ -42,6 +42,33 @@ for path in sys.argv[2:]:
     print(json.dumps(said))
 "#;
 
+const PYHANKO_SIGN: &str = r#"
+import sys
+from pyhanko.sign import signers, fields
+from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
+folder, kind, source, target = sys.argv[1:]
+signer = signers.SimpleSigner.load(folder + '/rsa.key', folder + '/rsa.pem', ca_chain_files=(folder + '/issuer.pem',))
+subfilter = getattr(fields.SigSeedSubFilter, kind)
+metadata = signers.PdfSignatureMetadata(field_name='Other', md_algorithm='sha256', subfilter=subfilter)
+with open(source, 'rb') as file, open(target, 'wb') as signed:
+    signers.sign_pdf(IncrementalPdfFileWriter(file), metadata, signer=signer, output=signed)
+"#;
+
+/// The file with a signature that pyHanko makes, `PADES` or `ADOBE_PKCS7_DETACHED`. `None` if it is missing.
+pub fn signed_by_pyhanko(file: &[u8], kind: &str) -> Option<Vec<u8>> {
+    if !works("python3", &["-c", "import pyhanko.sign.validation"], "install it with `pip install pyhanko`") {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (source, target) = (folder.path().join("source.pdf"), folder.path().join("target.pdf"));
+    std::fs::write(&source, file).unwrap();
+    let mut command = Command::new("python3");
+    command.args(["-c", PYHANKO_SIGN]).arg(Pki::get().path()).arg(kind).arg(source).arg(&target);
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(std::fs::read(target).unwrap())
+}
+
 /// Whether `command` succeeds; says loudly what to install if not, and fails where `CI=true`.
 pub fn works(command: &str, arguments: &[&str], advice: &str) -> bool {
     let works = Command::new(command).args(arguments).output().is_ok_and(|output| output.status.success());
@@ -151,4 +178,3 @@ pub fn byte_range(file: &[u8]) -> [usize; 3] {
 pub fn can_make_keys() -> bool {
     works("openssl", &["version"], "install it with `apt-get install openssl`")
 }
-

@@ -150,7 +150,10 @@ pub fn many_pages(pages: usize) -> Vec<u8> {
     let page = || dictionary! { "Type" => "Page", "Parent" => root, "Contents" => contents };
     let kids: Vec<Object> = (0..pages).map(|_| document.add_object(page()).into()).collect();
     let media: Vec<Object> = [0, 0, 400, 300].map(Object::from).to_vec();
-    document.set_object(root, dictionary! { "Type" => "Pages", "Count" => pages as i64, "Kids" => kids, "MediaBox" => media });
+    document.set_object(
+        root,
+        dictionary! { "Type" => "Pages", "Count" => pages as i64, "Kids" => kids, "MediaBox" => media },
+    );
     let catalog = document.add_object(dictionary! { "Type" => "Catalog", "Pages" => root });
     document.trailer.set("Root", catalog);
     document.reference_table.cross_reference_type = XrefType::CrossReferenceTable;
@@ -178,7 +181,8 @@ pub fn hybrid() -> Vec<u8> {
     let base = Odd::plain().pdf();
     let text = String::from_utf8_lossy(&base).into_owned();
     let after = |key: &str| text.rsplit_once(key).unwrap().1.trim_start().to_owned();
-    let number = |text: String| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().unwrap();
+    let number =
+        |text: String| text.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<usize>().unwrap();
     let (size, root, previous) = (number(after("/Size")), number(after("/Root")), number(after("startxref")));
     let mut file = base;
     file.push(b'\n');

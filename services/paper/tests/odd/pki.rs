@@ -88,10 +88,8 @@ impl Pki {
         openssl(self.path(), &["req", "-new", "-key", &key, "-subj", &subject, "-out", &request]);
         let mut arguments = vec!["x509", "-req", "-in", &request, "-out", &pem, "-days", "30"];
         arguments.extend(["-extfile", "extensions", "-extensions", section]);
-        let (issuer_pem, issuer_key) = issuer.map_or_else(
-            || (String::new(), key.clone()),
-            |issuer| (format!("{issuer}.pem"), format!("{issuer}.key")),
-        );
+        let (issuer_pem, issuer_key) = issuer
+            .map_or_else(|| (String::new(), key.clone()), |issuer| (format!("{issuer}.pem"), format!("{issuer}.key")));
         match issuer {
             Some(_) => arguments.extend(["-CA", &issuer_pem, "-CAkey", &issuer_key, "-CAcreateserial"]),
             None => arguments.extend(["-signkey", &issuer_key]),
@@ -111,7 +109,8 @@ impl Pki {
             _ => vec![self.der(name), self.der("issuer")],
         };
         let identity = Identity::new(&chain).unwrap();
-        let pkcs8 = openssl(self.path(), &["pkcs8", "-topk8", "-nocrypt", "-in", &format!("{name}.key"), "-outform", "DER"]);
+        let pkcs8 =
+            openssl(self.path(), &["pkcs8", "-topk8", "-nocrypt", "-in", &format!("{name}.key"), "-outform", "DER"]);
         Sealer { identity, pkcs8 }
     }
 

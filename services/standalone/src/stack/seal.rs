@@ -50,3 +50,30 @@ fn params(name: &str) -> CertificateParams {
     params.not_after = date_time_ymd(YEARS.1, 1, 1);
     params
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use countersign_chassis::clock::Clock;
+    use countersign_envelope::seal::SealConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_folder_has_one_development_key_that_seals() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = Folder::open(Some(&place.path().join("stack")), None).unwrap();
+        ensure(&folder).unwrap();
+        let made = std::fs::read(folder.seal()).unwrap();
+        ensure(&folder).unwrap();
+        assert!(made == std::fs::read(folder.seal()).unwrap(), "made once");
+        assert_eq!(folder.seal().metadata().unwrap().permissions().mode() & 0o777, 0o600);
+        let public = std::fs::read_to_string(folder.seal_ca()).unwrap();
+        assert!(public.starts_with("-----BEGIN CERTIFICATE-----") && !public.contains("PRIVATE"));
+        let config = SealConfig { seal_pkcs12: Some(folder.seal()), ..SealConfig::default() };
+        let clock = Clock::manual(chrono::DateTime::from_timestamp(1_795_283_618, 0).unwrap());
+        assert!(config.open(&clock).await.unwrap().0.is_some());
+    }
+}
