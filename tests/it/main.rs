@@ -12,6 +12,7 @@ mod deadlines;
 mod declines;
 mod documents;
 mod doors;
+mod downloads;
 mod drafts;
 mod entries;
 mod facts;

@@ -297,8 +297,7 @@ async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
     client.execute("UPDATE feed_incarnation SET id = gen_random_uuid()", &[]).await.unwrap();
     let restored = until_refused(sender, &now).await;
     std::fs::remove_dir_all(service.documents.path()).unwrap();
-    let original =
-        DownloadDocumentRequest { envelope_id: story.envelope.id.clone(), document_id: String::new(), version: 1 };
+    let original = DownloadDocumentRequest { envelope_id: story.envelope.id.clone(), version: 1, ..Default::default() };
     let away = sender.envelopes().download_document(original).await.unwrap_err();
     let damage = "ALTER TABLE event DISABLE TRIGGER ALL; UPDATE event SET record = 'no record'";
     client.batch_execute(damage).await.unwrap();

@@ -350,7 +350,7 @@ async fn t55_a_token_is_useless_elsewhere() {
     assert_eq!(signer.session().await.unwrap().envelope_id, own.envelope.id);
     assert_eq!(signer.sign(&other.envelope).await.unwrap_err().reason(), "DOCUMENT_CHANGED");
     let document_id = other.envelope.documents[0].id.clone();
-    let foreign = SignerServiceDownloadDocumentRequest { document_id, version: 0 };
+    let foreign = SignerServiceDownloadDocumentRequest { document_id, ..Default::default() };
     assert_eq!(signer.signer().download_document(foreign).await.unwrap_err().reason(), "NOT_FOUND");
     let mut values = signature(&own.envelope);
     values.values.push(FieldEntry {

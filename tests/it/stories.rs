@@ -18,8 +18,8 @@ use tokio_stream::StreamExt as _;
 pub async fn download(caller: &Caller, envelope_id: &str, version: DocumentVersion) -> Result<Vec<u8>, tonic::Status> {
     let request = DownloadDocumentRequest {
         envelope_id: envelope_id.to_owned(),
-        document_id: String::new(),
         version: version.into(),
+        ..DownloadDocumentRequest::default()
     };
     let mut stream = caller.envelopes().download_document(request).await?.into_inner();
     let (mut info, mut bytes) = (None, Vec::new());

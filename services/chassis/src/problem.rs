@@ -117,6 +117,7 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::RevisionNotReached
         | ErrorReason::ChallengeFailed
         | ErrorReason::EndpointNotActive
+        | ErrorReason::DataNotAvailable
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
         ErrorReason::DocumentChanged
         | ErrorReason::FieldsChanged
@@ -125,6 +126,8 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         ErrorReason::IdempotencyMismatch | ErrorReason::SecretShownOnce => (Code::AlreadyExists, 409),
         ErrorReason::ResendTooSoon | ErrorReason::RateLimitExceeded => (Code::ResourceExhausted, 429),
         ErrorReason::ResumeTokenTooOld => (Code::OutOfRange, 400),
+        ErrorReason::OffsetOutOfRange => (Code::OutOfRange, 416),
+        ErrorReason::DocumentDamaged => (Code::DataLoss, 500),
         ErrorReason::Unavailable => (Code::Unavailable, 503),
         ErrorReason::Internal | ErrorReason::Unspecified => (Code::Internal, 500),
     }

@@ -1,12 +1,11 @@
 //! The settings of the service: flags and environment variables of the same names.
 
-use std::path::PathBuf;
-
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, SettingError, TelemetryConfig};
 use ipnet::IpNet;
 use secrecy::SecretString;
 
+use crate::blobs::{DocumentKeys, Place};
 use crate::identity::{Identities, Role};
 use crate::oidc::OidcConfig;
 use crate::seal::SealConfig;
@@ -66,9 +65,14 @@ pub struct Config {
     /// Bring the database up to date before serving.
     #[arg(long, env = "COUNTERSIGN_MIGRATE", default_value_t = false, action = clap::ArgAction::Set)]
     pub migrate: bool,
-    /// Folder for the bytes of documents.
+    /// Where the bytes of documents lie: a folder (or `file://`), or a bucket as `s3://bucket/prefix`, `gs://bucket/prefix` or
+    /// `az://container/prefix`, whose credentials come from the provider's own variables.
     #[arg(long, env = "COUNTERSIGN_DOCUMENTS")]
-    pub documents: PathBuf,
+    pub documents: Place,
+    /// Keys under which documents are stored, as `id=64 hexadecimal digits`, several with commas between: new documents are
+    /// sealed with the first, all are read. Without it documents lie in the clear.
+    #[arg(long, env = "COUNTERSIGN_DOCUMENT_KEYS", hide_env_values = true)]
+    pub document_keys: Option<SecretString>,
     /// Address of the signing page; the signing token is put behind it as the fragment.
     #[arg(long, env = "COUNTERSIGN_SIGNING_URL", default_value = "https://sign.example.com/s")]
     pub signing_url: String,
@@ -111,6 +115,11 @@ pub struct Config {
 }
 
 impl Config {
+    /// Why documents could not be kept as the settings say.
+    pub fn check_document_keys(&self) -> Result<(), SettingError> {
+        self.document_keys.as_ref().map_or(Ok(()), |keys| DocumentKeys::parse(keys).map(drop))
+    }
+
     /// Why nobody could be the notifier, or the services named could never show who they are.
     pub fn check_identities(&self) -> Result<(), SettingError> {
         const IDENTITIES: &str = "--service-identities (COUNTERSIGN_SERVICE_IDENTITIES)";

@@ -2,6 +2,7 @@
 //!
 //! `rpc` speaks the wire, `store` speaks SQL, both speak `domain`; `execute` is the one way from a command to a change.
 
+pub mod archive;
 pub mod artifact;
 pub mod blobs;
 pub mod cache;

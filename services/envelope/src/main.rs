@@ -40,6 +40,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     if let Err(error) = config.check_identities() {
         error.exit();
     }
+    if let Err(error) = config.check_document_keys() {
+        error.exit();
+    }
     if let Err(error) = config.seal.check() {
         error.exit();
     }

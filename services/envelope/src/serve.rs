@@ -12,11 +12,11 @@ use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, DocumentKeys};
 use crate::cache::Cache;
 use crate::config::Config;
 use crate::credential::Keyring;
@@ -34,6 +34,8 @@ use crate::{artifact, trim};
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
 const FORGOTTEN_MAX: i64 = 1_000;
+/// Bundles that are put into one PDF at a time.
+const COMBINED_AT_ONCE: usize = 1;
 /// Heartbeats, and looks at the feed, that may pass without a look that succeeded before streams end.
 const UNSEEN_MAX: u32 = 3;
 /// How often the feed is looked at for what is too old to be kept.
@@ -89,7 +91,6 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if store.sees_all_rows().await? {
         tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
     }
-    let blobs = Blobs::local(&config.documents)?;
     let (heartbeat, poll) = (Duration::from_secs(config.heartbeat_seconds), Duration::from_millis(config.feed_poll_ms));
     let tail = Arc::new(Tail::new(UNSEEN_MAX * (heartbeat + poll)));
     grpc::install_tls_provider();
@@ -97,6 +98,8 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if sealer.is_none() {
         tracing::warn!("documents are not sealed: nobody can tell later whether they were changed");
     }
+    let keys = config.document_keys.as_ref().map(DocumentKeys::parse).transpose()?;
+    let blobs = Blobs::open(&config.documents, keys)?;
     let oidc = Oidc::new(&config.oidc, store.clock().clone())?;
     let accounts = Accounts::new(store.clone());
     let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), oidc, &config);
@@ -114,6 +117,8 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         keyring,
         tail: Arc::clone(&tail),
         seats: Seats::default(),
+        downloads: Seats::default(),
+        combining: Arc::new(Semaphore::new(COMBINED_AT_ONCE)),
         signing_url: config.signing_url.clone(),
         heartbeat,
         stall: Duration::from_secs(config.stream_stall_seconds),

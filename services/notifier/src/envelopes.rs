@@ -8,11 +8,12 @@ use countersign::v1::account_service_client::AccountServiceClient;
 use countersign::v1::document_part::Part;
 use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::{
-    Account, DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetAccountRequest,
+    Account, DocumentInfo, DocumentVersion, DownloadDocumentRequest, Envelope, Freshness, GetAccountRequest,
     GetCallerIdentityRequest, GetCallerIdentityResponse, GetEnvelopeRequest, GetSigningLinkRequest,
     ReportBounceRequest, WatchStatusChangesRequest, WatchStatusChangesResponse,
 };
 use countersign_chassis::config::SettingError;
+use countersign_chassis::keys::sha256;
 use countersign_chassis::propagation;
 use countersign_chassis::tls::{self, Clients, PemFile};
 use secrecy::{ExposeSecret as _, SecretString};
@@ -37,6 +38,14 @@ const TOKEN: &str = "--service-token (COUNTERSIGN_SERVICE_TOKEN)";
 const CA: &str = "--envelope-ca (COUNTERSIGN_ENVELOPE_CA)";
 const CERT: &str = "--client-cert (COUNTERSIGN_CLIENT_CERT)";
 const KEY: &str = "--client-key (COUNTERSIGN_CLIENT_KEY)";
+
+/// A document that was downloaded.
+pub struct Downloaded {
+    /// File name for people.
+    pub name: String,
+    /// All of it.
+    pub bytes: Vec<u8>,
+}
 
 /// The envelope service.
 #[derive(Clone)]
@@ -128,7 +137,7 @@ impl Envelopes {
         answer.account.ok_or_else(|| Status::internal("an answer without an account"))
     }
 
-    /// The bytes of a document, of which there are at most so many.
+    /// A document of at most so many bytes, all of them and as they were announced.
     pub async fn download(
         &self,
         account: AccountId,
@@ -136,25 +145,35 @@ impl Envelopes {
         document: &str,
         version: DocumentVersion,
         bytes_max: u64,
-    ) -> Result<Vec<u8>, Status> {
+    ) -> Result<Downloaded, Status> {
         let request = DownloadDocumentRequest {
             envelope_id: envelope.to_owned(),
             document_id: document.to_owned(),
             version: version.into(),
+            ..DownloadDocumentRequest::default()
         };
         let mut request = self.request(Some(account), request);
         request.set_timeout(ANSWER_MAX);
         let mut stream = self.client().download_document(request).await?.into_inner();
-        let mut bytes = Vec::new();
-        while let Some(message) = stream.message().await? {
-            if let Some(Part::Chunk(chunk)) = message.part.and_then(|part| part.part) {
-                bytes.extend_from_slice(&chunk);
-                if bytes.len() as u64 > bytes_max {
-                    return Err(Status::internal("a document larger than was said"));
-                }
+        let (mut info, mut bytes) = (DocumentInfo::default(), Vec::new());
+        loop {
+            // The server ends a download whose consumer stalls; this is for one that stalls itself.
+            let message = tokio::time::timeout(ANSWER_MAX, stream.message()).await;
+            let Some(message) = message.map_err(|_| Status::unavailable("a download stalls"))?? else { break };
+            match message.part.and_then(|part| part.part) {
+                Some(Part::Info(about)) => info = about,
+                Some(Part::Chunk(chunk)) => bytes.extend_from_slice(&chunk),
+                None => {}
+            }
+            if bytes.len() as u64 > bytes_max {
+                return Err(Status::internal("a document larger than was said"));
             }
         }
-        Ok(bytes)
+        // Half of a contract in a mail could not be taken back.
+        if hex::encode(sha256(&bytes)) != info.sha256 {
+            return Err(Status::unavailable("a download that is not what was announced"));
+        }
+        Ok(Downloaded { name: info.name, bytes })
     }
 
     /// Says that a mail to an address, given by its SHA-256, came back.

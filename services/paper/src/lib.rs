@@ -11,6 +11,7 @@
 mod apply;
 mod balance;
 mod certificate;
+mod combine;
 mod complete;
 mod delta;
 mod draw;
@@ -33,6 +34,7 @@ mod wrap;
 
 pub use apply::StampError;
 pub use certificate::{Certificate, Fact, Listed, Mood, Party, Reason, Step, Tone, certificate};
+pub use combine::combine;
 pub use complete::{Completion, complete};
 pub use geometry::Rotation;
 pub use hand::{Drawing, Strokes};

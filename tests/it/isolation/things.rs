@@ -2,7 +2,7 @@
 
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
-    CreateApiKeyRequest, Freshness, GetEnvelopeRequest, RecipientRole, Routing, SendTestEventRequest,
+    CreateApiKeyRequest, EnvelopeStatus, Freshness, GetEnvelopeRequest, RecipientRole, Routing, SendTestEventRequest,
     UploadDocumentRequest, UploadInfo, upload_document_request::Part,
 };
 use countersign_test_support::client::pdf;
@@ -11,7 +11,7 @@ use countersign_test_support::{Caller, Notifier, Service};
 use serde_json::{Value, json};
 
 use crate::doors::user;
-use crate::steps::people;
+use crate::steps::{early_token, people, until_status};
 
 /// In which state the envelope of a good request is, or what else it needs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,6 +19,8 @@ pub enum Scene {
     Draft,
     Sent,
     Ended,
+    /// Signed by all, with its documents.
+    Completed,
     /// A key and an endpoint besides a draft.
     Account,
     /// Sent, and the last of its people is due.
@@ -91,6 +93,10 @@ impl World {
         let envelope = caller.create(new).await.unwrap();
         if scene == Scene::Ended {
             caller.void(&envelope.id, "").await.unwrap();
+        }
+        if scene == Scene::Completed {
+            early_token(&self.service, caller, &envelope, 0).await.sign(&envelope).await.unwrap();
+            until_status(caller, &envelope.id, EnvelopeStatus::Completed).await;
         }
         let mut things = Things {
             account: caller.account.clone(),
@@ -175,7 +181,7 @@ pub type Line = (Scene, fn(&Things) -> Value);
 
 /// The line of a call that names things. One for each such call of the contract.
 pub fn line(call: &str) -> Option<Line> {
-    use Scene::{Account, Draft, Due, Ended, Sent};
+    use Scene::{Account, Completed, Draft, Due, Ended, Sent};
     let line: Line = match call {
         "EnvelopeService.CreateEnvelope" => (Draft, |own| {
             let people = json!([{"name": "Ada", "email": "ada@example.com"}]);
@@ -219,6 +225,7 @@ pub fn line(call: &str) -> Option<Line> {
             (Sent, |own| json!({"envelope_id": own.envelope, "recipient_ids": [own.recipient]}))
         }
         "EnvelopeService.ReplaceEnvelope" => (Ended, of_envelope),
+        "EnvelopeService.GetEnvelopeData" => (Completed, of_envelope),
         "EnvelopeService.DownloadDocument" => (Sent, |own| {
             let version = "DOCUMENT_VERSION_ORIGINAL";
             json!({"envelope_id": own.envelope, "document_id": own.document, "version": version})

@@ -32,7 +32,8 @@ const CONNECTIONS: usize = 4;
 async fn replica(service: &Service) -> Service {
     let folder = tempfile::tempdir().unwrap();
     let documents = service.documents.path().to_owned();
-    let config = countersign_envelope::config::Config { documents, ..config(&service.database, &folder) };
+    let config =
+        countersign_envelope::config::Config { documents: documents.into(), ..config(&service.database, &folder) };
     Service::start_with(service.database.clone(), Clock::database(), folder, config).await
 }
 

@@ -49,7 +49,7 @@ use Permission::{AccountRead, AccountWrite, EnvelopesRead, EnvelopesSend, Envelo
 use Who::{Notifier, Operator, Sender};
 
 /// All calls. `CreateEnvelope` with `send` needs `envelopes.send` besides.
-pub const TABLE: [Access; 51] = [
+pub const TABLE: [Access; 52] = [
     change("/countersign.v1.EnvelopeService/UploadDocument", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/CreateEnvelope", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/UpdateEnvelope", &[Sender], EnvelopesWrite),
@@ -77,6 +77,7 @@ pub const TABLE: [Access; 51] = [
     read("/countersign.v1.EnvelopeService/VerifyHistory", &[Sender, Notifier, Operator], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/VerifyDocument", &[Sender], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/DownloadDocument", &[Sender, Notifier], EnvelopesRead),
+    read("/countersign.v1.EnvelopeService/GetEnvelopeData", &[Sender], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/ListEvents", &[Sender, Notifier, Operator], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/WatchStatusChanges", &[Sender, Notifier], EventsRead),
     read("/countersign.v1.EnvelopeService/ListStatusChanges", &[Sender, Notifier], EventsRead),

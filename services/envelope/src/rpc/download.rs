@@ -1,24 +1,231 @@
-//! Documents on their way out, in parts.
+//! Documents on their way out: which of them a caller may have, and in what form.
+//!
+//! Must never give a recipient what others have put in before all have acted.
+
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use countersign::v1::document_part::Part;
-use countersign::v1::{DocumentInfo, DocumentPart, ErrorReason};
+use countersign::v1::{DocumentBundle, DocumentInfo, DocumentPart, DocumentVersion, ErrorReason};
+use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
-use futures_util::stream::{self, Stream};
+use futures_util::Stream;
 use tonic::Status;
 
+use super::Handler;
+use super::filename::{distinct, file_name};
+use super::parcel::{Parcel, Piece};
 use super::parse::Faults;
-use super::status::{no_version, unavailable};
-use crate::blobs::Blobs;
+use super::seats::Seat;
+use super::status::{changed_since, no_version, not_read, too_large_to_bundle};
+use crate::archive::{self, Member};
+use crate::blobs::{Blob, BlobError};
 use crate::domain::envelope::{Digest, Document, Envelope, Version};
+use crate::domain::status::Status as EnvelopeStatus;
 
-/// Size of a part.
-const CHUNK_BYTES: usize = 64 * 1024;
+const PDF: &str = "application/pdf";
+const ZIP: &str = "application/zip";
+/// Documents that are put into one PDF.
+const COMBINED_BYTES_MAX: u64 = 64 * 1024 * 1024;
+/// How long a caller waits for the turn to put them together.
+const TURN_MAX: Duration = Duration::from_secs(10);
 
-/// The document that a request names; where the envelope has only one it need not.
-pub(super) fn document<'a>(envelope: &'a Envelope, id: &str) -> Result<&'a Document, Status> {
-    if let (true, [only]) = (id.is_empty(), envelope.documents.as_slice()) {
-        return Ok(only);
+/// What a request asks for.
+pub(super) struct Wanted {
+    /// None is the original.
+    version: Option<Version>,
+    bundle: DocumentBundle,
+    document_id: String,
+    offset_bytes: u64,
+    /// The hash that the file must have, if it says so.
+    etag: Option<Digest>,
+}
+
+/// The numbers and strings of a request, of either service.
+pub(super) struct Asked {
+    pub document_id: String,
+    pub version: i32,
+    pub bundle: i32,
+    pub offset_bytes: u64,
+    pub if_etag: String,
+}
+
+impl Wanted {
+    /// What is asked for; the version that is not named is `usual`.
+    pub fn of(asked: Asked, usual: DocumentVersion) -> Result<Self, Status> {
+        let mut faults = Faults::default();
+        let unknown = "is not a value that the service knows here";
+        let named = DocumentVersion::try_from(asked.version);
+        let version = match named.map(|named| if named == DocumentVersion::Unspecified { usual } else { named }) {
+            Ok(DocumentVersion::Signed) => Some(Version::Signed),
+            Ok(DocumentVersion::Declined) => Some(Version::Declined),
+            Ok(DocumentVersion::Certificate) => Some(Version::Certificate),
+            Ok(DocumentVersion::Original | DocumentVersion::Unspecified) => None,
+            Err(_) => {
+                faults.add("version", unknown);
+                None
+            }
+        };
+        let bundle = DocumentBundle::try_from(asked.bundle).unwrap_or_else(|_| {
+            faults.add("bundle", unknown);
+            DocumentBundle::Unspecified
+        });
+        if bundle != DocumentBundle::Unspecified && !asked.document_id.is_empty() {
+            faults.add("document_id", "must be empty for a bundle, which holds all documents");
+        }
+        let etag = (!asked.if_etag.is_empty()).then(|| faults.digest("if_etag", &asked.if_etag));
+        faults.finish()?;
+        Ok(Self { version, bundle, document_id: asked.document_id, offset_bytes: asked.offset_bytes, etag })
+    }
+
+    pub fn is_original(&self) -> bool {
+        self.version.is_none()
+    }
+}
+
+/// A file of the store that a caller may have.
+struct File {
+    name: String,
+    digest: Digest,
+    size_bytes: u64,
+}
+
+impl Handler {
+    /// What is wanted of an envelope that the caller may see, on its way.
+    pub(super) async fn send_out(
+        &self,
+        envelope: &Envelope,
+        wanted: &Wanted,
+        seat: Seat,
+    ) -> Result<impl Stream<Item = Result<DocumentPart, Status>> + Send + use<>, Status> {
+        let files = files(envelope, wanted)?;
+        let mut parcel = match wanted.bundle {
+            DocumentBundle::Unspecified => self.alone(files).await?,
+            DocumentBundle::Zip => self.zipped(envelope, files).await?,
+            DocumentBundle::Pdf => self.combined(files).await?,
+        };
+        let info = &mut parcel.info;
+        if wanted.etag.is_some_and(|etag| hex::encode(etag) != info.etag) {
+            return Err(changed_since());
+        }
+        if wanted.offset_bytes > info.size_bytes {
+            let message = "offset_bytes: is beyond the end of the file";
+            let problem = Problem::new(ErrorReason::OffsetOutOfRange, message);
+            return Err(problem.with("size_bytes", info.size_bytes.to_string()).into());
+        }
+        info.offset_bytes = wanted.offset_bytes;
+        Ok(parcel.send(seat, self.0.stall))
+    }
+
+    async fn alone(&self, files: Vec<File>) -> Result<Parcel, Status> {
+        let file = files.into_iter().next().ok_or_else(|| Status::from(Problem::not_found()))?;
+        let piece = Piece::Stored(Box::new(self.stored(&file).await?));
+        let sha256 = hex::encode(file.digest);
+        let info = info(file.name, PDF, sha256.clone(), sha256, std::slice::from_ref(&piece));
+        Ok(Parcel { info, pieces: vec![piece] })
+    }
+
+    async fn zipped(&self, envelope: &Envelope, files: Vec<File>) -> Result<Parcel, Status> {
+        let names = distinct(files.iter().map(|file| file.name.clone()).collect());
+        let mut members = Vec::new();
+        for (file, name) in files.iter().zip(names) {
+            let crc32 = self.0.blobs.crc32(&file.digest).await.map_err(|error| not_read(&error))?;
+            members.push(Member { name, size_bytes: file.size_bytes, crc32 });
+        }
+        let frame = archive::frame(&members, envelope.last_event_at).ok_or_else(too_large_to_bundle)?;
+        let mut marks: Vec<u8> = frame.headers.iter().flat_map(|header| header.iter().copied()).collect();
+        marks.extend_from_slice(&frame.directory);
+        let mut pieces = Vec::new();
+        for (file, header) in files.iter().zip(frame.headers) {
+            marks.extend_from_slice(&file.digest);
+            pieces.extend([Piece::Made(header), Piece::Stored(Box::new(self.stored(file).await?))]);
+        }
+        pieces.push(Piece::Made(frame.directory));
+        let etag = hex::encode(sha256(&marks));
+        let info = info(file_name("documents", "", "zip"), ZIP, String::new(), etag, &pieces);
+        Ok(Parcel { info, pieces })
+    }
+
+    /// All pages in one file. Made in memory, as no PDF can be put together as it comes: so it is bounded.
+    async fn combined(&self, files: Vec<File>) -> Result<Parcel, Status> {
+        if files.iter().map(|file| file.size_bytes).sum::<u64>() > COMBINED_BYTES_MAX {
+            return Err(too_large_to_bundle());
+        }
+        let turn = tokio::time::timeout(TURN_MAX, Arc::clone(&self.0.combining).acquire_owned()).await;
+        let Ok(Ok(turn)) = turn else { return Err(Problem::unavailable().into()) };
+        let mut papers = Vec::new();
+        for file in &files {
+            papers.push(self.stored(file).await?.whole().await.map_err(|error| not_read(&error))?);
+        }
+        let combined = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            countersign_paper::combine(&papers)
+        });
+        let bytes = match combined.await {
+            Ok(Ok(bytes)) => Bytes::from(bytes),
+            Ok(Err(error)) => {
+                tracing::error!(error = error.to_string(), "documents could not be put into one");
+                return Err(Problem::internal().into());
+            }
+            Err(_) => return Err(Problem::internal().into()),
+        };
+        let etag = hex::encode(sha256(&bytes));
+        let pieces = vec![Piece::Made(bytes)];
+        Ok(Parcel { info: info(file_name("documents", "", "pdf"), PDF, String::new(), etag, &pieces), pieces })
+    }
+
+    /// A file of the store, of the size that the envelope knows.
+    async fn stored(&self, file: &File) -> Result<Blob, Status> {
+        let found = self.0.blobs.find(&file.digest).await.map_err(|error| not_read(&error))?;
+        if found.size() != file.size_bytes {
+            return Err(not_read(&BlobError::Changed(hex::encode(file.digest))));
+        }
+        Ok(found)
+    }
+}
+
+fn info(name: String, content_type: &str, sha256: String, etag: String, pieces: &[Piece]) -> DocumentInfo {
+    let size_bytes = pieces.iter().map(Piece::size_bytes).sum();
+    DocumentInfo { name, content_type: content_type.to_owned(), sha256, size_bytes, etag, offset_bytes: 0 }
+}
+
+/// The files that are wanted, in the sender's order.
+fn files(envelope: &Envelope, wanted: &Wanted) -> Result<Vec<File>, Status> {
+    if let Some(version) = wanted.version {
+        offered(envelope.status(), version)?;
+    }
+    if wanted.bundle == DocumentBundle::Unspecified {
+        return Ok(vec![file(envelope, named(envelope, wanted)?, wanted.version)?]);
+    }
+    let mut files: Vec<File> = Vec::new();
+    for document in &envelope.documents {
+        let file = file(envelope, document, wanted.version)?;
+        // A certificate tells of the envelope: it may be the same for all documents.
+        let is_there = files.iter().any(|other| other.digest == file.digest);
+        if wanted.version != Some(Version::Certificate) || !is_there {
+            files.push(file);
+        }
+    }
+    Ok(files)
+}
+
+/// Whether an envelope of that status has that version at all. That the file is there is looked at besides.
+fn offered(status: EnvelopeStatus, version: Version) -> Result<(), Status> {
+    let offered = match version {
+        Version::Signed => status == EnvelopeStatus::Completed,
+        Version::Declined => status == EnvelopeStatus::Declined,
+        Version::Certificate => matches!(status, EnvelopeStatus::Completed | EnvelopeStatus::Declined),
+    };
+    if offered { Ok(()) } else { Err(no_version(status)) }
+}
+
+/// The document that a request names; where there is only one to be meant it need not.
+fn named<'a>(envelope: &'a Envelope, wanted: &Wanted) -> Result<&'a Document, Status> {
+    let id = wanted.document_id.as_str();
+    match envelope.documents.as_slice() {
+        [only] if id.is_empty() => return Ok(only),
+        [first, ..] if id.is_empty() && wanted.version == Some(Version::Certificate) => return Ok(first),
+        _ => {}
     }
     let mut faults = Faults::default();
     if id.is_empty() {
@@ -29,39 +236,17 @@ pub(super) fn document<'a>(envelope: &'a Envelope, id: &str) -> Result<&'a Docum
     envelope.document(id).ok_or_else(|| Problem::not_found().into())
 }
 
-/// The hash of a version; `None` is the original.
-pub(super) fn version(envelope: &Envelope, document: &Document, version: Option<Version>) -> Result<Digest, Status> {
-    let Some(version) = version else { return Ok(document.sha256) };
-    let found = document.artifacts.iter().find(|artifact| artifact.version == version);
-    found.map(|artifact| artifact.sha256).ok_or_else(|| no_version(envelope.status()))
-}
-
-/// A value that the service does not know.
-pub(super) fn unknown_version() -> Status {
-    let why = "is not a value that the service knows here";
-    Problem::new(ErrorReason::InvalidField, format!("version: {why}")).field("version", why).into()
-}
-
-/// All parts of a download.
-pub(super) async fn parts(
-    blobs: &Blobs,
-    name: String,
-    digest: &Digest,
-) -> Result<impl Stream<Item = DocumentPart> + Send + use<>, Status> {
-    let bytes = blobs.get(digest).await.map_err(|error| unavailable(&error))?;
-    let info = DocumentInfo {
-        name,
-        content_type: "application/pdf".to_owned(),
-        sha256: hex::encode(digest),
-        size_bytes: bytes.len() as u64,
+fn file(envelope: &Envelope, document: &Document, version: Option<Version>) -> Result<File, Status> {
+    let named = |mark| file_name(&document.name, mark, "pdf");
+    let Some(version) = version else {
+        return Ok(File { name: named(""), digest: document.sha256, size_bytes: document.size_bytes });
     };
-    let chunks = stream::unfold(bytes, |mut left: Bytes| async move {
-        if left.is_empty() {
-            return None;
-        }
-        let chunk = left.split_to(CHUNK_BYTES.min(left.len()));
-        Some((DocumentPart { part: Some(Part::Chunk(chunk)) }, left))
-    });
-    let info = DocumentPart { part: Some(Part::Info(info)) };
-    Ok(futures_util::StreamExt::chain(stream::iter([info]), chunks))
+    let found = document.artifacts.iter().find(|artifact| artifact.version == version);
+    let artifact = found.ok_or_else(|| no_version(envelope.status()))?;
+    let mark = match version {
+        Version::Signed => "-signed",
+        Version::Declined => "-declined",
+        Version::Certificate => "-certificate",
+    };
+    Ok(File { name: named(mark), digest: artifact.sha256, size_bytes: artifact.size_bytes })
 }

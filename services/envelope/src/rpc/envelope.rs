@@ -8,11 +8,12 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{Reader, overview, reader, sender};
+use super::download::{Asked, Wanted};
 use super::once::keep;
 use super::parse::{Faults, envelope_id, page_size};
 use super::status::{closed, database, no_session, not_your_turn, part_over, unavailable};
-use super::{Handler, cursor, download, render, upload};
-use crate::domain::envelope::{Envelope, Version};
+use super::{Handler, cursor, render, upload};
+use crate::domain::envelope::Envelope;
 use crate::domain::id::{EnvelopeId, UploadId};
 use crate::domain::recipient::{RecipientState, Role};
 use crate::domain::status::Status as EnvelopeStatus;
@@ -249,20 +250,31 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::DownloadDocumentRequest>,
     ) -> Result<Response<Self::DownloadDocumentStream>, Status> {
-        let scope = reader(request.extensions())?.scope()?;
+        let reader = reader(request.extensions())?;
         let request = request.into_inner();
-        let version = match v1::DocumentVersion::try_from(request.version) {
-            Ok(v1::DocumentVersion::Original) => None,
-            Ok(v1::DocumentVersion::Signed | v1::DocumentVersion::Unspecified) => Some(Version::Signed),
-            Ok(v1::DocumentVersion::Declined) => Some(Version::Declined),
-            Ok(v1::DocumentVersion::Certificate) => Some(Version::Certificate),
-            Err(_) => return Err(download::unknown_version()),
+        let asked = Asked {
+            document_id: request.document_id,
+            version: request.version,
+            bundle: request.bundle,
+            offset_bytes: request.offset_bytes,
+            if_etag: request.if_etag,
         };
-        let envelope = self.find(scope, envelope_id(&request.envelope_id)?).await?;
-        let document = download::document(&envelope, &request.document_id)?;
-        let digest = download::version(&envelope, document, version)?;
-        let parts = download::parts(&self.0.blobs, document.name.clone(), &digest).await?;
-        Ok(Response::new(Box::pin(parts.map(|part| Ok(v1::DownloadDocumentResponse { part: Some(part) })))))
+        let (id, wanted) = (envelope_id(&request.envelope_id)?, Wanted::of(asked, v1::DocumentVersion::Signed)?);
+        let scope = reader.scope()?;
+        let whose = reader.into_sender().map(|sender| (sender.scope.account, sender.key));
+        let envelope = self.find(scope, id).await?;
+        let parts = self.send_out(&envelope, &wanted, self.0.downloads.take(whose)?).await?;
+        let told = |part: Result<_, _>| part.map(|part| v1::DownloadDocumentResponse { part: Some(part) });
+        Ok(Response::new(Box::pin(parts.map(told))))
+    }
+
+    async fn get_envelope_data(
+        &self,
+        request: Request<v1::GetEnvelopeDataRequest>,
+    ) -> Result<Response<v1::GetEnvelopeDataResponse>, Status> {
+        let scope = sender(request.extensions())?.scope;
+        let id = envelope_id(&request.get_ref().envelope_id)?;
+        Ok(Response::new(self.data(scope, id).await?))
     }
 
     async fn list_events(

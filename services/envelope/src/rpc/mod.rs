@@ -7,15 +7,18 @@ mod auth;
 mod changes;
 mod create;
 mod cursor;
+mod data;
 mod door;
 mod download;
 mod drawn;
 mod envelope;
 mod fields;
+mod filename;
 mod history;
 mod keys;
 mod notices;
 mod once;
+mod parcel;
 mod parse;
 mod people;
 mod rate;
@@ -42,6 +45,7 @@ use countersign::v1::envelope_service_server::EnvelopeServiceServer;
 use countersign::v1::signer_service_server::SignerServiceServer;
 use countersign_chassis::once::Onces;
 use ipnet::IpNet;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -90,6 +94,10 @@ pub struct Context {
     pub tail: Arc<Tail>,
     /// How many streams there are.
     pub seats: Seats,
+    /// How many downloads there are.
+    pub downloads: Seats,
+    /// Turns at putting documents into one: each takes memory.
+    pub combining: Arc<Semaphore>,
     /// Address of the signing page.
     pub signing_url: String,
     /// Pause between heartbeats.

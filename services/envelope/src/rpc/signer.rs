@@ -11,21 +11,22 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status};
 
 use super::auth::recipient;
+use super::download::{Asked, Wanted};
 use super::envelope::rendered;
 use super::parse::{Faults, value};
 use super::people::person;
 use super::source::source;
-use super::status::{closed, database, no_session, not_your_turn, part_over};
+use super::status::{closed, database, no_session, no_version, not_your_turn, part_over};
 use super::steer::{Call, Told};
 use super::upload::over_limit;
-use super::{Handler, download, drawn, render};
+use super::{Handler, drawn, render};
 use crate::credential::SigningToken;
 use crate::domain::address::same_address;
 use crate::domain::command::{Act, Actor, Assign, By, Command, Decline};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Digest, Envelope};
 use crate::domain::field::Value;
-use crate::domain::id::{DocumentId, EnvelopeId, FieldId};
+use crate::domain::id::{DocumentId, EnvelopeId, FieldId, KeyId};
 use crate::domain::limits::Limits;
 use crate::domain::particulars::Source;
 use crate::domain::recipient::{Channel, Recipient, RecipientState, Role};
@@ -192,15 +193,23 @@ impl SignerService for Handler {
     ) -> Result<Response<Self::DownloadDocumentStream>, Status> {
         let (token, _) = recipient(request.extensions())?;
         let request = request.into_inner();
-        let known = v1::DocumentVersion::try_from(request.version);
-        if !matches!(known, Ok(v1::DocumentVersion::Unspecified | v1::DocumentVersion::Original)) {
-            return Err(download::unknown_version());
-        }
+        let asked = Asked {
+            document_id: request.document_id,
+            version: request.version,
+            bundle: request.bundle,
+            offset_bytes: request.offset_bytes,
+            if_etag: request.if_etag,
+        };
+        let wanted = Wanted::of(asked, v1::DocumentVersion::Original)?;
         let envelope = self.open_session(token).await?;
-        let document = download::document(&envelope, &request.document_id)?;
-        let parts = download::parts(&self.0.blobs, document.name.clone(), &document.sha256).await?;
-        let response = |part| Ok(v1::SignerServiceDownloadDocumentResponse { part: Some(part) });
-        Ok(Response::new(Box::pin(parts.map(response))))
+        // As long as the link lives something is missing: what there is by then is not for recipients.
+        if !wanted.is_original() {
+            return Err(no_version(envelope.status()));
+        }
+        let whose = (token.account, KeyId::from_uuid(token.recipient.uuid()));
+        let parts = self.send_out(&envelope, &wanted, self.0.downloads.take(Some(whose))?).await?;
+        let told = |part: Result<_, _>| part.map(|part| v1::SignerServiceDownloadDocumentResponse { part: Some(part) });
+        Ok(Response::new(Box::pin(parts.map(told))))
     }
 
     async fn fill_fields(

@@ -8,6 +8,7 @@ use countersign_chassis::problem::Problem;
 use tonic::Status;
 
 use super::upload::over_limit;
+use crate::blobs::BlobError;
 use crate::domain::credit::Amount;
 use crate::domain::refusal::{Place, Refusal, Transition, Why};
 use crate::domain::status::Status as EnvelopeStatus;
@@ -110,6 +111,42 @@ pub(super) fn insufficient(needed: Amount) -> Status {
 pub(super) fn unavailable(error: &anyhow::Error) -> Status {
     tracing::error!(error = format!("{error:#}"), "a call could not be served");
     Problem::unavailable().into()
+}
+
+/// A document could not be read. What is damaged stays so; all else may work later.
+pub(super) fn not_read(error: &BlobError) -> Status {
+    let BlobError::Changed(_) = error else { return unavailable(&anyhow::anyhow!("{}", chain(error))) };
+    tracing::error!(error = error.to_string(), "a stored document is damaged");
+    Problem::new(ErrorReason::DocumentDamaged, "What lies in the document store is not what was stored.").into()
+}
+
+/// An error with what is behind it.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut told = error.to_string();
+    let mut source = error.source();
+    while let Some(behind) = source {
+        told = format!("{told}: {behind}");
+        source = behind.source();
+    }
+    told
+}
+
+/// A download that was to go on, of something else by now.
+pub(super) fn changed_since() -> Status {
+    Problem::new(ErrorReason::DocumentChanged, "The file is another than `if_etag` names: begin again.").into()
+}
+
+/// More than fits into one file.
+pub(super) fn too_large_to_bundle() -> Status {
+    let message = "The documents are too large for one file: download them one by one.";
+    Problem::new(ErrorReason::OutOfScopeV1, message).with("limit", "bundle_bytes").into()
+}
+
+/// Nothing that was put in is binding, or not yet.
+pub(super) fn no_data(current: EnvelopeStatus) -> Status {
+    Problem::new(ErrorReason::DataNotAvailable, "The envelope is not completed: nothing that was put in is binding.")
+        .with("current_state", current.name())
+        .into()
 }
 
 /// That version of a document does not exist, or not yet.

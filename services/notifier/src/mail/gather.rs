@@ -203,9 +203,11 @@ impl Mailer {
         let mut attachments = Vec::with_capacity(wanted.len());
         for Wanted { id, name, .. } in wanted {
             let envelope = envelope.to_string();
-            let bytes = self.envelopes.download(claimed.mail.account, &envelope, &id, version, room).await?;
-            room = room.saturating_sub(bytes.len() as u64);
-            attachments.push(Attachment { name, bytes });
+            let found = self.envelopes.download(claimed.mail.account, &envelope, &id, version, room).await?;
+            room = room.saturating_sub(found.bytes.len() as u64);
+            // The name says which version it is.
+            let name = if found.name.is_empty() { name } else { found.name };
+            attachments.push(Attachment { name, bytes: found.bytes });
         }
         Ok((Documents::Attached, attachments))
     }

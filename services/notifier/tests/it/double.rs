@@ -8,6 +8,7 @@ use countersign::v1::account_service_server::{AccountService, AccountServiceServ
 use countersign::v1::envelope_service_server::{EnvelopeService, EnvelopeServiceServer};
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{ErrorReason, document_part::Part};
+use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use countersign_chassis::tls::identities;
 use countersign_notifier::id::EnvelopeId;
@@ -38,6 +39,8 @@ pub struct Script {
     pub lost: BTreeMap<String, ErrorReason>,
     /// Documents come a hundred times over.
     pub swell: bool,
+    /// Documents end in the middle, as if that were all.
+    pub cut: bool,
     /// Streams stay open behind the last event.
     pub hold: bool,
     /// What happens right after the next question about an envelope or a link.
@@ -277,13 +280,22 @@ impl EnvelopeService for Served {
         let bytes = self.script().documents.get(&wanted).cloned();
         let bytes = bytes.ok_or_else(|| Status::from(Problem::not_found()))?;
         let bytes = if self.script().swell { bytes.repeat(100) } else { bytes };
-        let info = Part::Info(v1::DocumentInfo { size_bytes: bytes.len() as u64, ..Default::default() });
-        let chunks = bytes.chunks(65_536).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
+        let sha256 = hex::encode(sha256(&bytes));
+        let info = Part::Info(v1::DocumentInfo { size_bytes: bytes.len() as u64, sha256, ..Default::default() });
+        let sent = if self.script().cut { bytes.len() / 2 } else { bytes.len() };
+        let chunks = bytes[..sent].chunks(65_536).map(|chunk| Part::Chunk(Bytes::copy_from_slice(chunk)));
         let parts: Vec<_> = std::iter::once(info)
             .chain(chunks)
             .map(|part| Ok(v1::DownloadDocumentResponse { part: Some(v1::DocumentPart { part: Some(part) }) }))
             .collect();
         Ok(Response::new(Box::pin(streams::iter(parts))))
+    }
+
+    async fn get_envelope_data(
+        &self,
+        _: Request<v1::GetEnvelopeDataRequest>,
+    ) -> Result<Response<v1::GetEnvelopeDataResponse>, Status> {
+        unused()
     }
 
     async fn list_status_changes(

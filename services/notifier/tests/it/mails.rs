@@ -170,6 +170,16 @@ async fn a_document_larger_than_was_said_is_not_taken_in() {
     assert_eq!((stand.number(PENDING).await, stand.number("SELECT sum(attempts) FROM mail").await), (1, 1));
 }
 
+/// Half of a contract is not sent, also if the stream says that it was all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_document_that_was_cut_is_not_sent() {
+    let stand = Stand::new().await;
+    stand.double.script().cut = true;
+    let (recipient, event) = completed(&stand, 135_000).await;
+    assert!(!stand.is_mailed(&event, &recipient, "completed"));
+    assert_eq!((stand.number(PENDING).await, stand.number("SELECT sum(attempts) FROM mail").await), (1, 1));
+}
+
 /// The mail about an envelope whose words somebody means ill with.
 async fn injected(name: &str) -> (Stand, String, v1::Recipient) {
     let stand = Stand::new().await;

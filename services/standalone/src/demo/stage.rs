@@ -121,6 +121,7 @@ impl Stage<'_> {
             envelope_id: envelope.id.clone(),
             document_id: document.id.clone(),
             version: version.into(),
+            ..v1::DownloadDocumentRequest::default()
         };
         let download = client::download(&mut self.sender, request).await?;
         ensure!(download.info.sha256 == known.sha256, "the download is not what the envelope names");
@@ -190,6 +191,7 @@ impl Signer {
             let request = v1::SignerServiceDownloadDocumentRequest {
                 document_id: document.id.clone(),
                 version: v1::DocumentVersion::Original.into(),
+                ..v1::SignerServiceDownloadDocumentRequest::default()
             };
             let download = client::download_to_sign(&mut self.client, request).await?;
             ensure!(download.info.sha256 == document.sha256, "the document is not the one of the session");

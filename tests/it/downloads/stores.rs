@@ -1,0 +1,248 @@
+//! The store behind the downloads: away for a while, sealed, in a bucket, and how much memory it takes.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use countersign::v1::{DocumentBundle, DocumentVersion, DownloadDocumentRequest, EnvelopeStatus, EventType, Routing};
+use countersign_chassis::clock::Clock;
+use countersign_test_support::binary::Process;
+use countersign_test_support::outside::python_module;
+use countersign_test_support::service::{SERVICE_TOKEN, config};
+use countersign_test_support::{Caller, Database, Errors as _, Service};
+use tonic::transport::Endpoint;
+use tonic_types::StatusExt as _;
+
+use super::{download, hash, large, large_pdf, of, whole, with_documents};
+use crate::steps::{count, epoch};
+
+/// A document folder that is away: a file is in its place, so that nobody can make it anew.
+pub struct Away {
+    place: PathBuf,
+    beside: PathBuf,
+}
+
+impl Away {
+    pub fn of(service: &Service) -> Self {
+        let place = service.documents.path().to_owned();
+        let beside = place.with_extension("away");
+        std::fs::rename(&place, &beside).unwrap();
+        std::fs::write(&place, b"not a folder").unwrap();
+        Self { place, beside }
+    }
+
+    pub fn end(self) {
+        std::fs::remove_file(&self.place).unwrap();
+        std::fs::rename(&self.beside, &self.place).unwrap();
+    }
+}
+
+/// Calls are told to come again; people sign on; the documents are there afterwards, once.
+#[tokio::test(flavor = "multi_thread")]
+async fn c25_a_store_that_is_away_delays_documents_and_nothing_else() {
+    let service = Service::start_at(epoch()).await;
+    let sender = service.account(false).await;
+    let story = sender.story(2, Routing::Sequential).await;
+    let away = Away::of(&service);
+    let refused = whole(&sender, of(&story.envelope, DocumentVersion::Original)).await.unwrap_err();
+    assert_eq!(refused.reason(), "UNAVAILABLE");
+    assert!(refused.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+    story.signer(0).sign(&story.envelope).await.unwrap();
+    let now = story.now().await;
+    sender.signer_of(&now.id, &now.recipients[1].id).await.unwrap().sign(&now).await.unwrap();
+    let tried = "SELECT coalesce(max(attempts), 0)::bigint FROM artifact_job";
+    for _ in 0..600 {
+        service.clock.advance(TimeDelta::minutes(6));
+        if service.database.number(tried).await >= 3 {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert!(service.database.number(tried).await >= 3, "it is tried again and again");
+    let sealing = story.now().await;
+    assert!(sealing.all_acted_at.is_some() && sealing.status() == EnvelopeStatus::PartiallySigned);
+    away.end();
+    for _ in 0..600 {
+        service.clock.advance(TimeDelta::minutes(6));
+        if story.now().await.status() == EnvelopeStatus::Completed {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    whole(&sender, of(&story.envelope, DocumentVersion::Signed)).await.unwrap();
+    assert_eq!(count(&sender, &story.envelope.id, EventType::EnvelopeCompleted).await, 1);
+    assert_eq!(service.database.number("SELECT count(*) FROM artifact WHERE version = 2").await, 1);
+}
+
+fn files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+}
+
+/// Nothing of a contract lies in the clear, before and after a rotation of keys; without the key it is said, by its name only.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_sealed_at_rest_is_read_by_the_service_alone() {
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let key = |id: &str| format!("{id}={}", id.repeat(32));
+    let mut settings = config(&database, &documents);
+    settings.document_keys = Some(key("a1").into());
+    let service = Service::start_with(database, Clock::database(), documents, settings.clone()).await;
+    let sender = service.account(false).await;
+    let story = sender.story(1, Routing::Parallel).await;
+    story.signer(0).sign(&story.envelope).await.unwrap();
+    let envelope = story.until(EnvelopeStatus::Completed).await;
+    let stored = files(service.documents.path());
+    assert_eq!(stored.len(), 2);
+    for file in stored {
+        let bytes = std::fs::read(&file).unwrap();
+        assert!(!bytes.windows(5).any(|it| it == b"%PDF-") && !bytes.windows(5).any(|it| it == b"%%EOF"), "{file:?}");
+    }
+    let (_, signed) = whole(&sender, of(&envelope, DocumentVersion::Signed)).await.unwrap();
+    for (ring, is_read) in [(format!("{},{}", key("b2"), key("a1")), true), (key("b2"), false), (key("a1"), true)] {
+        let mut settings = settings.clone();
+        settings.document_keys = Some(ring.into());
+        // Another replica, with other keys, on the same database and folder.
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let stop = tokio_util::sync::CancellationToken::new();
+        let serving = countersign_envelope::serve::serve(settings, Clock::database(), listener, stop.clone());
+        let running = tokio::spawn(serving);
+        let channel = Endpoint::from_shared(address).unwrap().connect_lazy();
+        let there = Caller { channel, ..sender.clone() };
+        match whole(&there, of(&envelope, DocumentVersion::Signed)).await {
+            Ok((_, bytes)) => assert!(is_read && bytes == signed),
+            Err(refused) => {
+                assert!(!is_read && refused.reason() == "UNAVAILABLE", "{refused:?}");
+                assert!(!refused.message().contains("a1"), "the inside is for the log");
+            }
+        }
+        stop.cancel();
+        running.await.unwrap().unwrap();
+    }
+}
+
+fn peak_bytes(process: u32, anew: bool) -> usize {
+    if anew {
+        std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+    }
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// Sixteen downloads of 25 MiB at a time take a few megabytes of the service's memory, sealed at rest or not.
+#[tokio::test(flavor = "multi_thread")]
+async fn downloads_take_the_same_memory_whatever_their_size() {
+    const DOCUMENT: usize = 25 * 1024 * 1024 - 1_000;
+    const MOST: usize = 40 * 1024 * 1024;
+    for keys in [String::new(), format!("a={}", "a1".repeat(32))] {
+        let (seed, documents) = (Service::start().await, tempfile::tempdir().unwrap());
+        let sender = seed.account(false).await;
+        let master = "5c".repeat(32);
+        let mut settings = vec![
+            ("COUNTERSIGN_DATABASE_URL", seed.database.url.as_str()),
+            ("COUNTERSIGN_MASTER_KEY", &master),
+            ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+            ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
+        ];
+        if !keys.is_empty() {
+            settings.push(("COUNTERSIGN_DOCUMENT_KEYS", &keys));
+        }
+        let process = Process::start("countersign-envelope", &settings).await;
+        let address = format!("http://{}", process.address);
+        let there =
+            || Caller { channel: Endpoint::from_shared(address.clone()).unwrap().connect_lazy(), ..sender.clone() };
+        let (envelope, bytes) = large(&there(), DOCUMENT).await;
+        let expected = hash(&bytes);
+        let id = process.child.id().unwrap();
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        let before = peak_bytes(id, true);
+        let downloads = (0..16).map(|_| {
+            let (caller, request) = (there(), of(&envelope, DocumentVersion::Original));
+            async move { hash(&whole(&caller, request).await.unwrap().1) }
+        });
+        assert!(futures_util::future::join_all(downloads).await.iter().all(|hash| *hash == expected));
+        let took = peak_bytes(id, false).saturating_sub(before);
+        assert!(took < MOST, "{took} bytes for 16 downloads of {DOCUMENT}, keys {}", !keys.is_empty());
+        process.kill().await;
+    }
+}
+
+const S3: &str = r"
+import sys
+from moto.server import ThreadedMotoServer
+import boto3
+server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
+server.start()
+address = 'http://%s:%s' % server.get_host_and_port()
+client = boto3.client('s3', endpoint_url=address, region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')
+client.create_bucket(Bucket='documents')
+print(address, flush=True)
+sys.stdin.readline()
+for found in client.list_objects_v2(Bucket='documents')['Contents']:
+    print(found['Key'])
+print(flush=True)
+sys.stdin.read()
+";
+
+struct Bucket(Child);
+
+impl Drop for Bucket {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The real service with its documents in a bucket, as an operator sets it up: by an address and the provider's own variables.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_envelope_is_completed_with_its_documents_in_a_bucket() {
+    if !python_module("moto.server, boto3", "pip install 'moto[server]'") {
+        return;
+    }
+    let mut server = Command::new("python3");
+    server.args(["-c", S3]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let mut bucket = Bucket(server.spawn().unwrap());
+    let mut told = BufReader::new(bucket.0.stdout.take().unwrap()).lines();
+    let address = told.next().unwrap().unwrap();
+    let seed = Service::start().await;
+    let sender = seed.account(false).await;
+    let (master, keys) = ("5c".repeat(32), format!("a={}", "a1".repeat(32)));
+    // The seed's own loops would look for the documents in its folder.
+    let (database, _documents) = seed.stop().await;
+    let settings = [
+        ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
+        ("COUNTERSIGN_MASTER_KEY", &master),
+        ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+        ("COUNTERSIGN_DOCUMENTS", "s3://documents/some/prefix"),
+        ("COUNTERSIGN_DOCUMENT_KEYS", &keys),
+        ("AWS_ENDPOINT_URL", &address),
+        ("AWS_ALLOW_HTTP", "true"),
+        ("AWS_REGION", "us-east-1"),
+        ("AWS_ACCESS_KEY_ID", "x"),
+        ("AWS_SECRET_ACCESS_KEY", "x"),
+    ];
+    let process = Process::start("countersign-envelope", &settings).await;
+    let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
+    let sender = Caller { channel, ..sender };
+    let documents = vec![("a.pdf", countersign_test_support::client::pdf()), ("b.pdf", large_pdf(3_000_000))];
+    let story = sender.story_of(with_documents(1, documents.clone())).await;
+    story.signer(0).sign(&story.envelope).await.unwrap();
+    let done = story.until(EnvelopeStatus::Completed).await;
+    for (document, (_, bytes)) in done.documents.iter().zip(&documents) {
+        let request = |version| DownloadDocumentRequest { document_id: document.id.clone(), ..of(&done, version) };
+        assert!(whole(&sender, request(DocumentVersion::Original)).await.unwrap().1 == *bytes);
+        whole(&sender, request(DocumentVersion::Signed)).await.unwrap();
+    }
+    let zip = DownloadDocumentRequest { bundle: DocumentBundle::Zip.into(), ..of(&done, DocumentVersion::Signed) };
+    download(&sender, zip).await.unwrap().ended.unwrap();
+    std::io::Write::write_all(bucket.0.stdin.as_mut().unwrap(), b"list\n").unwrap();
+    let keys: Vec<_> = told.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+    assert!(
+        keys.len() == 4 && keys.iter().all(|key| key.starts_with("some/prefix/") && key.ends_with(".aes")),
+        "{keys:?}"
+    );
+    process.kill().await;
+}
