@@ -251,6 +251,7 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         feed_retention_days: 30,
         feed_poll_ms: 40,
         sweep_ms: 500,
+        upload_days: 7,
     }
 }
 

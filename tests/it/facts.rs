@@ -31,9 +31,9 @@ async fn s1_15_the_status_column_equals_the_rule() {
         let cause = if (5..8).any(|index| is(index).is_some()) { "1" } else { "NULL" };
         let insert = format!(
             "INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, \
-             external_reference, metadata, terms, created_at, expires_at, requires_replacement, cause, {}) VALUES \
-             ('{account}', gen_random_uuid(), true, 1, 1, sha256(''), now(), '', '', '{{}}', '{{}}', now(), now(), false, \
-             {cause}, {}) RETURNING status",
+             external_reference, metadata, terms, created_at, expires_at, requires_replacement, retention_days, \
+             purge_warning_days, draft_days, cause, {}) VALUES ('{account}', gen_random_uuid(), true, 1, 1, sha256(''), \
+             now(), '', '', '{{}}', '{{}}', now(), now(), false, 1, 1, 1, {cause}, {}) RETURNING status",
             columns.join(", "),
             values.join(", ")
         );
@@ -82,6 +82,14 @@ async fn t8_raw_sql_cannot_change_what_has_ended() {
         "UPDATE field SET text_value = 'forged'",
         "DELETE FROM field",
         "UPDATE document SET sha256 = sha256('')",
+        "UPDATE document SET name = 'another'",
+        "UPDATE document SET stored = false",
+        "UPDATE artifact SET sha256 = sha256('')",
+        "UPDATE artifact SET stored = false",
+        "DELETE FROM artifact",
+        "UPDATE recipient SET decline_note = 'said so'",
+        "UPDATE envelope SET subject = 'another'",
+        "UPDATE envelope SET purged_at = now(), legal_hold_at = now()",
         "UPDATE envelope SET livemode = NOT livemode",
         "UPDATE envelope SET terms = '{}'",
         "UPDATE event SET record = ''",

@@ -23,6 +23,7 @@ mod histories;
 mod isolation;
 #[path = "../../services/paper/tests/odd/judges.rs"]
 mod judges;
+mod keeping;
 mod keys;
 mod ledger;
 mod model;

@@ -161,3 +161,43 @@ fn t58_secrets_and_personal_data_are_where_they_belong_alone() {
         }
     }
 }
+
+/// C-26, D10, T-57: once the contents of all envelopes of a life are deleted, nothing of what was personal about them is left in
+/// any table of any database; their histories still verify. The account itself and its users are not contents of envelopes.
+#[tokio::test(flavor = "multi_thread")]
+async fn d10_after_an_erasure_nothing_personal_is_left() {
+    let service = Service::start_at(Utc::now()).await;
+    let notifier = Notifier::start(&service).await;
+    let receiver = Receiver::start(|_| axum::http::StatusCode::OK).await;
+    let life = Life::lead(&service, &notifier, &receiver).await;
+    life.until_told(&notifier, &receiver).await;
+    let unrelated = ["envelope.account.", "envelope.account_user."];
+    let holds = |found: &[(String, Vec<u8>)]| {
+        let related = found.iter().filter(|(place, _)| !unrelated.iter().any(|it| place.starts_with(it)));
+        let of = |(place, bytes): &(String, Vec<u8>)| {
+            life.personal.iter().find(|it| search::holds(bytes, it)).map(|it| format!("{place} holds {it}"))
+        };
+        related.filter_map(of).collect::<Vec<_>>()
+    };
+    let before = holds(&dump("envelope", &service.database).await);
+    for place in
+        ["recipient.name", "recipient.email", "recipient.decline_reason", "recipient.decline_note", "envelope.terms"]
+    {
+        assert!(
+            before.iter().any(|it| it.starts_with(&format!("envelope.{place}"))),
+            "{place} was not looked at: {before:?}"
+        );
+    }
+    for place in ["envelope.void_reason", "event_particulars.content", "idempotency.reply"] {
+        assert!(
+            before.iter().any(|it| it.starts_with(&format!("envelope.{place}"))),
+            "{place} was not looked at: {before:?}"
+        );
+    }
+    life.erase(&service).await;
+    let after = holds(&dump("envelope", &service.database).await);
+    assert_eq!(after, [""; 0]);
+    assert_eq!(holds(&dump("notifier", &notifier.database).await), [""; 0]);
+    notifier.stop().await;
+    service.stop().await;
+}

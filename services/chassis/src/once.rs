@@ -11,7 +11,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::{self, ErrorReason};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bytea, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Bytea, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -61,6 +61,7 @@ keyed! {
     ReplaceDocumentRequest, ReplaceEnvelopeRequest, ResendEnvelopeRequest, ResumeAccountRequest, RevokeApiKeyRequest,
     RevokeUserTokenRequest, RotateApiKeyRequest, SendEnvelopeRequest, SignRequest, SuspendAccountRequest,
     UpdateAccountSettingsRequest, UpdateEnvelopeRequest, UploadInfo, VoidEnvelopeRequest,
+    UpdateRetentionRequest, SetLegalHoldRequest, DeleteEnvelopeContentRequest,
     EnableWebhookEndpointRequest, RedeliverEventsRequest, RotateWebhookSecretRequest, SendTestEventRequest,
     UpdateWebhookEndpointRequest, VerifyWebhookEndpointRequest,
 }
@@ -82,6 +83,7 @@ pub struct Once {
     account: Uuid,
     id: [u8; 32],
     fingerprint: [u8; 32],
+    about: Option<Uuid>,
     now: DateTime<Utc>,
 }
 
@@ -89,7 +91,8 @@ pub struct Once {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
     fingerprint: [u8; 32],
-    reply: Vec<u8>,
+    /// None once what it told of was purged.
+    reply: Option<Vec<u8>>,
     used_at: DateTime<Utc>,
 }
 
@@ -138,7 +141,7 @@ impl Onces {
         let (call, account) = (T::CALL.as_bytes(), caller.account);
         let id = self.key.mac(&[b"key", account.as_bytes(), &mode, call, caller.within, key.as_bytes()]);
         let fingerprint = self.key.mac(&[b"request", call, &request.encode_to_vec()]);
-        self.enter(Once { account, id, fingerprint, now }).map(Some)
+        self.enter(Once { account, id, fingerprint, about: None, now }).map(Some)
     }
 
     fn enter(&self, once: Once) -> Result<Claimed, Status> {
@@ -196,7 +199,11 @@ impl Kept {
             let problem = Problem::new(ErrorReason::IdempotencyMismatch, message);
             return Err(problem.with("key_used_at", self.used_at.to_rfc3339()).into());
         }
-        let reply = R::decode(self.reply.as_slice()).map_err(|_| Status::from(Problem::internal()))?;
+        let Some(reply) = &self.reply else {
+            let message = "What the reply to this idempotency key told of has been purged, and the reply with it.";
+            return Err(Problem::new(ErrorReason::ContentPurged, message).into());
+        };
+        let reply = R::decode(reply.as_slice()).map_err(|_| Status::from(Problem::internal()))?;
         let mut response = Response::new(reply);
         response.metadata_mut().insert(REPLAYED_HEADER, tonic::metadata::MetadataValue::from_static("true"));
         Ok(response)
@@ -212,8 +219,8 @@ enum Forget {}
 struct KeptRow {
     #[diesel(sql_type = Bytea)]
     fingerprint: Vec<u8>,
-    #[diesel(sql_type = Bytea)]
-    reply: Vec<u8>,
+    #[diesel(sql_type = Nullable<Bytea>)]
+    reply: Option<Vec<u8>>,
     #[diesel(sql_type = Timestamptz)]
     used_at: DateTime<Utc>,
 }
@@ -260,15 +267,16 @@ pub fn keep<'a>(
     once: &Once,
     reply: Vec<u8>,
 ) -> impl Future<Output = QueryResult<usize>> + use<'a> {
-    let insert = "INSERT INTO idempotency (account_id, id, fingerprint, reply, used_at, kept_until) \
-                  VALUES ($1, $2, $3, $4, $5, $6)";
+    let insert = "INSERT INTO idempotency (account_id, id, fingerprint, reply, used_at, kept_until, about) \
+                  VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let query = diesel::sql_query(insert)
         .bind::<SqlUuid, _>(once.account)
         .bind::<Bytea, _>(once.id.to_vec())
         .bind::<Bytea, _>(once.fingerprint.to_vec())
         .bind::<Bytea, _>(reply)
         .bind::<Timestamptz, _>(once.now)
-        .bind::<Timestamptz, _>(once.now + TimeDelta::hours(KEPT_HOURS));
+        .bind::<Timestamptz, _>(once.now + TimeDelta::hours(KEPT_HOURS))
+        .bind::<Nullable<SqlUuid>, _>(once.about);
     async move { prepared::<Keep, _>(query).execute(&mut conn).await }
 }
 
@@ -299,6 +307,13 @@ pub async fn forget(mut conn: &AsyncPgConnection, now: DateTime<Utc>, limit: i64
 }
 
 impl Once {
+    /// The same for a reply that tells of one thing: it goes when that is purged.
+    #[must_use]
+    pub fn about(mut self, id: Uuid) -> Self {
+        self.about = Some(id);
+        self
+    }
+
     /// Whose.
     #[must_use]
     pub fn account(&self) -> Uuid {

@@ -115,10 +115,12 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::NotNeeded
         | ErrorReason::RemindersMuted
         | ErrorReason::RevisionNotReached
+        | ErrorReason::LegalHold
         | ErrorReason::ChallengeFailed
         | ErrorReason::EndpointNotActive
         | ErrorReason::DataNotAvailable
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),
+        ErrorReason::ContentPurged => (Code::FailedPrecondition, 410),
         ErrorReason::DocumentChanged
         | ErrorReason::FieldsChanged
         | ErrorReason::RevisionMismatch

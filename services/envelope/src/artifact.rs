@@ -10,6 +10,7 @@ mod words;
 use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::TimeDelta;
+use countersign_chassis::keys::sha256;
 use countersign_chassis::ticker::Progress;
 use countersign_paper as paper;
 
@@ -20,6 +21,7 @@ use crate::domain::command::{By, Command, NewArtifact};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Document, Envelope, SealLevel, Version};
 use crate::execute::{Ask, Executor};
+use crate::removal::restore;
 use crate::seal::Sealer;
 use crate::store::{Job, Scope, Store};
 
@@ -57,7 +59,7 @@ async fn make(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>, job: 
     let brand = account.settings.brand.name;
     let issuer = if brand.is_empty() { account.name } else { brand };
     let said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
-    let press = Press { blobs, sealer };
+    let press = Press { store, blobs, sealer };
     let mut artifacts = Vec::new();
     for document in &envelope.documents {
         let original = blobs.get(&document.sha256).await?;
@@ -78,6 +80,7 @@ async fn make(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>, job: 
 
 /// What documents are made with.
 struct Press<'a> {
+    store: &'a Store,
     blobs: &'a Blobs,
     sealer: Option<&'a Sealer>,
 }
@@ -96,7 +99,8 @@ impl Press<'_> {
             None => (beside(move || paper::complete(&base, &completion)).await?, SealLevel::None),
         };
         let size_bytes = bytes.len() as u64;
-        let sha256 = self.blobs.put(bytes).await?;
+        let sha256 = sha256(&bytes);
+        restore(self.store, &[sha256], async { self.blobs.put(bytes).await.map(drop) }).await?;
         Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal })
     }
 }

@@ -1,5 +1,7 @@
 //! The settings of the service: flags and environment variables of the same names.
 
+use std::path::PathBuf;
+
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, SettingError, TelemetryConfig};
 use ipnet::IpNet;
@@ -29,8 +31,26 @@ pub enum Task {
     /// Make another feed of it, after the database was restored from a backup and before it is served: resume tokens that
     /// were given before are refused from then on.
     NewIncarnation(DatabaseConfig),
+    /// Print the envelopes whose content was purged, one on each line, the latest first: what to keep outside the database.
+    ListPurged(DatabaseConfig),
+    /// Purge again, after the database was restored from a backup and before it is served, what had been purged since.
+    PurgeAgain(PurgeAgain),
     /// Make an account and print its first API key. The key is shown this once.
     CreateAccount(CreateAccount),
+}
+
+/// Settings of `purge-again`.
+#[derive(Args, Clone, Debug)]
+pub struct PurgeAgain {
+    /// What `list-purged` printed: ids of account and envelope at the beginning of each line.
+    #[arg(long)]
+    pub list: PathBuf,
+    #[expect(missing_docs, reason = "documented at the group")]
+    #[command(flatten)]
+    pub database: DatabaseConfig,
+    #[expect(missing_docs, reason = "documented at the group")]
+    #[command(flatten)]
+    pub keys: KeyConfig,
 }
 
 /// Settings of `create-account`.
@@ -112,6 +132,9 @@ pub struct Config {
     /// Milliseconds between looks for what time asks for (scheduled sendings, warnings, deadlines) and unmade artefacts.
     #[arg(long, env = "COUNTERSIGN_SWEEP_MS", default_value_t = 500, value_parser = clap::value_parser!(u64).range(10..=60_000))]
     pub sweep_ms: u64,
+    /// Days for which an upload can be put into envelopes.
+    #[arg(long, env = "COUNTERSIGN_UPLOAD_DAYS", default_value_t = 7, value_parser = clap::value_parser!(i64).range(1..=365))]
+    pub upload_days: i64,
 }
 
 impl Config {

@@ -20,6 +20,26 @@ async fn main() -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Task::ListPurged(database) => {
+            let print = |line: String| {
+                #[expect(clippy::print_stdout, reason = "the answer to the operator")]
+                {
+                    println!("{line}");
+                }
+            };
+            serve::list_purged(&database, print).await
+        }
+        Task::PurgeAgain(task) => {
+            task.keys.check();
+            let (done, left) = serve::purge_again(&task.database, &task.keys, &task.list).await?;
+            #[expect(clippy::print_stdout, reason = "the answer to the operator")]
+            {
+                println!("{done} are purged");
+                left.iter().for_each(|why| println!("not purged: {why}"));
+            }
+            anyhow::ensure!(left.is_empty(), "some are not purged");
+            Ok(())
+        }
         Task::CreateAccount(task) => {
             task.keys.check();
             let account = serve::create_account(&task.database, &task.keys, &task.name, task.live).await?;

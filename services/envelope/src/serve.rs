@@ -1,5 +1,6 @@
 //! Puts the service together and runs it: the gRPC server and the loops beside it.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use countersign_chassis::keys::Key;
 use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
+use tokio::io::AsyncBufReadExt as _;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
@@ -29,7 +31,7 @@ use crate::seal::Sealer;
 use crate::store::{MIGRATIONS, Store};
 use crate::sweep::Sweeper;
 use crate::tail::Tail;
-use crate::{artifact, trim};
+use crate::{artifact, keep, removal, trim};
 
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
@@ -38,6 +40,10 @@ const FORGOTTEN_MAX: i64 = 1_000;
 const COMBINED_AT_ONCE: usize = 1;
 /// Heartbeats, and looks at the feed, that may pass without a look that succeeded before streams end.
 const UNSEEN_MAX: u32 = 3;
+/// Purged envelopes that are read at a time.
+const PURGED_MAX: i64 = 1_000;
+/// How often the document store is looked through for what nobody needs.
+const ORPHANS: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often the feed is looked at for what is too old to be kept.
 const TRIM: Duration = Duration::from_secs(60);
 
@@ -78,6 +84,43 @@ pub async fn new_incarnation(database: &DatabaseConfig) -> anyhow::Result<Uuid> 
     let store = Store::open(database, Clock::database()).await?;
     store.heads().await.context("the database is not ready: run `migrate`")?;
     Ok(store.renew_incarnation().await?)
+}
+
+/// Prints what `purge-again` reads, page by page.
+pub async fn list_purged(database: &DatabaseConfig, mut print: impl FnMut(String)) -> anyhow::Result<()> {
+    let store = Store::open(database, Clock::database()).await?;
+    let mut before = None;
+    loop {
+        let page = store.purged(before, PURGED_MAX).await.context("the database is not ready: run `migrate`")?;
+        let Some(last) = page.last() else { return Ok(()) };
+        before = Some((last.at, last.envelope));
+        page.into_iter().for_each(|it| print(format!("{} {} {}", it.account, it.envelope, it.at.to_rfc3339())));
+    }
+}
+
+/// Purges the envelopes of a list once more; says how many are purged now, and of which others why not.
+pub async fn purge_again(
+    database: &DatabaseConfig,
+    keys: &KeyConfig,
+    list: &Path,
+) -> anyhow::Result<(usize, Vec<String>)> {
+    let store = Store::open(database, Clock::database()).await?;
+    let executor = Executor::new(store, Arc::new(Keyring::new(&Key::master(&keys.master_key)?)));
+    let file = tokio::fs::File::open(list).await.with_context(|| format!("the list {}", list.display()))?;
+    let mut lines = tokio::io::BufReader::new(file).lines();
+    let (mut done, mut left) = (0, Vec::new());
+    while let Some(line) = lines.next_line().await? {
+        let mut ids = line.split_whitespace();
+        let (account, envelope) = (ids.next().map(str::parse), ids.next().map(str::parse));
+        let (Some(Ok(account)), Some(Ok(envelope))) = (account, envelope) else {
+            anyhow::bail!("the list must begin each line with the ids of an account and an envelope");
+        };
+        match keep::purge_again(&executor, account, envelope).await? {
+            None => done += 1,
+            Some(why) => left.push(format!("{envelope}: {why}")),
+        }
+    }
+    Ok((done, left))
 }
 
 /// Serves on `listener` until `stop`, by `clock`.
@@ -157,11 +200,13 @@ async fn loops(
     });
     tasks.spawn({
         let (hint, stop) = (store.artifacts_due(), stop.clone());
+        let (executor, blobs) = (executor.clone(), blobs.clone());
         ticker::run("artifact", sweep, hint, stop, move || {
             let (executor, blobs, sealer) = (executor.clone(), blobs.clone(), sealer.clone());
             async move { artifact::tick(&executor, &blobs, sealer.as_ref()).await }
         })
     });
+    keeping_loops(&mut tasks, config, &executor, &blobs, &stop);
     tasks.spawn({
         let stop = stop.clone();
         ticker::run("forget", FORGET, Arc::clone(&never), stop, move || {
@@ -177,6 +222,39 @@ async fn loops(
     }
     // All loops have ended in good order; the server says when it is over.
     std::future::pending().await
+}
+
+/// What keeps nothing for too long: of rows, of bytes, and of bytes that were left over.
+fn keeping_loops(
+    tasks: &mut tokio::task::JoinSet<()>,
+    config: &Config,
+    executor: &Executor,
+    blobs: &Blobs,
+    stop: &CancellationToken,
+) {
+    let (sweep, never) = (Duration::from_millis(config.sweep_ms), Arc::new(Notify::new()));
+    tasks.spawn({
+        let (executor, never, stop) = (executor.clone(), Arc::clone(&never), stop.clone());
+        let upload_lifetime = TimeDelta::days(config.upload_days);
+        ticker::run("keep", sweep, never, stop, move || {
+            let executor = executor.clone();
+            async move { keep::tick(&executor, upload_lifetime).await }
+        })
+    });
+    tasks.spawn({
+        let (store, blobs) = (executor.store().clone(), blobs.clone());
+        ticker::run("removal", sweep, Arc::clone(&never), stop.clone(), move || {
+            let (store, blobs) = (store.clone(), blobs.clone());
+            async move { removal::tick(&store, &blobs).await }
+        })
+    });
+    tasks.spawn({
+        let (store, blobs) = (executor.store().clone(), blobs.clone());
+        ticker::run("orphans", ORPHANS, never, stop.clone(), move || {
+            let (store, blobs) = (store.clone(), blobs.clone());
+            async move { removal::look_for_orphans(&store, &blobs).await }
+        })
+    });
 }
 
 /// The loops of the feed: what gives events their positions, what tells the streams of them, and what forgets them.

@@ -211,6 +211,9 @@ pub fn line(call: &str) -> Option<Line> {
         "EnvelopeService.WatchStatusChanges" | "EnvelopeService.ListStatusChanges" => {
             (Sent, |own| json!({"start": "WATCH_START_OLDEST", "envelope_id": own.envelope, "account_id": own.account}))
         }
+        "EnvelopeService.UpdateRetention" => (Sent, |own| with(of_envelope(own), "retention_days", json!(100))),
+        "EnvelopeService.SetLegalHold" => (Sent, |own| with(of_envelope(own), "reason", json!("Case 12"))),
+        "EnvelopeService.DeleteEnvelopeContent" => (Ended, |own| with(of_envelope(own), "reason", json!("4711"))),
         "EnvelopeService.ExtendEnvelope" => {
             (Sent, |own| json!({"envelope_id": own.envelope, "expires_at": in_a_hundred_days()}))
         }

@@ -384,6 +384,8 @@ fn reason(why: &Why) -> &'static str {
     match why {
         Why::State => "INVALID_STATE_TRANSITION",
         Why::Revision => "REVISION_MISMATCH",
+        Why::Purged => "CONTENT_PURGED",
+        Why::Held => "LEGAL_HOLD",
         Why::NotYourTurn => "NOT_YOUR_TURN",
         Why::AlreadyActed => "ALREADY_ACTED",
         Why::NotNeeded => "NOT_NEEDED",

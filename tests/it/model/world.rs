@@ -7,6 +7,7 @@ use countersign_envelope::domain::command::{Act, Assign, Command, Decline, Edit}
 use countersign_envelope::domain::envelope::{Cause, Digest, Document, Envelope, Ingest};
 use countersign_envelope::domain::field::{Field, FieldType, Placement, Rules, Value};
 use countersign_envelope::domain::id::{EnvelopeId, FieldId, RecipientId};
+use countersign_envelope::domain::keeping::{Keeping, Retention};
 use countersign_envelope::domain::locality::Locality;
 use countersign_envelope::domain::personal::Personal;
 use countersign_envelope::domain::recipient::{Channel, Credential, Person, Recipient, RecipientState, Role};
@@ -121,6 +122,7 @@ pub fn envelope(wire: &v1::Envelope, sequence: u64, last_event_at: DateTime<Utc>
         replaces: None,
         replaced_by: None,
         charge: None,
+        keeping: Keeping::new(Retention::default()),
         recipients: wire.recipients.iter().map(recipient).collect(),
         documents: wire.documents.iter().map(document).collect(),
         fields: wire.fields.iter().map(field).collect(),

@@ -71,6 +71,8 @@ async fn of_the_sender(scene: &Scene) -> Vec<Call> {
     let id = async || scene.sent().await.id;
     let (reassigned, ended) = (scene.sent().await, scene.sent().await);
     sender.void(&ended.id, "").await.unwrap();
+    let (erased, reason) = (scene.sent().await, "Case 12".to_owned());
+    sender.void(&erased.id, "").await.unwrap();
     let expires_at = Some(timestamp(scene.service.clock.now() + TimeDelta::days(200)));
     let person = Some(Person { name: "Heir".into(), email: "heir@example.com".into(), ..Default::default() });
     let recipient_id = reassigned.recipients[0].id.clone();
@@ -84,6 +86,12 @@ async fn of_the_sender(scene: &Scene) -> Vec<Call> {
         call!(sender, ResendEnvelopeRequest { envelope_id: id().await, rotate: true, ..Default::default() }),
         call!(sender, RemindRecipientsRequest { envelope_id: id().await, ..Default::default() }),
         bounce(scene).await,
+        call!(sender, UpdateRetentionRequest { envelope_id: id().await, retention_days: 9, ..Default::default() }),
+        call!(sender, SetLegalHoldRequest { envelope_id: id().await, hold: true, reason, ..Default::default() }),
+        call!(
+            sender,
+            DeleteEnvelopeContentRequest { envelope_id: erased.id, reason: "4711".into(), ..Default::default() }
+        ),
         call!(sender, ReplaceEnvelopeRequest { envelope_id: ended.id, ..Default::default() }),
     ]
 }

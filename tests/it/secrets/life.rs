@@ -321,6 +321,18 @@ impl Life {
         operator.void(&envelope.id, REASONS[4]).await.unwrap();
     }
 
+    /// Has the contents of all its envelopes removed, by the operator.
+    pub async fn erase(&self, service: &Service) {
+        let operator = service.operator(&self.account);
+        for id in &self.envelopes {
+            crate::steps::until(&operator, id, "its end", |envelope| envelope.terminal).await;
+            crate::keeping::erase(&operator, id).await.unwrap();
+            assert!(crate::keeping::is_intact(&operator, id).await, "{id}");
+            let events = operator.history(id).await.unwrap();
+            assert!(events.iter().all(|entry| entry.client_ip.is_empty() && entry.user_agent.is_empty()));
+        }
+    }
+
     /// All that a stream from the beginning tells of the account, both modes.
     pub async fn events(&self, service: &Service) -> Vec<Event> {
         let request = WatchStatusChangesRequest { start: WatchStart::Oldest.into(), ..Default::default() };

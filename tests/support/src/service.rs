@@ -76,6 +76,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         feed_retention_days: 30,
         feed_poll_ms: 20,
         sweep_ms: 100,
+        upload_days: 7,
     }
 }
 

@@ -94,12 +94,16 @@ CREATE TABLE idempotency (
     account_id uuid NOT NULL,
     id bytea NOT NULL CHECK (length(id) = 32),
     fingerprint bytea NOT NULL CHECK (length(fingerprint) = 32),
-    reply bytea NOT NULL,
+    -- Empty once what it told of was purged.
+    reply bytea,
+    -- The envelope that the reply tells of.
+    about uuid,
     used_at timestamptz NOT NULL,
     kept_until timestamptz NOT NULL,
     CONSTRAINT idempotency_pkey PRIMARY KEY (account_id, id)
 );
 CREATE INDEX idempotency_end ON idempotency (kept_until);
+CREATE INDEX idempotency_about ON idempotency (account_id, about) WHERE about IS NOT NULL;
 
 -- Takes a key until the end of the transaction, or fails at once: nobody waits for a duplicate. A function, so that the look
 -- at the table is later than the lock.
@@ -114,6 +118,36 @@ BEGIN
     END IF;
 END $$;
 
+-- Bytes that may not be needed any more, by their hash. They are looked at when they are due, and not before: whoever reads
+-- them just then has ended by then. From `condemned_at` on no row can name them; a while after `removed_at` they may be stored
+-- again as if they had never been there.
+CREATE TABLE blob_removal (
+    sha256 bytea PRIMARY KEY CHECK (length(sha256) = 32),
+    -- Of one that is claimed, the end of the claim.
+    due_at timestamptz NOT NULL,
+    condemned_at timestamptz,
+    removed_at timestamptz,
+    CONSTRAINT condemned_first CHECK (removed_at IS NULL OR condemned_at IS NOT NULL)
+);
+CREATE INDEX blob_removal_due ON blob_removal (due_at) WHERE removed_at IS NULL;
+CREATE INDEX blob_removal_end ON blob_removal (removed_at) WHERE removed_at IS NOT NULL;
+
+-- Nobody comes to need bytes, nor are they condemned, while somebody else has this lock.
+CREATE FUNCTION blob_lock(digest bytea) RETURNS integer LANGUAGE sql IMMUTABLE AS $$
+    SELECT ('x' || encode(substring(digest FOR 4), 'hex'))::bit(32)::integer
+$$;
+
+-- Whoever names bytes needs them, until the transaction is over and others can see that. A function, so that the look at the
+-- table is later than the lock.
+CREATE FUNCTION claim_blob() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock_shared(2, blob_lock(NEW.sha256));
+    IF EXISTS (SELECT FROM blob_removal WHERE sha256 = NEW.sha256 AND condemned_at IS NOT NULL) THEN
+        RAISE EXCEPTION 'bytes condemned';
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE TABLE upload (
     account_id uuid NOT NULL REFERENCES account (id),
     id uuid NOT NULL,
@@ -125,6 +159,9 @@ CREATE TABLE upload (
     created_at timestamptz NOT NULL,
     PRIMARY KEY (account_id, id)
 );
+CREATE INDEX upload_bytes ON upload (sha256);
+CREATE INDEX upload_age ON upload (created_at);
+CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256 ON upload FOR EACH ROW EXECUTE FUNCTION claim_blob();
 
 CREATE TABLE envelope (
     account_id uuid NOT NULL,
@@ -164,6 +201,16 @@ CREATE TABLE envelope (
     replaced_by uuid,
     -- What it has cost: store/settings.rs.
     charge jsonb,
+    -- For how long its content is kept, when its purge is announced, and how long a draft lasts: all in days.
+    retention_days integer NOT NULL CHECK (retention_days BETWEEN 1 AND 36500),
+    purge_warning_days smallint NOT NULL,
+    draft_days smallint NOT NULL,
+    -- When the next of these is due; empty when none is.
+    keeping_at timestamptz,
+    purge_warned_at timestamptz,
+    legal_hold_at timestamptz,
+    -- From then on nothing shows its documents; their bytes go later.
+    purged_at timestamptz,
     -- The rule of domain/status.rs; a test holds the two equal.
     status smallint NOT NULL GENERATED ALWAYS AS (
         CASE
@@ -188,6 +235,11 @@ CREATE TABLE envelope (
         AND (dispatched_at IS NOT NULL OR num_nonnulls(declined_at, voided_at, expired_at) = 0)
         AND (discarded_at IS NULL OR dispatched_at IS NULL)
     ),
+    CONSTRAINT purged_after_the_end CHECK (
+        purged_at IS NULL
+        OR num_nonnulls(completed_at, declined_at, voided_at, expired_at, discarded_at) > 0
+    ),
+    CONSTRAINT held_is_not_purged CHECK (purged_at IS NULL OR legal_hold_at IS NULL),
     CONSTRAINT cause_of_the_end CHECK ((cause IS NOT NULL) = (num_nonnulls(declined_at, voided_at, expired_at) > 0))
 ) WITH (fillfactor = 85);
 
@@ -209,6 +261,9 @@ CREATE INDEX envelope_warning ON envelope (warning_at)
         AND declined_at IS NULL AND voided_at IS NULL AND expired_at IS NULL;
 
 CREATE INDEX envelope_reminder ON envelope (reminder_at) WHERE reminder_at IS NOT NULL;
+CREATE INDEX envelope_keeping ON envelope (keeping_at) WHERE keeping_at IS NOT NULL;
+CREATE INDEX envelope_purged ON envelope (purged_at, id) WHERE purged_at IS NOT NULL AND discarded_at IS NULL;
+CREATE INDEX envelope_discarded ON envelope (discarded_at) WHERE discarded_at IS NOT NULL AND purged_at IS NULL;
 
 -- What has ended stays as it ended, also against SQL by hand.
 CREATE FUNCTION refuse_change_of_terminal_facts() RETURNS trigger LANGUAGE plpgsql AS $$
@@ -219,11 +274,16 @@ END $$;
 CREATE TRIGGER terminal_facts BEFORE UPDATE ON envelope FOR EACH ROW
     WHEN (
         num_nonnulls(OLD.completed_at, OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at) > 0
-        AND (OLD.account_id, OLD.id, OLD.livemode, OLD.subject, OLD.terms, OLD.created_at, OLD.dispatched_at, OLD.sent_at, OLD.first_signed_at, OLD.all_acted_at, OLD.completed_at,
+        AND (
+            (OLD.account_id, OLD.id, OLD.livemode, OLD.created_at, OLD.dispatched_at, OLD.sent_at, OLD.first_signed_at, OLD.all_acted_at, OLD.completed_at,
              OLD.declined_at, OLD.voided_at, OLD.expired_at, OLD.discarded_at, OLD.expires_at, OLD.cause, OLD.ended_by, OLD.charge)
             IS DISTINCT FROM
-            (NEW.account_id, NEW.id, NEW.livemode, NEW.subject, NEW.terms, NEW.created_at, NEW.dispatched_at, NEW.sent_at, NEW.first_signed_at, NEW.all_acted_at, NEW.completed_at,
+            (NEW.account_id, NEW.id, NEW.livemode, NEW.created_at, NEW.dispatched_at, NEW.sent_at, NEW.first_signed_at, NEW.all_acted_at, NEW.completed_at,
              NEW.declined_at, NEW.voided_at, NEW.expired_at, NEW.discarded_at, NEW.expires_at, NEW.cause, NEW.ended_by, NEW.charge)
+            -- What it said stays until it is purged, and a purge is for ever.
+            OR (OLD.purged_at IS NULL AND (OLD.subject, OLD.terms) IS DISTINCT FROM (NEW.subject, NEW.terms))
+            OR (OLD.purged_at IS NOT NULL AND OLD.purged_at IS DISTINCT FROM NEW.purged_at)
+        )
     )
     EXECUTE FUNCTION refuse_change_of_terminal_facts();
 
@@ -291,15 +351,31 @@ BEGIN
     RETURN CASE TG_OP WHEN 'DELETE' THEN OLD ELSE NEW END;
 END $$;
 
+-- What people said and what things were called stays until the envelope is purged: a purge erases it.
+CREATE FUNCTION refuse_change_of_what_is_kept() RETURNS trigger LANGUAGE plpgsql STABLE AS $$
+BEGIN
+    IF EXISTS (
+        SELECT FROM envelope WHERE account_id = OLD.account_id AND id = OLD.envelope_id AND purged_at IS NULL
+            AND num_nonnulls(completed_at, declined_at, voided_at, expired_at) > 0
+    ) THEN
+        RAISE EXCEPTION 'envelope % is terminal: what belongs to it cannot be changed', OLD.envelope_id
+            USING ERRCODE = 'check_violation';
+    END IF;
+    RETURN NEW;
+END $$;
+
 CREATE TRIGGER settled_recipient BEFORE UPDATE ON recipient FOR EACH ROW
     WHEN (
         (OLD.role, OLD.status, OLD.released_at, OLD.acted_at, OLD.effective, OLD.declined_at, OLD.decline_channel,
-         OLD.decline_reason, OLD.ended_at, OLD.notices)
+         OLD.ended_at, OLD.notices)
         IS DISTINCT FROM
         (NEW.role, NEW.status, NEW.released_at, NEW.acted_at, NEW.effective, NEW.declined_at, NEW.decline_channel,
-         NEW.decline_reason, NEW.ended_at, NEW.notices)
+         NEW.ended_at, NEW.notices)
     )
     EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER kept_reason BEFORE UPDATE ON recipient FOR EACH ROW
+    WHEN ((OLD.decline_reason, OLD.decline_note) IS DISTINCT FROM (NEW.decline_reason, NEW.decline_note))
+    EXECUTE FUNCTION refuse_change_of_what_is_kept();
 
 CREATE TRIGGER kept_recipient BEFORE DELETE ON recipient FOR EACH ROW
     EXECUTE FUNCTION refuse_change_of_what_ended();
@@ -314,6 +390,8 @@ CREATE TABLE document (
     size_bytes bigint NOT NULL CHECK (size_bytes > 0),
     page_count integer NOT NULL CHECK (page_count > 0),
     ingest smallint NOT NULL CHECK (ingest BETWEEN 1 AND 3),
+    -- Whether the bytes are needed: not once the envelope is purged.
+    stored boolean NOT NULL DEFAULT true,
     PRIMARY KEY (account_id, envelope_id, id),
     FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
 );
@@ -328,6 +406,8 @@ CREATE TABLE artifact (
     created_at timestamptz NOT NULL,
     -- How much its seal proves: nothing, who and that it is whole, also when.
     seal smallint NOT NULL CHECK (seal BETWEEN 1 AND 3),
+    -- As of a document.
+    stored boolean NOT NULL DEFAULT true,
     PRIMARY KEY (account_id, envelope_id, document_id, version),
     FOREIGN KEY (account_id, envelope_id, document_id) REFERENCES document (account_id, envelope_id, id)
 );
@@ -365,11 +445,47 @@ CREATE TABLE field (
     )
 ) WITH (fillfactor = 85);
 
--- What was signed stays what it was: documents and artefacts for ever, values until they are erased.
-CREATE TRIGGER kept_document BEFORE UPDATE OR DELETE ON document FOR EACH ROW
+-- What was signed stays what it was: what identifies documents and artefacts for ever, their names and values until they are
+-- erased.
+CREATE TRIGGER kept_document BEFORE DELETE ON document FOR EACH ROW EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER settled_document BEFORE UPDATE ON document FOR EACH ROW
+    WHEN (to_jsonb(OLD) - '{name,stored}'::text[] IS DISTINCT FROM to_jsonb(NEW) - '{name,stored}'::text[])
     EXECUTE FUNCTION refuse_change_of_what_ended();
-CREATE TRIGGER kept_artifact BEFORE UPDATE OR DELETE ON artifact FOR EACH ROW
+CREATE TRIGGER named_document BEFORE UPDATE ON document FOR EACH ROW
+    WHEN ((OLD.name, OLD.stored) IS DISTINCT FROM (NEW.name, NEW.stored))
+    EXECUTE FUNCTION refuse_change_of_what_is_kept();
+CREATE TRIGGER kept_artifact BEFORE DELETE ON artifact FOR EACH ROW EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER settled_artifact BEFORE UPDATE ON artifact FOR EACH ROW
+    WHEN (to_jsonb(OLD) - 'stored' IS DISTINCT FROM to_jsonb(NEW) - 'stored')
     EXECUTE FUNCTION refuse_change_of_what_ended();
+CREATE TRIGGER needed_artifact BEFORE UPDATE ON artifact FOR EACH ROW WHEN (OLD.stored IS DISTINCT FROM NEW.stored)
+    EXECUTE FUNCTION refuse_change_of_what_is_kept();
+
+CREATE INDEX document_bytes ON document (sha256) WHERE stored;
+CREATE INDEX artifact_bytes ON artifact (sha256) WHERE stored;
+CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256 ON document FOR EACH ROW EXECUTE FUNCTION claim_blob();
+CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256 ON artifact FOR EACH ROW EXECUTE FUNCTION claim_blob();
+
+-- Whether any row of anybody needs these bytes.
+CREATE FUNCTION blob_is_needed(digest bytea) RETURNS boolean LANGUAGE sql AS $$
+    SELECT EXISTS (SELECT FROM document WHERE sha256 = digest AND stored)
+        OR EXISTS (SELECT FROM artifact WHERE sha256 = digest AND stored)
+        OR EXISTS (SELECT FROM upload WHERE sha256 = digest)
+$$;
+
+-- Condemns bytes that were claimed until `lease`, unless somebody needs them. A function, so that the looks at the tables are
+-- later than the lock.
+CREATE FUNCTION condemn_blob(digest bytea, lease timestamptz, now timestamptz) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(2, blob_lock(digest));
+    IF blob_is_needed(digest) THEN
+        DELETE FROM blob_removal WHERE sha256 = digest AND due_at = lease;
+        RETURN false;
+    END IF;
+    UPDATE blob_removal SET condemned_at = coalesce(condemned_at, now)
+    WHERE sha256 = digest AND due_at = lease AND removed_at IS NULL;
+    RETURN FOUND;
+END $$;
 CREATE TRIGGER kept_field BEFORE DELETE ON field FOR EACH ROW
     EXECUTE FUNCTION refuse_change_of_what_ended();
 CREATE TRIGGER settled_field BEFORE UPDATE ON field FOR EACH ROW

@@ -4,6 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::credit::Billing;
 use super::id::{AccountId, KeyId};
+use super::keeping::Retention;
 use super::limits::Limits;
 use super::locality::Locality;
 use super::personal::Personal;
@@ -46,6 +47,8 @@ pub struct Settings {
     pub locality: Locality,
     /// Whom to tell when something is wrong with the account's endpoints.
     pub contact: Option<Personal>,
+    /// How long envelopes are kept.
+    pub retention: Retention,
 }
 
 /// How mails look; what is empty is the service's own.
@@ -70,6 +73,7 @@ impl Default for Settings {
             brand: Brand::default(),
             locality: Locality::default(),
             contact: None,
+            retention: Retention::default(),
         }
     }
 }
@@ -95,11 +99,15 @@ pub enum Permission {
     WebhooksRead = 8,
     /// Make and remove endpoints.
     WebhooksWrite = 9,
+    /// Set and lift legal holds.
+    EnvelopesHold = 10,
+    /// Remove contents.
+    EnvelopesErase = 11,
 }
 
 impl Permission {
     /// All, in order.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::EnvelopesRead,
         Self::EnvelopesWrite,
         Self::EnvelopesSend,
@@ -109,6 +117,8 @@ impl Permission {
         Self::AccountWrite,
         Self::WebhooksRead,
         Self::WebhooksWrite,
+        Self::EnvelopesHold,
+        Self::EnvelopesErase,
     ];
 
     /// The name in errors and in tokens of identity providers.
@@ -124,6 +134,8 @@ impl Permission {
             Self::AccountWrite => "account.write",
             Self::WebhooksRead => "webhooks.read",
             Self::WebhooksWrite => "webhooks.write",
+            Self::EnvelopesHold => "envelopes.hold",
+            Self::EnvelopesErase => "envelopes.erase",
         }
     }
 }

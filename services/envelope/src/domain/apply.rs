@@ -66,6 +66,12 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
             envelope.requires_replacement = false;
         }
         Event::ArtifactReady { artifacts } => keep(envelope, artifacts, at),
+        Event::PurgeDue
+        | Event::Purged { .. }
+        | Event::ErasureRefused { .. }
+        | Event::Held { .. }
+        | Event::Freed { .. }
+        | Event::Retained { .. } => keep_content(envelope, event, at),
         Event::Released { recipient }
         | Event::Viewed { recipient }
         | Event::NotNeeded { recipient }
@@ -126,12 +132,36 @@ fn with(envelope: &mut Envelope, id: RecipientId, change: impl FnOnce(&mut Recip
     }
 }
 
+/// What happens to the content alone.
+fn keep_content(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
+    match event {
+        Event::PurgeDue => envelope.keeping.warned_at = Some(at),
+        Event::Purged { .. } => {
+            envelope.keeping.purged_at = Some(at);
+            envelope.forget_content();
+        }
+        Event::Held { .. } => envelope.keeping.held_at = Some(at),
+        Event::Freed { .. } => envelope.keeping.held_at = None,
+        Event::Retained { days } => retain(envelope, *days),
+        _ => {}
+    }
+}
+
+/// Another time of the purge is announced anew.
+fn retain(envelope: &mut Envelope, days: u32) {
+    envelope.keeping.retention.days = days;
+    envelope.keeping.warned_at = None;
+}
+
 fn update(envelope: &mut Envelope, edit: &Edit) {
     match edit {
         Edit::Terms(changes) => {
             envelope.terms.change(changes);
             if let Some(expires_at) = changes.expires_at {
                 envelope.expires_at = expires_at;
+            }
+            if let Some(days) = changes.retention_days {
+                retain(envelope, days);
             }
         }
         Edit::AddFields { fields, .. } => envelope.fields.extend(fields.iter().cloned()),

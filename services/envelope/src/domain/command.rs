@@ -115,6 +115,25 @@ pub enum Command {
     Warn,
     /// The deadline may have passed.
     Expire,
+    /// The time to announce the purge, to purge, or to discard a draft may have come.
+    Keep,
+    /// Purge the content at once.
+    Erase {
+        /// Why.
+        reason: Option<Personal>,
+    },
+    /// Set or lift a legal hold.
+    Hold {
+        /// Whether to set it.
+        hold: bool,
+        /// Why.
+        reason: Option<Personal>,
+    },
+    /// Keep the content for longer or shorter.
+    Retain {
+        /// For how long after the end.
+        days: u32,
+    },
     /// The artefacts have been made and stored: of a declined envelope the watermarked documents, else the signed ones,
     /// which completes it.
     Store {
@@ -224,6 +243,9 @@ impl Command {
             Self::Release => Transition::Release,
             Self::Warn => Transition::Warn,
             Self::Expire => Transition::Expire,
+            Self::Keep | Self::Erase { .. } => Transition::Purge,
+            Self::Hold { .. } => Transition::Hold,
+            Self::Retain { .. } => Transition::Retain,
             Self::Store { .. } => Transition::Complete,
         }
     }

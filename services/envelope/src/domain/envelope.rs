@@ -6,6 +6,7 @@ use chrono_tz::Tz;
 use super::credit::Charge;
 use super::field::Field;
 use super::id::{AccountId, DocumentId, EnvelopeId, RecipientId};
+use super::keeping::Keeping;
 use super::personal::Personal;
 use super::recipient::{Recipient, RecipientState};
 use super::reminder::{self, Notices};
@@ -52,6 +53,8 @@ pub struct Envelope {
     pub replaced_by: Option<EnvelopeId>,
     /// What it has cost.
     pub charge: Option<Charge>,
+    /// How its content is kept.
+    pub keeping: Keeping,
     /// In the sender's order.
     pub recipients: Vec<Recipient>,
     /// In the sender's order.

@@ -72,6 +72,18 @@ pub enum Event {
     Replaced { by: EnvelopeId },
     /// The documents of a declined envelope are stored.
     ArtifactReady { artifacts: Vec<NewArtifact> },
+    /// The content will be purged soon.
+    PurgeDue,
+    /// The content is gone.
+    Purged { reason: Option<Personal> },
+    /// Somebody wanted the content gone, and a legal hold kept it.
+    ErasureRefused { reason: Option<Personal> },
+    /// A legal hold was set.
+    Held { reason: Option<Personal> },
+    /// The legal hold was lifted.
+    Freed { reason: Option<Personal> },
+    /// The content is kept for another time.
+    Retained { days: u32 },
 }
 
 /// A signature or an approval that counts.
@@ -135,6 +147,10 @@ event_types! {
     RecipientReminderDue = 28 "recipient.reminder_due",
     RecipientBounced = 29 "recipient.bounced",
     RecipientMuted = 30 "recipient.muted",
+    EnvelopePurgeDue = 37 "envelope.purge_due",
+    EnvelopePurged = 38 "envelope.purged",
+    EnvelopeRetentionChanged = 39 "envelope.retention_changed",
+    EnvelopeErasureRefused = 40 "envelope.erasure_refused",
 }
 
 impl Event {
@@ -172,6 +188,10 @@ impl Event {
             Self::Muted { .. } => EventType::RecipientMuted,
             Self::Replaced { .. } => EventType::EnvelopeReplaced,
             Self::ArtifactReady { .. } => EventType::EnvelopeArtifactReady,
+            Self::PurgeDue => EventType::EnvelopePurgeDue,
+            Self::Purged { .. } => EventType::EnvelopePurged,
+            Self::ErasureRefused { .. } => EventType::EnvelopeErasureRefused,
+            Self::Held { .. } | Self::Freed { .. } | Self::Retained { .. } => EventType::EnvelopeRetentionChanged,
         }
     }
 
@@ -196,6 +216,10 @@ impl Event {
             | Self::Resent { .. }
             | Self::Reminded { .. }
             | Self::Muted { .. }
+            | Self::ErasureRefused { .. }
+            | Self::Held { .. }
+            | Self::Freed { .. }
+            | Self::Retained { .. }
             | Self::Replaced { .. } => true,
             Self::Ingested { .. }
             | Self::Released { .. }
@@ -207,6 +231,9 @@ impl Event {
             | Self::ReleasedByDecline { .. }
             | Self::Expiring
             | Self::Expired
+            | Self::PurgeDue
+            // Where whoever purged it sat is not worth keeping beside what is gone.
+            | Self::Purged { .. }
             | Self::ArtifactReady { .. } => false,
         }
     }
@@ -243,6 +270,12 @@ impl Event {
             | Self::DeadlineChanged { .. }
             | Self::Expired
             | Self::Replaced { .. }
+            | Self::PurgeDue
+            | Self::Purged { .. }
+            | Self::ErasureRefused { .. }
+            | Self::Held { .. }
+            | Self::Freed { .. }
+            | Self::Retained { .. }
             | Self::ArtifactReady { .. } => None,
         }
     }

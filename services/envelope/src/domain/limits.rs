@@ -72,6 +72,18 @@ pub const URL_BYTES_MAX: usize = 2_048;
 pub const BRAND_CHARS_MAX: usize = 100;
 /// A whole, in hundredths of a percent.
 pub const BASIS_POINTS: u16 = 10_000;
+/// Days for which a content is kept where nobody says anything.
+pub const RETENTION_DAYS_DEFAULT: u32 = 3_650;
+/// The longest time for which a content is kept, in days.
+pub const RETENTION_DAYS_MAX: u32 = 36_500;
+/// Days from the warning to the purge where nobody says anything.
+pub const PURGE_WARNING_DAYS_DEFAULT: u16 = 7;
+/// The longest such time.
+pub const PURGE_WARNING_DAYS_MAX: u16 = 365;
+/// Days after which a draft that nobody has changed is discarded where nobody says anything.
+pub const DRAFT_DAYS_DEFAULT: u16 = 90;
+/// The longest such time.
+pub const DRAFT_DAYS_MAX: u16 = 3_650;
 /// Rules of a refund policy.
 pub const REFUND_RULES_MAX: usize = 20;
 /// The largest amount of credits or minor units.
@@ -107,6 +119,8 @@ pub struct Limits {
     pub signer_calls_per_minute: u32,
     pub signer_calls_burst: u32,
     pub api_keys_max: usize,
+    pub retention_days_min: u32,
+    pub retention_days_max: u32,
 }
 
 impl Default for Limits {
@@ -125,6 +139,8 @@ impl Default for Limits {
             signer_calls_per_minute: 120,
             signer_calls_burst: 40,
             api_keys_max: 50,
+            retention_days_min: 1,
+            retention_days_max: RETENTION_DAYS_MAX,
         }
     }
 }
@@ -147,6 +163,8 @@ impl Limits {
             signer_calls_per_minute: 6_000,
             signer_calls_burst: 6_000,
             api_keys_max: 500,
+            retention_days_min: RETENTION_DAYS_MAX,
+            retention_days_max: RETENTION_DAYS_MAX,
         }
     }
 }

@@ -14,6 +14,7 @@ pub mod event;
 pub mod field;
 pub mod fill;
 pub mod id;
+pub mod keeping;
 pub mod limits;
 pub mod locality;
 pub mod particulars;

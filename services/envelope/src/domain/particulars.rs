@@ -116,7 +116,11 @@ impl Particulars {
                 particulars.reason = text(reason);
                 particulars.evidence_note = text(note);
             }
-            Event::Voided { reason, .. } => particulars.reason = text(reason),
+            Event::Voided { reason, .. }
+            | Event::Purged { reason }
+            | Event::ErasureRefused { reason }
+            | Event::Held { reason }
+            | Event::Freed { reason } => particulars.reason = text(reason),
             Event::Reassigned { before, after, reason, .. } | Event::Delegated { before, after, reason, .. } => {
                 particulars.reason = text(reason);
                 particulars.before = Some(before.into());

@@ -97,6 +97,10 @@ pub struct State {
     pub watchers: Vec<WatcherId>,
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub has_webhook: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub purge_at: Option<DateTime<Utc>>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub legal_hold: bool,
 }
 
 /// A recipient right after the event.
@@ -153,7 +157,8 @@ pub struct Evidence {
     /// The draft in the envelope's place.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaced_by: Option<EnvelopeId>,
-    /// What of a draft was changed: the names of the contract's EnvelopeChanges, `fields` and `documents`.
+    /// What was changed: of a draft the names of the contract's EnvelopeChanges, `fields` and `documents`; of the keeping
+    /// `retention_days` or `legal_hold`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub changed: Vec<String>,
     /// Whether the recipient has a new link.
@@ -283,6 +288,8 @@ fn state(envelope: &Envelope) -> State {
             .collect(),
         watchers: envelope.terms.watchers.iter().map(|watcher| watcher.id).collect(),
         has_webhook: !envelope.terms.webhook_url.is_empty(),
+        purge_at: envelope.purge_at(),
+        legal_hold: envelope.keeping.held_at.is_some(),
     }
 }
 
@@ -314,6 +321,10 @@ fn evidence(event: &Event) -> Evidence {
                 Edit::ReplaceDocument(_) => vec!["documents"],
             };
             Evidence { changed: changed.into_iter().map(str::to_owned).collect(), ..Evidence::default() }
+        }
+        Event::Retained { .. } => Evidence { changed: vec!["retention_days".to_owned()], ..Evidence::default() },
+        Event::Held { .. } | Event::Freed { .. } => {
+            Evidence { changed: vec!["legal_hold".to_owned()], ..Evidence::default() }
         }
         Event::Ingested { document, .. } => Evidence { document: Some(*document), ..Evidence::default() },
         Event::Replaced { by } => Evidence { replaced_by: Some(*by), ..Evidence::default() },

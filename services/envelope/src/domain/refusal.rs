@@ -59,16 +59,19 @@ transitions! {
     Mute = 21 "MUTE" "A recipient wants no reminders.",
     Bounce = 22 "BOUNCE" "A mail to a recipient came back.",
     Prompt = 23 "PROMPT" "A reminder is due.",
+    Purge = 25 "PURGE" "The content is removed.",
+    Hold = 26 "HOLD" "A legal hold is set or lifted.",
+    Retain = 27 "RETAIN" "The content is kept for another time.",
 }
 
 impl Transition {
     /// True for what is never in a list of what is allowed: what the service does by itself, and the making of a
-    /// replacement, which leaves the ended envelope as it ended.
+    /// replacement and the keeping of the content, which leave the ended envelope as it ended.
     #[must_use]
     pub fn is_unlisted(self) -> bool {
         match self {
             Self::Expire | Self::Complete | Self::Release | Self::Warn | Self::Ingest | Self::Replace => true,
-            Self::Bounce | Self::Prompt => true,
+            Self::Bounce | Self::Prompt | Self::Purge | Self::Hold | Self::Retain => true,
             Self::Send | Self::Sign | Self::Decline | Self::Void | Self::Approve | Self::Fill | Self::View => false,
             Self::Delegate | Self::Discard | Self::Update | Self::Reassign | Self::Resend | Self::Extend => false,
             Self::Remind | Self::Mute => false,
@@ -100,6 +103,10 @@ pub enum Why {
     State,
     /// The envelope is not as the caller expects it.
     Revision,
+    /// The content is gone.
+    Purged,
+    /// A legal hold keeps the content.
+    Held,
     /// The recipient's turn has not come.
     NotYourTurn,
     /// The recipient has acted.
@@ -160,6 +167,8 @@ pub enum Place {
     Email,
     /// The deadline.
     ExpiresAt,
+    /// The retention.
+    RetentionDays,
     /// The document, which lacks the page of this field.
     Page(FieldId),
 }
@@ -210,7 +219,8 @@ fn is_allowed(envelope: &Envelope, transition: Transition, now: DateTime<Utc>) -
     let somebody = || envelope.recipients.iter().any(|own| concerns(envelope, own, transition, now));
     match transition {
         Transition::Send => draft && lacks(envelope, now).is_empty(),
-        Transition::Update | Transition::Discard => draft,
+        Transition::Update => draft,
+        Transition::Discard => draft && envelope.keeping.held_at.is_none(),
         Transition::Reassign => (draft || open) && somebody(),
         Transition::Sign
         | Transition::Approve
@@ -230,6 +240,9 @@ fn is_allowed(envelope: &Envelope, transition: Transition, now: DateTime<Utc>) -
         | Transition::Warn
         | Transition::Ingest
         | Transition::Bounce
-        | Transition::Prompt => false,
+        | Transition::Prompt
+        | Transition::Purge
+        | Transition::Hold
+        | Transition::Retain => false,
     }
 }

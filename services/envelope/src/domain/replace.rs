@@ -7,6 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::envelope::{Document, Envelope};
 use super::field::Field;
 use super::id::{DocumentId, EnvelopeId, FieldId, RecipientId, WatcherId};
+use super::keeping::Keeping;
 use super::limits::EXPIRY_DAYS_MAX;
 use super::personal::Salt;
 use super::recipient::{Credential, Recipient, RecipientState};
@@ -53,6 +54,7 @@ pub fn copy(ended: &Envelope, id: EnvelopeId, now: DateTime<Utc>, mint: &mut imp
         replaces: Some(ended.id),
         replaced_by: None,
         charge: None,
+        keeping: Keeping::new(ended.keeping.retention),
         recipients: ended.recipients.iter().map(|old| anew(old, &renamed)).collect(),
         documents: ended
             .documents

@@ -128,6 +128,7 @@ pub struct Changes {
     pub expires_at: Option<DateTime<Utc>>,
     pub reminders: Option<ReminderPolicy>,
     pub webhook_url: Option<String>,
+    pub retention_days: Option<u32>,
 }
 
 impl Changes {
@@ -147,6 +148,7 @@ impl Changes {
             (self.expires_at.is_some(), "expires_at"),
             (self.reminders.is_some(), "reminder_policy"),
             (self.webhook_url.is_some(), "webhook_url"),
+            (self.retention_days.is_some(), "retention_days"),
         ]
         .into_iter()
         .filter_map(|(changed, name)| changed.then_some(name))
@@ -155,7 +157,7 @@ impl Changes {
 }
 
 impl Terms {
-    /// Takes a change over, but for the deadline, which is the envelope's.
+    /// Takes a change over, but for the deadline and the retention, which are the envelope's.
     pub fn change(&mut self, changes: &Changes) {
         fn set<T: Clone>(into: &mut T, from: Option<&T>) {
             if let Some(from) = from {

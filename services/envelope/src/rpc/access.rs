@@ -45,11 +45,14 @@ const fn by_operator(path: &'static str) -> Access {
     Access { path, callers: &[Who::Operator], permission: None, changes: true }
 }
 
-use Permission::{AccountRead, AccountWrite, EnvelopesRead, EnvelopesSend, EnvelopesWrite, EventsRead, UsersWrite};
+use Permission::{
+    AccountRead, AccountWrite, EnvelopesErase, EnvelopesHold, EnvelopesRead, EnvelopesSend, EnvelopesWrite, EventsRead,
+    UsersWrite,
+};
 use Who::{Notifier, Operator, Sender};
 
 /// All calls. `CreateEnvelope` with `send` needs `envelopes.send` besides.
-pub const TABLE: [Access; 52] = [
+pub const TABLE: [Access; 55] = [
     change("/countersign.v1.EnvelopeService/UploadDocument", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/CreateEnvelope", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/UpdateEnvelope", &[Sender], EnvelopesWrite),
@@ -82,6 +85,9 @@ pub const TABLE: [Access; 52] = [
     read("/countersign.v1.EnvelopeService/WatchStatusChanges", &[Sender, Notifier], EventsRead),
     read("/countersign.v1.EnvelopeService/ListStatusChanges", &[Sender, Notifier], EventsRead),
     read("/countersign.v1.EnvelopeService/GetSigningLink", &[Sender, Notifier], EnvelopesSend),
+    change("/countersign.v1.EnvelopeService/UpdateRetention", &[Sender], EnvelopesSend),
+    change("/countersign.v1.EnvelopeService/SetLegalHold", &[Sender, Operator], EnvelopesHold),
+    change("/countersign.v1.EnvelopeService/DeleteEnvelopeContent", &[Sender, Operator], EnvelopesErase),
     by_recipient("/countersign.v1.SignerService/GetSigningSession", false),
     by_recipient("/countersign.v1.SignerService/MarkViewed", true),
     by_recipient("/countersign.v1.SignerService/DownloadDocument", false),

@@ -1,5 +1,7 @@
 //! CreateEnvelope: everything is checked before anything is kept.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use countersign::v1;
@@ -15,23 +17,28 @@ use super::envelope::rendered;
 use super::fields::{Ground, fields, pages};
 use super::parse::Faults;
 use super::people::recipients;
-use super::status::{database, insufficient, refused};
+use super::status::{database, insufficient, refused, unavailable};
 use super::steer::Call;
-use super::terms::{deadline, terms};
+use super::terms::{deadline, retention_days, terms};
 use super::upload::{over_limit, page_count};
 use super::{Context, Handler};
 use crate::domain::account::Permission;
 use crate::domain::command::Command;
 use crate::domain::credit::settle;
 use crate::domain::decide::{Verdict, decide};
-use crate::domain::envelope::{Document, Envelope, Ingest};
+use crate::domain::envelope::{Digest, Document, Envelope, Ingest};
 use crate::domain::event::Event;
 use crate::domain::id::{DocumentId, EnvelopeId, FieldId, UploadId};
+use crate::domain::keeping::{Keeping, Retention};
 use crate::domain::limits::{FILE_NAME_CHARS_MAX, Limits};
 use crate::domain::record::seal;
 use crate::domain::status::Facts;
 use crate::execute::{Fresh, new_id};
-use crate::store::{NewEnvelope, Scope, is_insufficient};
+use crate::removal::restore;
+use crate::store::{DatabaseError, NewEnvelope, Scope, is_condemned, is_insufficient};
+
+/// How often a new envelope is stored whose bytes are being removed.
+const TRIES_MAX: u32 = 4;
 
 /// Where a document's bytes come from.
 pub(super) enum Origin {
@@ -88,14 +95,15 @@ impl Handler {
             events.extend(decision.events);
         }
         let events = seal(&mut envelope, &events, &call.by, now, &mut Fresh(now));
-        for content in contents.into_iter().flatten() {
-            context.blobs.put(content).await.map_err(|error| super::status::unavailable(&error))?;
+        let contents: Vec<Bytes> = contents.into_iter().flatten().collect();
+        for content in &contents {
+            context.blobs.put(content.clone()).await.map_err(|error| unavailable(&error))?;
         }
         let billing = &sender.account.settings.billing;
         let movement = settle(None, &mut envelope, Some(billing), now);
         let reply = v1::CreateEnvelopeResponse { envelope: rendered(&envelope) };
         let kept = call.claimed.as_ref().map(|claimed| (claimed.once.clone(), reply.encode_to_vec()));
-        let created = context.store.create(NewEnvelope { envelope, events, movement, kept }).await;
+        let created = context.insert(NewEnvelope { envelope, events, movement, kept }, &contents).await?;
         created
             .map_err(|error| if is_insufficient(&error) { insufficient(billing.price) } else { database(&error) })?;
         Ok(reply)
@@ -103,6 +111,34 @@ impl Handler {
 }
 
 impl Context {
+    /// Stores a new envelope; where its bytes were just being removed, after storing them again.
+    async fn insert(&self, new: NewEnvelope, contents: &[Bytes]) -> Result<Result<(), DatabaseError>, Status> {
+        let (new, mut tries) = (Arc::new(new), 1);
+        loop {
+            match self.store.create(Arc::clone(&new)).await {
+                Err(error) if is_condemned(&error) && tries < TRIES_MAX => {
+                    let digests: Vec<_> = contents.iter().map(|content| sha256(content)).collect();
+                    self.keep(&digests, contents).await?;
+                    tries += 1;
+                }
+                // An upload of which nobody has the bytes any more is none.
+                Err(error) if is_condemned(&error) => return Err(Problem::not_found().into()),
+                created => return Ok(created),
+            }
+        }
+    }
+
+    /// Stores bytes, also such as are just being removed.
+    pub(super) async fn keep(&self, digests: &[Digest], contents: &[Bytes]) -> Result<(), Status> {
+        let put = async {
+            for content in contents {
+                self.blobs.put(content.clone()).await?;
+            }
+            Ok(())
+        };
+        restore(&self.store, digests, put).await.map_err(|error| unavailable(&error))
+    }
+
     /// A document with its bytes, unless they are kept already.
     pub(super) async fn document(
         &self,
@@ -183,6 +219,10 @@ fn draft(
         replaces: None,
         replaced_by: None,
         charge: None,
+        keeping: Keeping::new(Retention {
+            days: retention_days(request.retention_days, "", &sender.account.settings, faults),
+            ..sender.account.settings.retention
+        }),
         recipients: recipients(&context.keyring, &request.recipients, terms.routing, now, faults),
         documents: Vec::new(),
         fields: Vec::new(),

@@ -17,7 +17,7 @@ use super::filename::{distinct, file_name};
 use super::parcel::{Parcel, Piece};
 use super::parse::Faults;
 use super::seats::Seat;
-use super::status::{changed_since, no_version, not_read, too_large_to_bundle};
+use super::status::{changed_since, no_version, not_read, purged, too_large_to_bundle};
 use crate::archive::{self, Member};
 use crate::blobs::{Blob, BlobError};
 use crate::domain::envelope::{Digest, Document, Envelope, Version};
@@ -191,6 +191,9 @@ fn info(name: String, content_type: &str, sha256: String, etag: String, pieces: 
 
 /// The files that are wanted, in the sender's order.
 fn files(envelope: &Envelope, wanted: &Wanted) -> Result<Vec<File>, Status> {
+    if envelope.keeping.is_purged() {
+        return Err(purged(envelope.status()));
+    }
     if let Some(version) = wanted.version {
         offered(envelope.status(), version)?;
     }

@@ -2,6 +2,7 @@
 
 use countersign::v1;
 use countersign::v1::envelope_service_server::EnvelopeService;
+use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use futures_util::StreamExt as _;
 use tonic::codegen::BoxStream;
@@ -11,7 +12,7 @@ use super::auth::{Reader, overview, reader, sender};
 use super::download::{Asked, Wanted};
 use super::once::keep;
 use super::parse::{Faults, envelope_id, page_size};
-use super::status::{closed, database, no_session, not_your_turn, part_over, unavailable};
+use super::status::{closed, database, no_session, not_your_turn, part_over};
 use super::{Handler, cursor, render, upload};
 use crate::domain::envelope::Envelope;
 use crate::domain::id::{EnvelopeId, UploadId};
@@ -40,7 +41,8 @@ impl Handler {
         self.once(claimed.as_ref(), async {
             let page_count = upload::page_count("chunk", received.bytes.clone(), limits).await?;
             let size_bytes = received.bytes.len() as u64;
-            let sha256 = self.0.blobs.put(received.bytes).await.map_err(|error| unavailable(&error))?;
+            let sha256 = sha256(&received.bytes);
+            self.0.keep(&[sha256], &[received.bytes]).await?;
             let now = self.0.store.clock().now();
             let id = UploadId::from_uuid(new_id(now));
             let upload = Upload { id, name: received.name, sha256, size_bytes, page_count };
@@ -336,6 +338,27 @@ impl EnvelopeService for Handler {
         let token = self.0.keyring.signing_token(envelope.account, envelope.id, recipient.id, &recipient.credential);
         let url = format!("{}#{token}", self.0.signing_url);
         Ok(Response::new(v1::GetSigningLinkResponse { url, token }))
+    }
+
+    async fn update_retention(
+        &self,
+        request: Request<v1::UpdateRetentionRequest>,
+    ) -> Result<Response<v1::UpdateRetentionResponse>, Status> {
+        self.retain(request).await
+    }
+
+    async fn set_legal_hold(
+        &self,
+        request: Request<v1::SetLegalHoldRequest>,
+    ) -> Result<Response<v1::SetLegalHoldResponse>, Status> {
+        self.hold(request).await
+    }
+
+    async fn delete_envelope_content(
+        &self,
+        request: Request<v1::DeleteEnvelopeContentRequest>,
+    ) -> Result<Response<v1::DeleteEnvelopeContentResponse>, Status> {
+        self.erase(request).await
     }
 }
 

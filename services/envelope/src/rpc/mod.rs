@@ -15,6 +15,7 @@ mod envelope;
 mod fields;
 mod filename;
 mod history;
+mod keep;
 mod keys;
 mod notices;
 mod once;

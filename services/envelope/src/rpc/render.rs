@@ -89,6 +89,10 @@ pub(super) fn envelope(envelope: &Envelope) -> v1::Envelope {
         tell_acted_recipients: terms.tell_acted,
         reminder_policy: Some(notices::reminders_of(&terms.reminders)),
         webhook_url: terms.webhook_url.clone(),
+        retention_days: envelope.keeping.retention.days,
+        purge_at: when(envelope.purge_at()),
+        purged_at: when(envelope.keeping.purged_at),
+        legal_hold_since: when(envelope.keeping.held_at),
     }
 }
 
@@ -336,5 +340,7 @@ fn state(state: &State) -> v1::EnvelopeState {
         cause: state.cause.unwrap_or_default().into(),
         watcher_ids: state.watchers.iter().map(ToString::to_string).collect(),
         has_webhook: state.has_webhook,
+        purge_at: when(state.purge_at),
+        legal_hold: state.legal_hold,
     }
 }

@@ -12,13 +12,16 @@ use super::render;
 use super::terms::policy;
 use crate::domain::account::{Account, ApiKey, Brand, Permission, Permissions, Settings};
 use crate::domain::credit::{Amount, Billing, Charge, ChargeAt, RefundCause, RefundPolicy, RefundRule, Unit};
-use crate::domain::limits::{AMOUNT_MAX, BASIS_POINTS, Limits, REFUND_RULES_MAX};
+use crate::domain::keeping::Retention;
+use crate::domain::limits::{
+    AMOUNT_MAX, BASIS_POINTS, DRAFT_DAYS_MAX, Limits, PURGE_WARNING_DAYS_MAX, REFUND_RULES_MAX, RETENTION_DAYS_MAX,
+};
 use crate::domain::personal::Personal;
 use crate::domain::reminder::ReminderPolicy;
 use crate::store::LedgerEntry;
 
 /// As many as there are fields to change.
-const MASK_MAX: usize = 9;
+const MASK_MAX: usize = 10;
 /// The name of the policy that refunds what was voided before anybody had signed.
 const VOID_UNSIGNED: &str = "void_unsigned";
 /// The name of the policy that refunds every end but completion, up to a cap.
@@ -36,6 +39,7 @@ pub(super) struct Changes {
     locale: Option<String>,
     zone: Option<Option<Tz>>,
     contact: Option<Option<Personal>>,
+    retention: Option<Retention>,
 }
 
 impl Changes {
@@ -65,6 +69,7 @@ impl Changes {
                 "brand" => changes.brand = Some(brand(given.brand.as_ref(), "settings.brand", faults)),
                 "locale" => changes.locale = Some(locality(&given.locale, "", IN, faults).locale),
                 "time_zone" => changes.zone = Some(locality("", &given.time_zone, IN, faults).zone),
+                "retention" => changes.retention = Some(retention(&given.retention.unwrap_or_default(), faults)),
                 "contact_email" => {
                     let email = Some(given.contact_email.as_str()).filter(|email| !email.is_empty());
                     changes.contact = Some(email.map(|email| address("settings.contact_email", email, faults)));
@@ -90,6 +95,24 @@ impl Changes {
         set(&mut settings.locality.locale, self.locale);
         set(&mut settings.locality.zone, self.zone);
         set(&mut settings.contact, self.contact);
+        set(&mut settings.retention, self.retention);
+    }
+}
+
+fn retention(given: &v1::Retention, faults: &mut Faults) -> Retention {
+    let usual = Retention::default();
+    let mut days = |name: &str, given: u32, usual: u32, most: u32| {
+        if given > most {
+            faults.add(format!("settings.retention.{name}"), format!("must not be more than {most}"));
+        }
+        if given == 0 { usual } else { given.min(most) }
+    };
+    let short = |days: u32| u16::try_from(days).unwrap_or(u16::MAX);
+    let (warning, draft) = (usual.warning_days.into(), usual.draft_days.into());
+    Retention {
+        days: days("days", given.days, usual.days, RETENTION_DAYS_MAX),
+        warning_days: short(days("warning_days", given.warning_days, warning, PURGE_WARNING_DAYS_MAX.into())),
+        draft_days: short(days("draft_days", given.draft_days, draft, DRAFT_DAYS_MAX.into())),
     }
 }
 
@@ -205,6 +228,10 @@ fn limits(given: &v1::Limits, faults: &mut Faults) -> Limits {
         ($($name:ident),+) => { $(let $name = rate(stringify!($name), given.$name, usual.$name, most.$name);)+ };
     }
     rates!(key_calls_per_second, key_calls_burst, signer_calls_per_minute, signer_calls_burst);
+    rates!(retention_days_min, retention_days_max);
+    if retention_days_min > retention_days_max {
+        faults.add("settings.limits.retention_days_min", "must not be more than retention_days_max");
+    }
     Limits {
         recipients_max,
         documents_max,
@@ -219,6 +246,8 @@ fn limits(given: &v1::Limits, faults: &mut Faults) -> Limits {
         signer_calls_per_minute,
         signer_calls_burst,
         api_keys_max,
+        retention_days_min,
+        retention_days_max,
     }
 }
 
@@ -266,6 +295,11 @@ pub(super) fn account(account: &Account) -> v1::Account {
             locale: settings.locality.locale.clone(),
             time_zone: settings.locality.zone_name().to_owned(),
             contact_email: settings.contact.as_ref().map(|it| it.reveal().to_owned()).unwrap_or_default(),
+            retention: Some(v1::Retention {
+                days: settings.retention.days,
+                warning_days: settings.retention.warning_days.into(),
+                draft_days: settings.retention.draft_days.into(),
+            }),
         }),
     }
 }
@@ -286,6 +320,8 @@ fn limits_of(limits: &Limits) -> v1::Limits {
         signer_calls_per_minute: limits.signer_calls_per_minute,
         signer_calls_burst: limits.signer_calls_burst,
         api_keys_max: count(limits.api_keys_max),
+        retention_days_min: limits.retention_days_min,
+        retention_days_max: limits.retention_days_max,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::blobs::BlobError;
 use crate::domain::credit::Amount;
 use crate::domain::refusal::{Place, Refusal, Transition, Why};
 use crate::domain::status::Status as EnvelopeStatus;
+use crate::store::is_condemned;
 
 /// A refused command.
 pub(super) fn refused(refusal: &Refusal, now: DateTime<Utc>) -> Status {
@@ -25,6 +26,8 @@ pub(super) fn refused(refusal: &Refusal, now: DateTime<Utc>) -> Status {
         Why::Revision => {
             problem(ErrorReason::RevisionMismatch, "The envelope has changed: its revision is not `if_revision`.")
         }
+        Why::Purged => purged_content(),
+        Why::Held => problem(ErrorReason::LegalHold, "A legal hold keeps the envelope's content."),
         Why::NotYourTurn => problem(ErrorReason::NotYourTurn, "The recipient's turn has not come."),
         Why::AlreadyActed => problem(ErrorReason::AlreadyActed, "The recipient has acted already."),
         Why::NotNeeded => problem(ErrorReason::NotNeeded, "Enough others have acted: the recipient is not needed."),
@@ -83,6 +86,7 @@ fn wrong(problem: Problem, place: &Place, why: &str) -> Problem {
         Place::Email => problem.field("person.email", why),
         Place::Page(id) => problem.field("document", format!("lacks the page of the field {id}: {why}")),
         Place::ExpiresAt => problem.field("expires_at", why),
+        Place::RetentionDays => problem.field("retention_days", why),
     }
 }
 
@@ -91,7 +95,7 @@ pub(super) fn database(error: &DatabaseError) -> Status {
     if matches!(error, DatabaseError::KeyUsed | DatabaseError::KeyInUse) {
         return in_progress();
     }
-    if error.is_transient() {
+    if error.is_transient() || is_condemned(error) {
         tracing::warn!(error = error.to_string(), "the database is away or too busy");
         return Problem::unavailable().into();
     }
@@ -154,6 +158,15 @@ pub(super) fn no_version(current: EnvelopeStatus) -> Status {
     Problem::new(ErrorReason::VersionNotAvailable, "That version of the document does not exist, or not yet.")
         .with("current_state", current.name())
         .into()
+}
+
+fn purged_content() -> Problem {
+    Problem::new(ErrorReason::ContentPurged, "The envelope's content has been purged.")
+}
+
+/// The content is gone.
+pub(super) fn purged(current: EnvelopeStatus) -> Status {
+    purged_content().with("current_state", current.name()).into()
 }
 
 /// The signing link has ended with its envelope.

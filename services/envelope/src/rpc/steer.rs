@@ -19,7 +19,7 @@ use super::once::keep;
 use super::parse::{Faults, envelope_id, expected};
 use super::people::person;
 use super::source::source;
-use super::status::{database, insufficient, refused, too_many_fields, unavailable};
+use super::status::{database, insufficient, refused, too_many_fields};
 use super::terms::{changes, instant};
 use crate::domain::command::{Assign, By, Command, Decline, Edit};
 use crate::domain::decide::Verdict;
@@ -29,7 +29,7 @@ use crate::domain::limits::Limits;
 use crate::domain::recipient::{Channel, Recipient};
 use crate::domain::routing::{current, needed, whose_turn};
 use crate::execute::{Ask, Outcome, Reply, new_id};
-use crate::store::{Scope, is_insufficient};
+use crate::store::{Keep, Scope, is_insufficient};
 
 /// How long a read waits for a revision.
 const REVISION_WAIT: Duration = Duration::from_secs(2);
@@ -269,7 +269,7 @@ impl Handler {
             let read = self.0.document(whose, "document".to_owned(), document, origin, &given.name);
             let (document, content) = read.await?;
             if let Some(content) = content {
-                self.0.blobs.put(content).await.map_err(|error| unavailable(&error))?;
+                self.0.keep(&[document.sha256], &[content]).await?;
             }
             let command = Command::Update(Edit::ReplaceDocument(document));
             let told = |after: &Envelope, _: &Verdict| v1::ReplaceDocumentResponse { envelope: rendered(after) };
@@ -406,7 +406,8 @@ impl Handler {
                 Some(envelope) => {
                     let told = in_place(&envelope, already_replaced);
                     // Nothing was changed: the reply is kept by itself, so that the same key is answered in the same way.
-                    let kept = keep(call.claimed.as_ref(), &told);
+                    let about = |kept: Keep<()>| Keep { once: kept.once.about(replacement.uuid()), ..kept };
+                    let kept = keep(call.claimed.as_ref(), &told).map(about);
                     self.0.store.remember(scope.account, kept).await.map_err(|error| database(&error))?;
                     return Ok(told);
                 }
@@ -475,7 +476,6 @@ fn in_place(replacement: &Envelope, already_replaced: bool) -> v1::ReplaceEnvelo
     v1::ReplaceEnvelopeResponse { envelope: rendered(replacement), already_replaced }
 }
 
-/// A list of ids of bounded length.
 /// An envelope and some of its recipients.
 pub(super) fn named(envelope_id: &str, recipient_ids: &[String]) -> Result<(EnvelopeId, Vec<RecipientId>), Status> {
     let mut faults = Faults::default();
@@ -485,6 +485,7 @@ pub(super) fn named(envelope_id: &str, recipient_ids: &[String]) -> Result<(Enve
     Ok((id, recipients))
 }
 
+/// A list of ids of bounded length.
 fn ids<T: type_safe_id::StaticType>(
     given: &[String],
     path: &str,

@@ -19,7 +19,7 @@ use crate::domain::terms::{Changes, DeclineEffect, DeclinePolicy, Quorum, Reason
 use crate::execute::new_id;
 
 /// As many as there are fields to change.
-const MASK_MAX: usize = 12;
+const MASK_MAX: usize = 13;
 
 /// The terms of a new envelope.
 pub(super) fn terms(
@@ -103,10 +103,26 @@ pub(super) fn changes(
                 });
             }
             "webhook_url" => changes.webhook_url = Some(webhook_url(&given.webhook_url, IN, faults)),
+            "retention_days" => {
+                changes.retention_days = Some(retention_days(given.retention_days, IN, settings, faults));
+            }
             _ => faults.add("update_mask", "names something that `changes` does not have"),
         }
     }
     changes
+}
+
+/// For how long a content is kept; as the account says where nothing is given. The operator's limits hold for both.
+pub(super) fn retention_days(given: u32, within: &str, settings: &Settings, faults: &mut Faults) -> u32 {
+    let Limits { retention_days_min: min, retention_days_max: max, .. } = settings.limits;
+    match given {
+        0 => settings.retention.days.max(min).min(max),
+        days if (min..=max).contains(&days) => days,
+        _ => {
+            faults.add(format!("{within}retention_days"), format!("must be 0, or {min} to {max}"));
+            max
+        }
+    }
 }
 
 /// A deadline; the usual one where none is given.

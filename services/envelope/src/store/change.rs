@@ -196,7 +196,7 @@ impl Store {
         };
         let before = assemble(row, parts)?;
         let Change { after, events, also, movement, reply, answer } = decide(&before, now);
-        let kept = once.cloned().zip(reply);
+        let kept = about(once, also.as_ref().map_or(after.id, |(new, _)| new.id)).zip(reply);
         if events.is_empty() {
             // A repeat changes nothing, but the same key is to be answered in the same way.
             if kept.is_some() {
@@ -215,8 +215,9 @@ impl Store {
         if let Some((new, first)) = &also {
             insert(conn, new, first).await?;
         }
-        let (saved, settled, remembered, committed) = futures_util::join!(
+        let (saved, kept_until, settled, remembered, committed) = futures_util::join!(
             save(conn, &before, &after, &events),
+            super::keep::keep_and_erase(conn, &before, &after),
             settled(conn, &after, movement),
             keep(conn, kept.as_ref()),
             flight.commit()
@@ -225,6 +226,7 @@ impl Store {
             flight.close();
         }
         let saved = saved?;
+        kept_until?;
         settled?;
         remembered?;
         committed?;
@@ -238,6 +240,11 @@ impl Store {
         }
         Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
     }
+}
+
+/// The key of a reply that tells of that envelope.
+fn about(once: Option<&Once>, envelope: EnvelopeId) -> Option<Once> {
+    once.map(|once| once.clone().about(envelope.uuid()))
 }
 
 /// True where the failure is an ordinary answer to the caller.
@@ -356,9 +363,10 @@ impl From<&RecipientState> for StateColumns {
     }
 }
 
-/// Recipients who are not as they were.
+/// Recipients who are not as they were. What a purge erases is erased by itself, when it may be.
 fn changed<'a>(before: &'a Envelope, after: &'a Envelope) -> impl Iterator<Item = &'a Recipient> {
-    after.recipients.iter().filter(|new| before.recipient(new.id) != Some(*new))
+    let purged = after.keeping.is_purged();
+    after.recipients.iter().filter(move |new| !purged && before.recipient(new.id) != Some(*new))
 }
 
 fn bind_recipients<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
@@ -421,7 +429,9 @@ fn bind_drawings<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Q
 /// Fields whose values have changed. New and removed ones, of a draft, are not among them: the draft is written as a whole.
 fn changed_fields<'a>(before: &Envelope, after: &'a Envelope) -> Vec<&'a Field> {
     let pairs = after.fields.iter().zip(&before.fields);
-    pairs.filter(|(new, old)| new.id == old.id && new.value != old.value).map(|(new, _)| new).collect()
+    let changed = |new: &Field, old: &Field| new.id == old.id && new.value != old.value;
+    // What is purged goes in a statement of its own.
+    pairs.filter(|(new, old)| !after.keeping.is_purged() && changed(new, old)).map(|(new, _)| new).collect()
 }
 
 fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {

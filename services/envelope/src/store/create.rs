@@ -1,5 +1,7 @@
 //! A new envelope with all that belongs to it: one statement, one flight.
 
+use std::sync::Arc;
+
 use countersign_chassis::database::{DatabaseError, Flight, prepared};
 use countersign_chassis::once::{self, Once, claimed};
 use diesel::QueryResult;
@@ -28,8 +30,9 @@ pub const CREATE: &str = "
 WITH new_envelope AS (
     INSERT INTO envelope (account_id, id, livemode, revision, sequence, chain, last_event_at, subject, external_reference,
         metadata, terms, scheduled_send_at, created_at, dispatched_at, sent_at, expires_at, warning_at, replaces,
-        requires_replacement, charge, reminder_at)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false, $71, $72)
+        requires_replacement, charge, reminder_at, retention_days, purge_warning_days, draft_days, keeping_at)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, false, $71, $72, $74, $75, $76,
+        $77)
 ), new_recipients AS (
     INSERT INTO recipient (account_id, envelope_id, id, position, name, email, role, assists, copy_on_send, label,
         group_number, decline_policy, status, released_at, invited_at, token_generation, token_salt, token_hash,
@@ -160,8 +163,8 @@ pub(super) async fn keep(conn: &AsyncPgConnection, kept: Option<&(Once, Vec<u8>)
 
 impl Store {
     /// Stores a new envelope with its first events. All or nothing.
-    pub async fn create(&self, new: NewEnvelope) -> Result<(), DatabaseError> {
-        let store = self.clone();
+    pub async fn create(&self, new: impl Into<Arc<NewEnvelope>>) -> Result<(), DatabaseError> {
+        let (store, new) = (self.clone(), new.into());
         let create = async move { store.create_once(&new).await };
         joined(tokio::spawn(create.in_current_span()).await)
     }
@@ -169,6 +172,7 @@ impl Store {
     /// All statements travel together: after one that Postgres refuses, COMMIT is a ROLLBACK.
     async fn create_once(&self, new: &NewEnvelope) -> Result<(), DatabaseError> {
         let NewEnvelope { envelope, events, movement, kept } = new;
+        let kept = kept.clone().map(|(once, reply)| (once.about(envelope.id.uuid()), reply));
         let flight = Flight::open(&self.pool).await?;
         let conn = flight.connection();
         let (begun, claimed, inserted, settled, kept, committed) = futures_util::join!(
@@ -243,7 +247,11 @@ pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events:
         .bind::<SmallInt, _>(part(new.id))
         .bind::<Nullable<Jsonb>, _>(charge(new.charge.as_ref()))
         .bind::<Nullable<Timestamptz>, _>(new.reminder_at())
-        .bind::<Array<Nullable<Jsonb>>, _>(column(recipients, |r| locality(&r.person.locality)));
+        .bind::<Array<Nullable<Jsonb>>, _>(column(recipients, |r| locality(&r.person.locality)))
+        .bind::<Integer, _>(new.keeping.retention.days.cast_signed())
+        .bind::<SmallInt, _>(new.keeping.retention.warning_days.cast_signed())
+        .bind::<SmallInt, _>(new.keeping.retention.draft_days.cast_signed())
+        .bind::<Nullable<Timestamptz>, _>(new.next_step().map(|(at, _)| at));
     prepared::<Create, _>(query).execute(&mut conn).await
 }
 

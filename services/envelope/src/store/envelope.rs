@@ -8,8 +8,10 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
-use super::rows::{ArtifactRow, DocumentRow, EnvelopeRow, FieldRow, Parts, RecipientRow, assemble, status_of};
-use super::schema::{artifact, document, envelope, field, recipient};
+use super::rows::{
+    ArtifactRow, DocumentRow, EnvelopeRow, FieldRow, KeepingRow, Parts, RecipientRow, assemble, status_of,
+};
+use super::schema::{artifact, document, envelope, field, keeping, recipient};
 use super::{Scope, Store, joined};
 use crate::domain::envelope::Envelope;
 use crate::domain::id::{AccountId, EnvelopeId};
@@ -65,7 +67,7 @@ async fn row(mut conn: &AsyncPgConnection, account: AccountId, id: EnvelopeId) -
         .optional()
 }
 
-/// All that belongs to an envelope: four statements that travel together.
+/// All that belongs to an envelope: five statements that travel together.
 pub(super) async fn parts(conn: &AsyncPgConnection, account: AccountId, id: EnvelopeId) -> QueryResult<Parts> {
     let (account, id) = (account.uuid(), id.uuid());
     let recipients = async {
@@ -108,8 +110,14 @@ pub(super) async fn parts(conn: &AsyncPgConnection, account: AccountId, id: Enve
             .load(&mut conn)
             .await
     };
-    let (recipients, documents, artifacts, fields) = futures_util::join!(recipients, documents, artifacts, fields);
-    Ok(Parts { recipients: recipients?, documents: documents?, artifacts: artifacts?, fields: fields? })
+    let kept = async {
+        let mut conn = conn;
+        let columns = keeping::table.find((account, id)).select(KeepingRow::as_select());
+        columns.get_result(&mut conn).await.optional()
+    };
+    let (recipients, documents, artifacts, fields, kept) =
+        futures_util::join!(recipients, documents, artifacts, fields, kept);
+    Ok(Parts { keeping: kept?, recipients: recipients?, documents: documents?, artifacts: artifacts?, fields: fields? })
 }
 
 impl Store {

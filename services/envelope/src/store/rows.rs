@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use uuid::Uuid;
 
 use super::notices::{locality_of, notices_of};
-use super::schema::{artifact, document, envelope, field, recipient};
+use super::schema::{artifact, document, envelope, field, keeping, recipient};
 use super::settings::charge_of;
 use super::terms::{decline_policy_of, rules_of, terms_of};
 use super::{Scope, corrupt};
@@ -14,6 +14,7 @@ use crate::domain::drawn::Drawn;
 use crate::domain::envelope::{Artifact, Cause, Document, End, Envelope, Ingest, SealLevel, Version};
 use crate::domain::field::{Field, FieldType, Placement, Value};
 use crate::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
+use crate::domain::keeping::{Keeping, Retention};
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Channel, Credential, Ending, Person, Recipient, RecipientState, Role};
 use crate::domain::status::{Facts, Status};
@@ -136,8 +137,20 @@ pub(super) struct FieldRow {
     drawn_value: Option<Vec<u8>>,
 }
 
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = keeping)]
+pub(super) struct KeepingRow {
+    retention_days: i32,
+    purge_warning_days: i16,
+    draft_days: i16,
+    purge_warned_at: Option<DateTime<Utc>>,
+    legal_hold_at: Option<DateTime<Utc>>,
+    purged_at: Option<DateTime<Utc>>,
+}
+
 /// What belongs to an envelope, as rows.
 pub(super) struct Parts {
+    pub keeping: Option<KeepingRow>,
     pub recipients: Vec<RecipientRow>,
     pub documents: Vec<DocumentRow>,
     pub artifacts: Vec<ArtifactRow>,
@@ -194,10 +207,24 @@ pub(super) fn assemble(row: EnvelopeRow, parts: Parts) -> QueryResult<Envelope> 
         replaces: row.replaces.map(EnvelopeId::from_uuid),
         replaced_by: row.replaced_by.map(EnvelopeId::from_uuid),
         charge: charge_of(row.charge)?,
+        keeping: parts.keeping.map(keeping_of).ok_or_else(|| corrupt("keeping"))?,
         recipients: parts.recipients.into_iter().map(recipient_of).collect::<QueryResult<_>>()?,
         documents,
         fields: parts.fields.into_iter().map(field_of).collect::<QueryResult<_>>()?,
     })
+}
+
+fn keeping_of(row: KeepingRow) -> Keeping {
+    Keeping {
+        retention: Retention {
+            days: row.retention_days.unsigned_abs(),
+            warning_days: row.purge_warning_days.unsigned_abs(),
+            draft_days: row.draft_days.unsigned_abs(),
+        },
+        warned_at: row.purge_warned_at,
+        held_at: row.legal_hold_at,
+        purged_at: row.purged_at,
+    }
 }
 
 fn recipient_of(row: RecipientRow) -> QueryResult<Recipient> {

@@ -114,6 +114,21 @@ diesel::table! {
     }
 }
 
+// How an envelope is kept: more columns of the same table.
+diesel::table! {
+    #[sql_name = "envelope"]
+    keeping (account_id, id) {
+        account_id -> Uuid,
+        id -> Uuid,
+        retention_days -> Int4,
+        purge_warning_days -> Int2,
+        draft_days -> Int2,
+        purge_warned_at -> Nullable<Timestamptz>,
+        legal_hold_at -> Nullable<Timestamptz>,
+        purged_at -> Nullable<Timestamptz>,
+    }
+}
+
 diesel::table! {
     recipient (account_id, envelope_id, id) {
         account_id -> Uuid,

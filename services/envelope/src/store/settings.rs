@@ -10,6 +10,7 @@ use super::notices::{LocalityJson, RemindersJson, locality_in, locality_json, re
 use super::terms::{PolicyJson, json, policy_json, policy_of};
 use crate::domain::account::{Brand, Settings};
 use crate::domain::credit::{Amount, Billing, Charge, ChargeAt, RefundPolicy};
+use crate::domain::keeping::Retention;
 use crate::domain::limits::Limits;
 use crate::domain::personal::Personal;
 
@@ -28,6 +29,8 @@ struct SettingsJson {
     brand_logo_url: String,
     locality: LocalityJson,
     contact: String,
+    #[serde(default)]
+    retention: Retention,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -55,6 +58,7 @@ pub(super) fn settings(settings: &Settings) -> Json {
         brand_logo_url: settings.brand.logo_url.clone(),
         locality: locality_json(&settings.locality),
         contact: settings.contact.as_ref().map(|it| it.reveal().to_owned()).unwrap_or_default(),
+        retention: settings.retention,
     })
 }
 
@@ -74,6 +78,7 @@ pub(super) fn settings_of(row: Json) -> QueryResult<Settings> {
         brand: Brand { name: row.brand_name, color: row.brand_color, logo_url: row.brand_logo_url },
         locality: locality_in(row.locality)?,
         contact: (!row.contact.is_empty()).then(|| Personal::new(row.contact)),
+        retention: row.retention,
     })
 }
 

@@ -43,6 +43,16 @@ pub fn state(envelope: &Envelope) {
     let owed = facts.declined_at.is_some() && envelope.replaced_by.is_none();
     assert_eq!(envelope.requires_replacement, owed, "a refusal asks for a replacement until there is one");
     assert_eq!(facts.all_acted_at.is_some(), current(envelope).is_none() && facts.dispatched_at.is_some(), "all acted");
+    let keeping = &envelope.keeping;
+    assert!(keeping.held_at.is_none() || keeping.purged_at.is_none(), "purged under a hold");
+    assert!(keeping.purged_at.is_none() || terminal == 1, "purged before its end");
+    if keeping.is_purged() {
+        let said =
+            envelope.recipients.iter().flat_map(|it| [it.person.name.reveal(), it.person.email.reveal(), &it.label]);
+        assert!(said.chain([envelope.terms.subject.as_str()]).all(str::is_empty), "something is left: {envelope:?}");
+        assert!(envelope.fields.iter().all(|field| field.value.is_none() && field.name.is_empty()));
+        assert_eq!(envelope.next_step(), None);
+    }
     turns(envelope);
     for recipient in &envelope.recipients {
         person(envelope, recipient);
@@ -130,10 +140,20 @@ fn kept(before: &Envelope, after: &Envelope, command: &Command) {
     if over {
         assert_eq!(after.facts, before.facts, "{command:?} changed what is over");
         assert_eq!(after.end, before.end);
-        assert!(matches!(command, Command::Store { .. } | Command::Replace { .. }), "{command:?}");
+        let keeps = matches!(command, Command::Keep | Command::Erase { .. }) || is_about_keeping(command);
+        assert!(keeps || matches!(command, Command::Store { .. } | Command::Replace { .. }), "{command:?}");
     }
     if before.facts.all_acted_at.is_some() && !over {
-        assert!(matches!(command, Command::Store { .. }), "{command:?} came between the last act and completion");
+        let stores = matches!(command, Command::Store { .. }) || is_about_keeping(command);
+        assert!(stores, "{command:?} came between the last act and completion");
+    }
+    let (kept, keeps) = (&before.keeping, &after.keeping);
+    assert!(!kept.is_purged(), "{command:?} changed what is purged");
+    if keeps.is_purged() {
+        assert!(kept.held_at.is_none(), "a hold wins: {command:?}");
+        assert!(over, "{command:?} purged what goes on");
+        assert_eq!(after.documents.len(), before.documents.len(), "hashes stay");
+        return;
     }
     for (was, is) in facts(&before.facts).into_iter().zip(facts(&after.facts)) {
         assert!(was.is_none() || is == was, "{command:?} changed a fact");
@@ -148,6 +168,10 @@ fn kept(before: &Envelope, after: &Envelope, command: &Command) {
             (was, is) => assert_eq!(was, is, "{command:?}: what somebody is done with stays"),
         }
     }
+}
+
+fn is_about_keeping(command: &Command) -> bool {
+    matches!(command, Command::Hold { .. } | Command::Retain { .. })
 }
 
 fn facts(facts: &Facts) -> [Option<chrono::DateTime<chrono::Utc>>; 9] {

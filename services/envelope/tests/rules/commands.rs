@@ -74,6 +74,13 @@ fn of_sender(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Command> {
         Command::Warn,
         Command::Prompt,
         Command::Expire,
+        Command::Keep,
+        Command::Erase { reason: Some(text("Request 4711")) },
+        Command::Hold { hold: true, reason: Some(text("Lawsuit")) },
+        Command::Hold { hold: false, reason: Some(text("Settled")) },
+        Command::Retain { days: 1 },
+        Command::Retain { days: 2 },
+        Command::Retain { days: 3 },
         store(envelope, Version::Signed),
     ];
     commands.extend(edits(envelope).into_iter().map(Command::Update));

@@ -11,6 +11,7 @@ mod edit;
 mod evidence;
 mod field;
 mod fill;
+mod keep;
 mod play;
 mod record;
 mod remind;

@@ -5,6 +5,7 @@ use countersign_envelope::domain::command::{Act, Assign, Command, Decline, NewAr
 use countersign_envelope::domain::envelope::{Document, Envelope, Ingest, SealLevel, Version};
 use countersign_envelope::domain::field::{Field, FieldType, Placement, Rules};
 use countersign_envelope::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
+use countersign_envelope::domain::keeping::{Keeping, Retention};
 use countersign_envelope::domain::locality::Locality;
 use countersign_envelope::domain::personal::{Personal, Salt};
 use countersign_envelope::domain::recipient::{Channel, Credential, Person, Recipient, RecipientState, Role};
@@ -171,6 +172,7 @@ pub fn draft(people: &[(Role, u16)]) -> Envelope {
         replaces: None,
         replaced_by: None,
         charge: None,
+        keeping: Keeping::new(Retention { days: 2, warning_days: 1, draft_days: 60 }),
         fields: (0..).zip(people).flat_map(places).collect(),
         recipients,
         documents: vec![document(0)],

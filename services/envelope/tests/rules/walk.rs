@@ -78,6 +78,8 @@ fn key(envelope: &Envelope, phase: usize) -> Vec<u8> {
     key.extend([envelope.requires_replacement, envelope.replaced_by.is_some()].map(u8::from));
     key.extend([envelope.warned_at.is_some(), envelope.warning_at().is_some()].map(|it| u8::from(it && !settled)));
     key.push(u8::from(envelope.expires_at == deadline() && !settled));
+    let keeping = &envelope.keeping;
+    key.extend([keeping.warned_at, keeping.held_at, keeping.purged_at].map(|at| u8::from(at.is_some())));
     for document in &envelope.documents {
         key.extend([document.ingest as u8, u8::from(!document.artifacts.is_empty())]);
     }
@@ -107,10 +109,12 @@ fn key(envelope: &Envelope, phase: usize) -> Vec<u8> {
     key
 }
 
-/// True where loops are cut: a deadline is moved once, a field added once; where reminders are
-/// counted one of the people mutes theirs, and nobody is reminded by hand for ever.
+/// True where loops are cut: a deadline is moved once, a field added once, the retention never; where reminders are
+/// counted one of the people mutes theirs, and nobody is reminded by hand for ever. What people do to an envelope on its way
+/// that is held is what they do to any.
 fn is_beyond(envelope: &Envelope) -> bool {
-    envelope.expires_at > extended() || {
+    let (keeping, held) = (&envelope.keeping, envelope.keeping.held_at.is_some());
+    envelope.expires_at > extended() || keeping.retention.days != 2 || held && envelope.facts.is_open() || {
         let people = || envelope.recipients.iter();
         let counted = envelope.terms.reminders.enabled && people().any(|own| own.notices.reminders > 4);
         let muted = people().filter(|own| own.notices.muted_at.is_some()).count();
@@ -124,6 +128,8 @@ fn why(why: &Why) -> &'static str {
     match why {
         Why::State => "State",
         Why::Revision => "Revision",
+        Why::Purged => "Purged",
+        Why::Held => "Held",
         Why::NotYourTurn => "NotYourTurn",
         Why::AlreadyActed => "AlreadyActed",
         Why::NotNeeded => "NotNeeded",
@@ -144,9 +150,11 @@ fn why(why: &Why) -> &'static str {
 }
 
 /// All refusals that there are; `why` breaks the build when one is added.
-const WHYS: [&str; 18] = [
+const WHYS: [&str; 20] = [
     "State",
     "Revision",
+    "Purged",
+    "Held",
     "NotYourTurn",
     "AlreadyActed",
     "NotNeeded",
@@ -224,7 +232,9 @@ fn explore(envelope: &Envelope, now: DateTime<Utc>, found: &mut Found) -> Vec<En
                 refused(envelope, after, refusal, now, &listed);
                 if !recorded.is_empty() {
                     assert_eq!(decision.events.len(), 1, "a refusal changes nothing, but the deadline may pass");
-                    found.moved(envelope, Transition::Expire, after);
+                    if refusal.why != Why::Held {
+                        found.moved(envelope, Transition::Expire, after);
+                    }
                 }
             }
         }

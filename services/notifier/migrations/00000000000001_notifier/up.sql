@@ -259,6 +259,8 @@ CREATE TABLE idempotency (
     id bytea NOT NULL CHECK (length(id) = 32),
     fingerprint bytea NOT NULL CHECK (length(fingerprint) = 32),
     reply bytea NOT NULL,
+    -- No reply of this service tells of one envelope.
+    about uuid,
     used_at timestamptz NOT NULL,
     kept_until timestamptz NOT NULL,
     CONSTRAINT idempotency_pkey PRIMARY KEY (account_id, id)

@@ -121,6 +121,10 @@ impl Mailer {
         // old link goes to the new person, to whom it is of no use; never the new link to the old person.
         let link = self.link(mail, id).await?;
         let envelope = self.envelopes.get(mail.account, id).await.map_err(or_no_reason(&[Code::NotFound]))?;
+        if envelope.purged_at.is_some() {
+            // Nobody knows any more to whom it was to go.
+            return Err(Missing::Reason);
+        }
         let Some((person, duty)) = reader(mail, &envelope, now) else { return Err(Missing::Reason) };
         let account = self.account(mail).await?;
         let settings = account.settings.as_ref();

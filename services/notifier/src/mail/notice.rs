@@ -54,6 +54,10 @@ pub const fn notice(kind: EventType) -> Notice {
         EventType::RecipientViewed | EventType::RecipientFilled => Nothing("who acts will see it"),
         EventType::RecipientBounced => Nothing("their mailbox is the one that does not exist; the sender sees it"),
         EventType::RecipientMuted => Nothing("they said so themselves"),
+        EventType::EnvelopePurgeDue | EventType::EnvelopeRetentionChanged | EventType::EnvelopeErasureRefused => {
+            Nothing("how long it is kept is the sender's matter, who has the webhook and the stream")
+        }
+        EventType::EnvelopePurged => Nothing("nobody knows any more who they were"),
         EventType::EndpointTest => Nothing("in webhooks only"),
         EventType::EndpointDisabled => {
             Nothing("in webhooks only; the mail `endpoint_disabled` follows from the endpoint, not from this event")

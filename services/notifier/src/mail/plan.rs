@@ -127,6 +127,10 @@ fn mails(event: &Event) -> Result<Vec<(Addressee, MailKind)>, Unplannable> {
         | EventType::EnvelopeAllActed
         | EventType::EnvelopeArtifactReady
         | EventType::EnvelopeReplaced
+        | EventType::EnvelopePurgeDue
+        | EventType::EnvelopePurged
+        | EventType::EnvelopeRetentionChanged
+        | EventType::EnvelopeErasureRefused
         | EventType::RecipientViewed
         | EventType::RecipientFilled
         | EventType::RecipientApproved

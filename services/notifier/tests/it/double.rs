@@ -269,6 +269,27 @@ impl EnvelopeService for Served {
         Ok(Response::new(v1::GetSigningLinkResponse { url, token }))
     }
 
+    async fn update_retention(
+        &self,
+        _: Request<v1::UpdateRetentionRequest>,
+    ) -> Result<Response<v1::UpdateRetentionResponse>, Status> {
+        unused()
+    }
+
+    async fn set_legal_hold(
+        &self,
+        _: Request<v1::SetLegalHoldRequest>,
+    ) -> Result<Response<v1::SetLegalHoldResponse>, Status> {
+        unused()
+    }
+
+    async fn delete_envelope_content(
+        &self,
+        _: Request<v1::DeleteEnvelopeContentRequest>,
+    ) -> Result<Response<v1::DeleteEnvelopeContentResponse>, Status> {
+        unused()
+    }
+
     type DownloadDocumentStream = BoxStream<v1::DownloadDocumentResponse>;
 
     async fn download_document(

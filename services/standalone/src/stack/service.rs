@@ -155,6 +155,7 @@ pub(super) fn envelope(
         feed_retention_days: 30,
         feed_poll_ms: 40,
         sweep_ms: 500,
+        upload_days: 7,
     };
     Service::run("envelope service", listener, |listener, stop| {
         countersign_envelope::serve::serve(config, clock, listener, stop)

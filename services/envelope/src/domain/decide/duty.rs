@@ -59,6 +59,8 @@ pub(super) fn store(envelope: &Envelope, artifacts: &[NewArtifact]) -> Result<Ve
     match envelope.status() {
         Status::Completed => Ok(Vec::new()),
         Status::Declined if made => Ok(Vec::new()),
+        // Somebody had the content removed before its evidence was made: it must not come back.
+        Status::Declined if envelope.keeping.is_purged() => Err(Why::Purged),
         Status::Declined => Ok(vec![Event::ArtifactReady { artifacts }]),
         Status::Sent | Status::PartiallySigned if envelope.facts.all_acted_at.is_some() => {
             Ok(vec![Event::Completed { artifacts }])

@@ -2,6 +2,7 @@
 
 mod act;
 mod duty;
+mod keep;
 mod notice;
 mod steer;
 
@@ -46,6 +47,13 @@ pub fn decide(envelope: &Envelope, command: &Command, expected: Option<u64>, now
         return expire(envelope, attempted, now);
     }
     let stale = expected.is_some_and(|revision| revision != envelope.revision);
+    if let Command::Erase { reason } = command
+        && envelope.status().is_terminal()
+        && envelope.keeping.held_at.is_some()
+        && !stale
+    {
+        return keep::erase_held(envelope, reason.as_ref(), now);
+    }
     match one(envelope, command, now) {
         // A repeat is the success that it was, whatever has become of the envelope since.
         Ok(events) if events.is_empty() => Decision { events, verdict: Verdict::AlreadyDone },
@@ -81,6 +89,10 @@ fn one(envelope: &Envelope, command: &Command, now: DateTime<Utc>) -> Result<Vec
         Command::Warn => Ok(duty::warn(envelope, now)),
         // Not yet, or ended otherwise: the sweeper has nothing to do.
         Command::Expire => Ok(Vec::new()),
+        Command::Keep => Ok(keep::keep(envelope, now)),
+        Command::Erase { reason } => keep::erase(envelope, reason.as_ref()),
+        Command::Hold { hold, reason } => keep::hold(envelope, *hold, reason.as_ref()),
+        Command::Retain { days } => keep::retain(envelope, *days, now),
         Command::Store { artifacts } => duty::store(envelope, artifacts),
     }
 }

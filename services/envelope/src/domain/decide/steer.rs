@@ -135,7 +135,11 @@ pub(super) fn update(envelope: &Envelope, edit: &Edit) -> Result<Vec<Event>, Why
 }
 
 pub(super) fn discard(envelope: &Envelope) -> Result<Vec<Event>, Why> {
-    if envelope.is_draft() { Ok(vec![Event::Discarded]) } else { Err(Why::State) }
+    match envelope.keeping.held_at {
+        _ if !envelope.is_draft() => Err(Why::State),
+        Some(_) => Err(Why::Held),
+        None => Ok(vec![Event::Discarded]),
+    }
 }
 
 pub(super) fn void(envelope: &Envelope, cause: Cause, reason: Option<&Personal>) -> Result<Vec<Event>, Why> {
@@ -187,5 +191,8 @@ pub(super) fn replace(envelope: &Envelope, by: EnvelopeId, lost: Option<Envelope
         }
     }
     let owed = envelope.replaced_by.is_none() || envelope.replaced_by == lost;
+    if owed && envelope.keeping.is_purged() {
+        return Err(Why::Purged);
+    }
     Ok(if owed { vec![Event::Replaced { by }] } else { Vec::new() })
 }
