@@ -239,6 +239,8 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         telemetry: TelemetryConfig { log: crate::LOG.into(), log_json: false, otlp_endpoint: None },
         migrate: false,
         documents: documents.path().to_owned(),
+        paper_worker: None,
+        paper_workers: None,
         signing_url: "https://sign.example.com/s".into(),
         service_token: Some("bench-service-token-0123456789abcdef".into()),
         service_identities: Identities::default(),

@@ -112,7 +112,7 @@ fn expected(method: &str, field: &str) -> Expected {
         ("CreateEnvelope" | "AddFields", "document_id") => (Code::InvalidArgument, false),
         (_, "field_id") => (Code::InvalidArgument, true),
         // The only one, if it is not named.
-        ("DownloadDocument", "document_id") => (Code::NotFound, false),
+        ("DownloadDocument" | "RenderPage", "document_id") => (Code::NotFound, false),
         // What was shown is not what is there.
         ("Sign" | "Approve", "document_id") => (Code::Aborted, true),
         _ => (Code::NotFound, true),

@@ -29,6 +29,7 @@ mod ledger;
 mod model;
 mod once;
 mod pages;
+mod pictures;
 #[path = "../../services/paper/tests/odd/pki.rs"]
 mod pki;
 mod presets;
@@ -51,3 +52,4 @@ mod stream;
 mod tampering;
 mod tidy;
 mod webhooks;
+mod worker;

@@ -117,6 +117,7 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::RevisionNotReached
         | ErrorReason::LegalHold
         | ErrorReason::ChallengeFailed
+        | ErrorReason::PageNotDrawable
         | ErrorReason::EndpointNotActive
         | ErrorReason::DataNotAvailable
         | ErrorReason::FeedIncarnation => (Code::FailedPrecondition, 409),

@@ -37,6 +37,9 @@ pub enum Task {
     PurgeAgain(PurgeAgain),
     /// Make an account and print its first API key. The key is shown this once.
     CreateAccount(CreateAccount),
+    /// Read one document on standard input. The service starts itself so.
+    #[command(hide = true)]
+    PaperWorker,
 }
 
 /// Settings of `purge-again`.
@@ -85,6 +88,12 @@ pub struct Config {
     /// Bring the database up to date before serving.
     #[arg(long, env = "COUNTERSIGN_MIGRATE", default_value_t = false, action = clap::ArgAction::Set)]
     pub migrate: bool,
+    /// The program that reads documents, as `PROGRAM paper-worker`; without it this one.
+    #[arg(long, env = "COUNTERSIGN_PAPER_WORKER")]
+    pub paper_worker: Option<PathBuf>,
+    /// How many documents are read at the same time, each with up to 1 GiB; without it as many as there are processors.
+    #[arg(long, env = "COUNTERSIGN_PAPER_WORKERS", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub paper_workers: Option<u16>,
     /// Where the bytes of documents lie: a folder (or `file://`), or a bucket as `s3://bucket/prefix`, `gs://bucket/prefix` or
     /// `az://container/prefix`, whose credentials come from the provider's own variables.
     #[arg(long, env = "COUNTERSIGN_DOCUMENTS")]

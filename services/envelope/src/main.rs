@@ -1,5 +1,7 @@
 //! The envelope service as a process.
 
+use std::process::ExitCode;
+
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{check_service_token, check_token};
@@ -7,9 +9,18 @@ use countersign_chassis::process;
 use countersign_envelope::config::{Cli, Config, Task};
 use countersign_envelope::serve;
 
-#[tokio::main]
-async fn main() -> anyhow::Result<()> {
+fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
+        // Confines itself before anything else is started.
+        Task::PaperWorker => Ok(countersign_paper::worker::run()),
+        task => perform(task).map(|()| ExitCode::SUCCESS),
+    }
+}
+
+#[tokio::main]
+async fn perform(task: Task) -> anyhow::Result<()> {
+    match task {
+        Task::PaperWorker => Ok(()),
         Task::Serve(config) => run(*config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
         Task::NewIncarnation(database) => {

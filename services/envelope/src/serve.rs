@@ -26,11 +26,13 @@ use crate::domain::account::Permissions;
 use crate::domain::id::{AccountId, LedgerId};
 use crate::execute::{Executor, account, api_key, new_id};
 use crate::oidc::Oidc;
+use crate::pictures::Pictures;
 use crate::rpc::{Accounts, Authenticator, Context, SERVICES, Seats, routes};
 use crate::seal::Sealer;
 use crate::store::{MIGRATIONS, Store};
 use crate::sweep::Sweeper;
 use crate::tail::Tail;
+use crate::worker::Workers;
 use crate::{artifact, keep, removal, trim};
 
 /// How often replies are looked for whose time is over, and how many go at a time.
@@ -134,6 +136,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if store.sees_all_rows().await? {
         tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
     }
+    let workers = Workers::new(config.paper_worker.clone(), config.paper_workers)?;
     let (heartbeat, poll) = (Duration::from_secs(config.heartbeat_seconds), Duration::from_millis(config.feed_poll_ms));
     let tail = Arc::new(Tail::new(UNSEEN_MAX * (heartbeat + poll)));
     grpc::install_tls_provider();
@@ -154,6 +157,8 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         trusted_peers: config.trusted_peers.clone(),
         blobs: blobs.clone(),
         recognised: Arc::new(recognised),
+        pictures: Pictures::new(blobs.clone(), workers.clone()),
+        workers,
         authenticator: Arc::new(authenticator),
         accounts,
         onces: Onces::new(&master),

@@ -10,7 +10,7 @@ use lopdf::{Dictionary, Document, Object, ObjectId, Stream, dictionary};
 use crate::balance::balance;
 use crate::delta::Update;
 use crate::inspect::Unreadable;
-use crate::limits::{BALANCED_CONTENT_BYTES_MAX, REFERENCE_HOPS_MAX};
+use crate::limits::BALANCED_CONTENT_BYTES_MAX;
 use crate::pages::{self, Page, ResourcesAt, follow, node};
 
 /// Why a paper could not be drawn on.
@@ -198,7 +198,7 @@ fn contents_with(document: &Document, page: &Page, name: &str, update: &mut Upda
     ]);
     let mut contents = vec![add_content(before, update)?];
     let old = pages::content_parts(document, page.id);
-    contents.extend(old.iter().filter_map(|part| stream_id(document, part)).map(Object::Reference));
+    contents.extend(old.iter().filter_map(|part| pages::stream_id(document, part)).map(Object::Reference));
     contents.push(add_content(after, update)?);
     Ok(contents.into())
 }
@@ -206,17 +206,4 @@ fn contents_with(document: &Document, page: &Page, name: &str, update: &mut Upda
 fn add_content(operations: Vec<Operation>, update: &mut Update) -> Result<Object, StampError> {
     let content = Content { operations }.encode().map_err(StampError::compose)?;
     Ok(Object::Reference(update.add(Stream::new(Dictionary::new(), content))))
-}
-
-/// The object that is the stream itself, behind a few references.
-fn stream_id(document: &Document, part: &Object) -> Option<ObjectId> {
-    let mut id = part.as_reference().ok()?;
-    for _ in 0..REFERENCE_HOPS_MAX {
-        match document.objects.get(&id)? {
-            Object::Reference(next) => id = *next,
-            Object::Stream(_) => return Some(id),
-            _ => return None,
-        }
-    }
-    None
 }

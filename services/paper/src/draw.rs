@@ -3,7 +3,7 @@
 //! It must never know pages or documents: a box on a surface is all it sees.
 
 use krilla::color::rgb;
-use krilla::geom::{Path, PathBuilder};
+use krilla::geom::{Path, PathBuilder, Rect};
 use krilla::num::NormalizedF32;
 use krilla::paint::{Fill, LineCap, LineJoin, Stroke};
 use krilla::surface::Surface;
@@ -17,6 +17,7 @@ use crate::wrap::{Room, wrap};
 
 /// The colour of a pen: a deep blue that is seen at once on a black and white paper.
 pub(crate) const INK: (u8, u8, u8) = (23, 43, 119);
+const PAPER: (u8, u8, u8) = (255, 255, 255);
 const CAPTION_INK: (u8, u8, u8) = (92, 99, 120);
 const NOTE_INK: (u8, u8, u8) = (190, 38, 38);
 
@@ -36,6 +37,8 @@ const NOTE_SIZE_PT_MAX: f32 = 7.0;
 const NOTE_SIZE_PT_MIN: f32 = 3.0;
 /// The least that a note keeps from both sides of its page together.
 const NOTE_MARGINS_PT: f32 = 16.0;
+/// How much wider a cover is on each side, against the height of the text.
+const COVER_SHARE_BESIDE: f32 = 0.12;
 /// Where the word of the stamp options stands.
 pub(crate) const NOTE_BASELINE_PT: f32 = 15.0;
 /// Where a refusal stands, below it.
@@ -179,6 +182,20 @@ pub(crate) fn check(surface: &mut Surface<'_>, field: Field) {
     let at = |x: f32, y: f32| (left + side * x, top + side * y);
     begin_stroke(surface, INK, (side * 0.13).clamp(0.6, 3.0));
     if let Some(path) = polyline(&[at(0.2, 0.54), at(0.42, 0.78), at(0.82, 0.22)]) {
+        surface.draw_path(&path);
+    }
+}
+
+/// White paper over the whole box and a little more: some letters reach beyond the height that is given for a line.
+pub(crate) fn cover(surface: &mut Surface<'_>, field: Field) {
+    let more = field.width.min(field.height) * COVER_SHARE_BESIDE;
+    let (width, height) = (field.width + 2.0 * more, field.height + 2.0 * more);
+    let mut path = PathBuilder::new();
+    if let Some(whole) = Rect::from_xywh(field.x - more, field.y - more, width, height) {
+        path.push_rect(whole);
+    }
+    begin_fill(surface, PAPER);
+    if let Some(path) = path.finish() {
         surface.draw_path(&path);
     }
 }

@@ -2,8 +2,10 @@
 //!
 //! It must never read a document: boxes, turn and unit come in as numbers, and sizes and matrices go out.
 
+use serde::{Deserialize, Serialize};
+
 /// How far a page is turned clockwise when it is displayed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub enum Rotation {
     /// As drawn.
     #[default]

@@ -3,13 +3,14 @@
 //! It must never trust the bytes: every step is limited, nothing panics, and each refusal says what is wrong.
 
 use lopdf::{Document, LoadOptions, Object};
+use serde::{Deserialize, Serialize};
 
 use crate::geometry::Rotation;
-use crate::limits::{HEADER_OFFSET_BYTES_MAX, Limits, PAGE_SIDE_PT_MAX, PAGE_SIDE_PT_MIN};
+use crate::limits::{DETAIL_CHARS_MAX, HEADER_OFFSET_BYTES_MAX, Limits, PAGE_SIDE_PT_MAX, PAGE_SIDE_PT_MIN};
 use crate::pages::{self, Page, Walked};
 
 /// Why bytes are no paper this service can work with.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum Unreadable {
     /// There are no bytes.
@@ -55,6 +56,42 @@ pub enum Unreadable {
     /// The document is encrypted, with or without a password to open it.
     #[error("the document is encrypted; save it without a password and without restrictions, then upload it again")]
     Encrypted,
+    /// The document opens only with a password.
+    #[error("the document opens only with a password; save it without one, then upload it again")]
+    PasswordNeeded,
+    /// The document opens, but its author forbids changes, and the settings respect that.
+    #[error("the document's author forbids changes to it; ask for a copy without restrictions")]
+    ChangesForbidden,
+    /// The document was certified in a way that allows no further signature.
+    #[error("the document was certified with no changes allowed; upload it as it was before that")]
+    CertifiedFinal,
+    /// The document was signed before, and cannot be used without being written anew, which would void the signature.
+    #[error("the document was signed before and would have to be repaired ({why}), which would void that signature")]
+    SignedAndFlawed {
+        /// What would have to be repaired.
+        why: String,
+    },
+    /// One page, or all pages together, hold more drawing than allowed.
+    #[error("the content of the pages has more than {max_bytes} bytes once unpacked")]
+    TooMuchContent {
+        /// Size allowed.
+        max_bytes: usize,
+    },
+    /// A page has more text than a page can show.
+    #[error("a page has more than {max} letters")]
+    TooMuchText {
+        /// Letters allowed.
+        max: usize,
+    },
+    /// The document has more markers than allowed.
+    #[error("the document has more than {max} markers")]
+    TooManyMarkers {
+        /// Markers allowed.
+        max: usize,
+    },
+    /// Reading took more memory or time than any paper may take.
+    #[error("the document takes more memory or time to read than allowed")]
+    TooCostly,
     /// The document is a form of the XFA kind, whose pages exist only inside one vendor's reader.
     #[error("the document is a dynamic XFA form, which cannot be displayed; print it to PDF, then upload it again")]
     DynamicForm,
@@ -74,12 +111,39 @@ pub enum Unreadable {
 
 impl Unreadable {
     pub(crate) fn broken(detail: impl ToString) -> Self {
-        Self::Broken { detail: detail.to_string() }
+        // What a parser says may quote the document.
+        Self::Broken { detail: detail.to_string().chars().take(DETAIL_CHARS_MAX).collect() }
+    }
+
+    /// The same for programs: a word that stays the same when the text is improved.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Empty => "EMPTY",
+            Self::NotPdf => "NOT_A_PDF",
+            Self::TooLarge { .. } => "TOO_LARGE",
+            Self::TooManyPages { .. } => "TOO_MANY_PAGES",
+            Self::TooManyObjects { .. } => "TOO_MANY_OBJECTS",
+            Self::PageSize { .. } => "PAGE_SIZE",
+            Self::Encrypted => "ENCRYPTED",
+            Self::PasswordNeeded => "PASSWORD_NEEDED",
+            Self::ChangesForbidden => "CHANGES_FORBIDDEN",
+            Self::CertifiedFinal => "CERTIFIED_FINAL",
+            Self::SignedAndFlawed { .. } => "SIGNED_AND_FLAWED",
+            Self::TooMuchContent { .. } => "TOO_MUCH_CONTENT",
+            Self::TooMuchText { .. } => "TOO_MUCH_TEXT",
+            Self::TooManyMarkers { .. } => "TOO_MANY_MARKERS",
+            Self::TooCostly => "TOO_COSTLY",
+            Self::DynamicForm => "DYNAMIC_FORM",
+            Self::Portfolio => "PORTFOLIO",
+            Self::NoPages => "NO_PAGES",
+            Self::Broken { .. } => "BROKEN",
+        }
     }
 }
 
 /// The size of one page as displayed: cropped, turned, and in real points.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct PageSize {
     /// Width in points (1/72 inch).
     pub width_pt: f64,
@@ -90,7 +154,7 @@ pub struct PageSize {
 }
 
 /// What there is to know about a readable paper.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Inspection {
     /// Its pages in order.
     pub pages: Vec<PageSize>,
@@ -117,14 +181,29 @@ pub(crate) struct Opened {
 /// ```
 pub fn inspect(bytes: &[u8], limits: &Limits) -> Result<Inspection, Unreadable> {
     let opened = open(bytes, limits)?;
-    let sizes = opened.pages.iter().map(|page| {
+    Ok(Inspection { pages: sizes(&opened.pages), is_signed: is_signed(&opened.document) })
+}
+
+/// The sizes of pages as displayed.
+pub(crate) fn sizes(pages: &[Page]) -> Vec<PageSize> {
+    let sizes = pages.iter().map(|page| {
         let (width_pt, height_pt) = page.geometry.size_pt();
         PageSize { width_pt, height_pt, rotation: page.geometry.rotation }
     });
-    Ok(Inspection { pages: sizes.collect(), is_signed: is_signed(&opened.document) })
+    sizes.collect()
 }
 
+/// Opens a paper that is not encrypted.
 pub(crate) fn open(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> {
+    match open_decrypted(bytes, limits) {
+        Ok((_, true)) | Err(Unreadable::PasswordNeeded) => Err(Unreadable::Encrypted),
+        Ok((opened, false)) => Ok(opened),
+        Err(why) => Err(why),
+    }
+}
+
+/// Opens a paper that needs no password, and says whether it had to be decrypted.
+pub(crate) fn open_decrypted(bytes: &[u8], limits: &Limits) -> Result<(Opened, bool), Unreadable> {
     let limits = limits.under_ceiling();
     if bytes.is_empty() {
         return Err(Unreadable::Empty);
@@ -146,7 +225,8 @@ pub(crate) fn open(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> 
             return Err(Unreadable::PageSize { page: index + 1, width_pt, height_pt });
         }
     }
-    Ok(Opened { document, pages })
+    let is_decrypted = document.was_encrypted();
+    Ok((Opened { document, pages }, is_decrypted))
 }
 
 /// Where the header starts, if it starts early enough.
@@ -179,13 +259,13 @@ fn parse(bytes: &[u8], limits: &Limits, force_reconstruct: bool) -> Result<Docum
     let options = LoadOptions { max_decompressed_size, force_reconstruct, ..LoadOptions::default() };
     let document = Document::load_mem_with_options(bytes, options).map_err(|error| match error {
         lopdf::Error::InvalidPassword | lopdf::Error::Decryption(_) | lopdf::Error::UnsupportedSecurityHandler(_) => {
-            Unreadable::Encrypted
+            Unreadable::PasswordNeeded
         }
         other => Unreadable::broken(other),
     })?;
-    // The parser opens what has an empty password without a word, and then hides that it was encrypted.
-    if document.was_encrypted() || document.trailer.has(b"Encrypt") {
-        return Err(Unreadable::Encrypted);
+    // What has an empty password was decrypted without a word, and this entry was taken out.
+    if document.trailer.has(b"Encrypt") {
+        return Err(Unreadable::PasswordNeeded);
     }
     if document.objects.len() > limits.objects_max {
         return Err(Unreadable::TooManyObjects { actual: document.objects.len(), max: limits.objects_max });

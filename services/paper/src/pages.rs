@@ -152,14 +152,16 @@ fn page(document: &Document, id: ObjectId, node: &Dictionary, inherited: Inherit
     }
 }
 
-fn rectangle(document: &Document, object: Option<&Object>) -> Option<PdfBox> {
+/// The box written there.
+pub(crate) fn rectangle(document: &Document, object: Option<&Object>) -> Option<PdfBox> {
     let corners = follow(document, object)?.as_array().ok()?;
     let mut numbers = corners.iter().map(|corner| follow(document, Some(corner)).and_then(number));
     let mut next = || numbers.next().flatten();
     PdfBox::between([next()?, next()?, next()?, next()?])
 }
 
-fn number(object: &Object) -> Option<f64> {
+/// The number, whole or not.
+pub(crate) fn number(object: &Object) -> Option<f64> {
     match object {
         Object::Integer(value) => Some(*value as f64),
         Object::Real(value) => Some(f64::from(*value)),
@@ -175,6 +177,19 @@ pub(crate) fn follow<'a>(document: &'a Document, object: Option<&'a Object>) -> 
             Object::Reference(id) => object = document.objects.get(id)?,
             Object::Null => return None,
             _ => return Some(object),
+        }
+    }
+    None
+}
+
+/// The object that is the stream itself, behind a few references.
+pub(crate) fn stream_id(document: &Document, part: &Object) -> Option<ObjectId> {
+    let mut id = part.as_reference().ok()?;
+    for _ in 0..REFERENCE_HOPS_MAX {
+        match document.objects.get(&id)? {
+            Object::Reference(next) => id = *next,
+            Object::Stream(_) => return Some(id),
+            _ => return None,
         }
     }
     None

@@ -59,6 +59,8 @@ pub enum MarkContent {
     Check(bool),
     /// The dot of a chosen button if true, nothing if false.
     Radio(bool),
+    /// White paper over what is there, such as the text of a marker; to be listed before what is drawn on it.
+    Cover,
 }
 
 /// What is stamped beside the marks.
@@ -118,6 +120,7 @@ pub(crate) fn draw_mark(faces: &Faces, surface: &mut Surface<'_>, field: Field, 
         MarkContent::DrawnInitials { typed, drawing } => draw::drawn_initials(faces, surface, field, typed, drawing),
         MarkContent::Check(true) => draw::check(surface, field),
         MarkContent::Radio(true) => draw::dot(surface, field),
+        MarkContent::Cover => draw::cover(surface, field),
         MarkContent::Check(false) | MarkContent::Radio(false) => {}
     }
 }

@@ -6,7 +6,10 @@ mod odd;
 
 use std::time::{Duration, Instant};
 
-use countersign_paper::{Limits, Mark, MarkContent, Refusal, StampOptions, inspect, refuse, samples, stamp};
+use countersign_paper::{
+    Limits, Mark, MarkContent, Policy, Refusal, StampOptions, ingest, inspect, markers, refuse, render_page, samples,
+    stamp,
+};
 use odd::{Odd, Packing};
 
 const MUTANTS_OF_EACH: u64 = 700;
@@ -70,13 +73,18 @@ fn mutate(original: &[u8], seed: u64) -> Vec<u8> {
     bytes
 }
 
-#[test]
-fn no_mutant_panics_or_hangs() {
-    let started = Instant::now();
+fn mutant_originals() -> Vec<Vec<u8>> {
     let mut originals = vec![samples::nda().unwrap().bytes];
     for packing in [Packing::Table, Packing::XrefStream, Packing::ObjectStreams] {
         originals.push(Odd { packing, inherited: true, rotate: 90, ..Odd::plain() }.pdf());
     }
+    originals
+}
+
+#[test]
+fn no_mutant_panics_or_hangs() {
+    let started = Instant::now();
+    let originals = mutant_originals();
     let everywhere = Mark {
         page: 1,
         x_pct: 10.0,
@@ -112,6 +120,42 @@ fn no_mutant_panics_or_hangs() {
         accepted > 50 && refused > 50,
         "accepted {accepted}, refused {refused}: the mutations are too weak or strong"
     );
+}
+
+/// How many are read in full: a short form unless `COUNTERSIGN_MUTANTS` says more.
+fn mutants_read_in_full() -> u64 {
+    let wanted = std::env::var_os("COUNTERSIGN_MUTANTS").and_then(|wanted| wanted.to_str()?.parse().ok());
+    wanted.unwrap_or(600)
+}
+
+/// What stays of each mutant is read as the child does: mended, searched for markers, drawn.
+#[test]
+fn s1_35_no_mutant_that_is_let_in_breaks_what_follows() {
+    let originals = mutant_originals();
+    let (mut kept, mut mended, mut drawn, mut refused) = (0, 0, 0, 0);
+    let limits = Limits::default();
+    let count = mutants_read_in_full();
+    for seed in 0..count {
+        let original = &originals[seed as usize % originals.len()];
+        let mutant = mutate(original, seed + 1_000_000);
+        let begun = Instant::now();
+        match ingest(&mutant, &limits, &Policy::default()) {
+            Err(why) => {
+                assert!(!why.name().is_empty());
+                refused += 1;
+            }
+            Ok(ingested) => {
+                let base = ingested.base.as_deref().unwrap_or(&mutant);
+                *(if ingested.base.is_some() { &mut mended } else { &mut kept }) += 1;
+                // They may refuse what their own reader cannot follow, but not end in a panic.
+                let _ = markers(base, &limits);
+                drawn += usize::from(matches!(render_page(base, 1, 200, &limits), Ok(Some(_))));
+            }
+        }
+        assert!(begun.elapsed() < ONE_MUTANT_MAX, "seed {seed} took {:?}", begun.elapsed());
+    }
+    eprintln!("{count} mutants: {kept} kept, {mended} mended, {refused} refused, {drawn} drawn");
+    assert!(kept > 10 && mended > 10 && refused > 10 && drawn > 10, "the mutations are too weak or strong");
 }
 
 #[test]

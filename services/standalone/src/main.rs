@@ -33,6 +33,9 @@ enum Task {
     Demo(DemoArgs),
     /// Run until Ctrl-C, and keep the data.
     Up(UpArgs),
+    /// Read one document on standard input. The service starts itself so.
+    #[command(hide = true)]
+    PaperWorker,
 }
 
 #[derive(Args, Debug)]
@@ -58,9 +61,17 @@ struct UpArgs {
     notifier_port: u16,
 }
 
-#[tokio::main]
-async fn main() -> ExitCode {
+fn main() -> ExitCode {
     let cli = Cli::parse();
+    if matches!(cli.task, Task::PaperWorker) {
+        // Confines itself before anything else is started.
+        return countersign_paper::worker::run();
+    }
+    perform(cli)
+}
+
+#[tokio::main]
+async fn perform(cli: Cli) -> ExitCode {
     match run(cli).await {
         Ok(code) => code,
         Err(why) => {
@@ -77,6 +88,7 @@ async fn run(cli: Cli) -> Result<ExitCode> {
     let ended = match cli.task {
         Task::Demo(args) => run_demo(args, &stop).await,
         Task::Up(args) => run_up(args, &stop).await,
+        Task::PaperWorker => Ok(ExitCode::SUCCESS),
     };
     tokio::task::spawn_blocking(move || telemetry.finish()).await?;
     ended

@@ -233,12 +233,18 @@ pub fn line(call: &str) -> Option<Line> {
             let version = "DOCUMENT_VERSION_ORIGINAL";
             json!({"envelope_id": own.envelope, "document_id": own.document, "version": version})
         }),
+        "EnvelopeService.RenderPage" => {
+            (Sent, |own| json!({"envelope_id": own.envelope, "document_id": own.document, "page": 1, "width_px": 50}))
+        }
         "AccountService.RotateApiKey" => (Account, |own| json!({"key_id": own.key, "overlap": "0s"})),
         "AccountService.RevokeApiKey" => (Account, |own| json!({"key_id": own.key})),
         "AccountService.RevokeUserToken" => (Draft, |own| json!({"user_id": own.user})),
         // Drafts cost nothing: whose entries are seen is shown elsewhere.
         "AccountService.ListLedger" => (Draft, of_envelope),
         "SignerService.DownloadDocument" => (Due(RecipientRole::Signer), |own| json!({"document_id": own.document})),
+        "SignerService.RenderPage" => {
+            (Due(RecipientRole::Signer), |own| json!({"document_id": own.document, "page": 1, "width_px": 50}))
+        }
         "SignerService.Sign" => (Due(RecipientRole::Signer), |own| with(act(own), "consent", json!(true))),
         "SignerService.Approve" => (Due(RecipientRole::Approver), act),
         "SignerService.FillFields" => {

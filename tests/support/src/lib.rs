@@ -7,6 +7,7 @@
 pub mod binary;
 pub mod certificates;
 pub mod client;
+pub mod crafted;
 pub mod database;
 pub mod notifier;
 pub mod outside;

@@ -63,6 +63,8 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         migrate: false,
         documents: documents.path().to_owned().into(),
         document_keys: None,
+        paper_worker: None,
+        paper_workers: None,
         signing_url: "https://sign.example.com/s".into(),
         service_token: Some(SERVICE_TOKEN.into()),
         service_identities: Identities::default(),
@@ -103,7 +105,11 @@ impl Service {
     }
 
     /// With those settings.
-    pub async fn start_with(database: Database, clock: Clock, documents: TempDir, config: Config) -> Self {
+    pub async fn start_with(database: Database, clock: Clock, documents: TempDir, mut config: Config) -> Self {
+        if config.paper_worker.is_none() {
+            // This program is a test, not the service.
+            config.paper_worker = Some(crate::binary::path("countersign-envelope").await);
+        }
         // What services warn of stands beside a failing test.
         let _ = Telemetry::start("tests", &config.telemetry);
         let listener = TcpListener::bind(config.listen.listen).await.unwrap();

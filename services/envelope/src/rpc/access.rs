@@ -52,7 +52,7 @@ use Permission::{
 use Who::{Notifier, Operator, Sender};
 
 /// All calls. `CreateEnvelope` with `send` needs `envelopes.send` besides.
-pub const TABLE: [Access; 55] = [
+pub const TABLE: [Access; 57] = [
     change("/countersign.v1.EnvelopeService/UploadDocument", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/CreateEnvelope", &[Sender], EnvelopesWrite),
     change("/countersign.v1.EnvelopeService/UpdateEnvelope", &[Sender], EnvelopesWrite),
@@ -81,6 +81,7 @@ pub const TABLE: [Access; 55] = [
     read("/countersign.v1.EnvelopeService/VerifyDocument", &[Sender], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/DownloadDocument", &[Sender, Notifier], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/GetEnvelopeData", &[Sender], EnvelopesRead),
+    read("/countersign.v1.EnvelopeService/RenderPage", &[Sender], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/ListEvents", &[Sender, Notifier, Operator], EnvelopesRead),
     read("/countersign.v1.EnvelopeService/WatchStatusChanges", &[Sender, Notifier], EventsRead),
     read("/countersign.v1.EnvelopeService/ListStatusChanges", &[Sender, Notifier], EventsRead),
@@ -91,6 +92,7 @@ pub const TABLE: [Access; 55] = [
     by_recipient("/countersign.v1.SignerService/GetSigningSession", false),
     by_recipient("/countersign.v1.SignerService/MarkViewed", true),
     by_recipient("/countersign.v1.SignerService/DownloadDocument", false),
+    by_recipient("/countersign.v1.SignerService/RenderPage", false),
     by_recipient("/countersign.v1.SignerService/FillFields", true),
     by_recipient("/countersign.v1.SignerService/Sign", true),
     by_recipient("/countersign.v1.SignerService/Approve", true),

@@ -151,7 +151,8 @@ impl Context {
         let (ingest, artifacts) = (Ingest::Ready, Vec::new());
         match origin {
             Origin::Inline(content) => {
-                let page_count = page_count(&format!("{path}.content"), content.clone(), limits).await?;
+                let path = format!("{path}.content");
+                let page_count = page_count(&self.workers, &path, content.clone(), limits).await?;
                 let (sha256, size_bytes) = (sha256(&content), content.len() as u64);
                 let name = name.trim().to_owned();
                 Ok((Document { id, name, sha256, size_bytes, page_count, ingest, artifacts }, Some(content)))

@@ -222,13 +222,18 @@ fn offered(status: EnvelopeStatus, version: Version) -> Result<(), Status> {
     if offered { Ok(()) } else { Err(no_version(status)) }
 }
 
-/// The document that a request names; where there is only one to be meant it need not.
+/// The document that a download names; the certificate is one for all.
 fn named<'a>(envelope: &'a Envelope, wanted: &Wanted) -> Result<&'a Document, Status> {
-    let id = wanted.document_id.as_str();
-    match envelope.documents.as_slice() {
-        [only] if id.is_empty() => return Ok(only),
-        [first, ..] if id.is_empty() && wanted.version == Some(Version::Certificate) => return Ok(first),
-        _ => {}
+    match envelope.documents.first() {
+        Some(first) if wanted.document_id.is_empty() && wanted.version == Some(Version::Certificate) => Ok(first),
+        _ => document(envelope, &wanted.document_id),
+    }
+}
+
+/// The document that a request names; where the envelope has only one it need not.
+pub(super) fn document<'a>(envelope: &'a Envelope, id: &str) -> Result<&'a Document, Status> {
+    if let (true, [only]) = (id.is_empty(), envelope.documents.as_slice()) {
+        return Ok(only);
     }
     let mut faults = Faults::default();
     if id.is_empty() {

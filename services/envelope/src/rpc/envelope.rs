@@ -13,7 +13,7 @@ use super::download::{Asked, Wanted};
 use super::once::keep;
 use super::parse::{Faults, envelope_id, page_size};
 use super::status::{closed, database, no_session, not_your_turn, part_over};
-use super::{Handler, cursor, render, upload};
+use super::{Handler, cursor, download, picture, render, upload};
 use crate::domain::envelope::Envelope;
 use crate::domain::id::{EnvelopeId, UploadId};
 use crate::domain::recipient::{RecipientState, Role};
@@ -39,7 +39,7 @@ impl Handler {
         let mut received = upload::receive(stream, limits.document_bytes_max).await?;
         let claimed = self.claim(&metadata, &mut received.info, sender.scope)?;
         self.once(claimed.as_ref(), async {
-            let page_count = upload::page_count("chunk", received.bytes.clone(), limits).await?;
+            let page_count = upload::page_count(&self.0.workers, "chunk", received.bytes.clone(), limits).await?;
             let size_bytes = received.bytes.len() as u64;
             let sha256 = sha256(&received.bytes);
             self.0.keep(&[sha256], &[received.bytes]).await?;
@@ -277,6 +277,18 @@ impl EnvelopeService for Handler {
         let scope = sender(request.extensions())?.scope;
         let id = envelope_id(&request.get_ref().envelope_id)?;
         Ok(Response::new(self.data(scope, id).await?))
+    }
+
+    async fn render_page(
+        &self,
+        request: Request<v1::RenderPageRequest>,
+    ) -> Result<Response<v1::RenderPageResponse>, Status> {
+        let scope = reader(request.extensions())?.scope()?;
+        let request = request.into_inner();
+        let envelope = self.find(scope, envelope_id(&request.envelope_id)?).await?;
+        let document = download::document(&envelope, &request.document_id)?;
+        let picture = picture::of(&self.0.pictures, document, request.page, request.width_px).await?;
+        Ok(Response::new(v1::RenderPageResponse { picture: Some(picture) }))
     }
 
     async fn list_events(

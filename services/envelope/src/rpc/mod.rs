@@ -22,6 +22,7 @@ mod once;
 mod parcel;
 mod parse;
 mod people;
+mod picture;
 mod rate;
 mod reading;
 mod remind;
@@ -59,9 +60,11 @@ use crate::cache::Cache;
 use crate::credential::Keyring;
 use crate::domain::verify::Entry;
 use crate::execute::Executor;
+use crate::pictures::Pictures;
 use crate::seal::Recognised;
 use crate::store::Store;
 use crate::tail::Tail;
+use crate::worker::Workers;
 
 /// The services of this process, for health by name.
 pub const SERVICES: [&str; 3] =
@@ -83,6 +86,10 @@ pub struct Context {
     pub blobs: Blobs,
     /// Whose seals are known.
     pub recognised: Arc<Recognised>,
+    /// What reads them.
+    pub workers: Workers,
+    /// Pictures of their pages.
+    pub pictures: Pictures,
     /// What recognises credentials.
     pub authenticator: Arc<Authenticator>,
     /// Accounts as they were a moment ago.

@@ -19,7 +19,7 @@ use super::source::source;
 use super::status::{closed, database, no_session, no_version, not_your_turn, part_over};
 use super::steer::{Call, Told};
 use super::upload::over_limit;
-use super::{Handler, drawn, render};
+use super::{Handler, download, drawn, picture, render};
 use crate::credential::SigningToken;
 use crate::domain::address::same_address;
 use crate::domain::command::{Act, Actor, Assign, By, Command, Decline};
@@ -210,6 +210,18 @@ impl SignerService for Handler {
         let parts = self.send_out(&envelope, &wanted, self.0.downloads.take(Some(whose))?).await?;
         let told = |part: Result<_, _>| part.map(|part| v1::SignerServiceDownloadDocumentResponse { part: Some(part) });
         Ok(Response::new(Box::pin(parts.map(told))))
+    }
+
+    async fn render_page(
+        &self,
+        request: Request<v1::SignerServiceRenderPageRequest>,
+    ) -> Result<Response<v1::SignerServiceRenderPageResponse>, Status> {
+        let (token, _) = recipient(request.extensions())?;
+        let request = request.into_inner();
+        let envelope = self.open_session(token).await?;
+        let document = download::document(&envelope, &request.document_id)?;
+        let picture = picture::of(&self.0.pictures, document, request.page, request.width_px).await?;
+        Ok(Response::new(v1::SignerServiceRenderPageResponse { picture: Some(picture) }))
     }
 
     async fn fill_fields(

@@ -8,8 +8,10 @@ use countersign_paper::{Limits, Unreadable};
 use tonic::{Status, Streaming};
 
 use super::parse::Faults;
+use super::status::unavailable;
 use crate::domain::envelope::Digest;
 use crate::domain::limits::{self, FILE_NAME_CHARS_MAX};
+use crate::worker::{WorkerError, Workers};
 
 /// An uploaded file, complete and of the announced hash.
 pub(super) struct Received {
@@ -60,15 +62,18 @@ pub(super) async fn receive(
 }
 
 /// Looks into a PDF and says how many pages it has, or what is wrong with it.
-pub(super) async fn page_count(path: &str, bytes: Bytes, limits: &limits::Limits) -> Result<u32, Status> {
+pub(super) async fn page_count(
+    workers: &Workers,
+    path: &str,
+    bytes: Bytes,
+    limits: &limits::Limits,
+) -> Result<u32, Status> {
     let (bytes_max, pages_max) = (limits.document_bytes_max, limits.pages_max);
     let limits = Limits { bytes_max, pages_max, ..Limits::default() };
-    // Parsing takes the processor: not on a thread that serves calls.
-    let inspected = tokio::task::spawn_blocking(move || countersign_paper::inspect(&bytes, &limits)).await;
-    match inspected {
-        Ok(Ok(inspection)) => Ok(u32::try_from(inspection.pages.len()).unwrap_or(u32::MAX)),
-        Ok(Err(why)) => Err(unreadable(path, &why)),
-        Err(_) => Err(unreadable(path, &Unreadable::Broken { detail: "it cannot be read".to_owned() })),
+    match workers.inspect(bytes, limits).await {
+        Ok(inspection) => Ok(u32::try_from(inspection.pages.len()).unwrap_or(u32::MAX)),
+        Err(WorkerError::Refused(why)) => Err(unreadable(path, &why)),
+        Err(WorkerError::Unavailable(why)) => Err(unavailable(&why)),
     }
 }
 
@@ -80,8 +85,10 @@ pub(super) fn unreadable(path: &str, why: &Unreadable) -> Status {
         Unreadable::TooLarge { actual_bytes, max_bytes } => over("document_bytes_max", *actual_bytes, *max_bytes),
         Unreadable::TooManyPages { actual, max } => over("pages_max", *actual, *max),
         Unreadable::TooManyObjects { actual, max } => over("objects_max", *actual, *max),
+        // Also of kinds to come: the text says what is wrong.
         _ => {
-            Problem::new(ErrorReason::UnreadableDocument, format!("{path}: {why}")).field(path, why.to_string()).into()
+            let problem = Problem::new(ErrorReason::UnreadableDocument, format!("{path}: {why}"));
+            problem.with("fault", why.name()).field(path, why.to_string()).into()
         }
     }
 }

@@ -110,7 +110,10 @@ impl Sealer {
     /// If its certificates cannot be sealed with.
     pub fn new(key: Arc<dyn SealKey>, tsa: Option<Tsa>, policy: TsaPolicy, clock: Clock) -> anyhow::Result<Self> {
         let identity = Arc::new(Identity::new(key.chain())?);
-        anyhow::ensure!(key.algorithm() == identity.algorithm(), "the key is not of the kind that its certificate says");
+        anyhow::ensure!(
+            key.algorithm() == identity.algorithm(),
+            "the key is not of the kind that its certificate says"
+        );
         Ok(Self { key, identity, tsa: tsa.map(Arc::new), policy, clock })
     }
 

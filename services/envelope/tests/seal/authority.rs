@@ -1,5 +1,7 @@
 //! A timestamping authority on this machine, made of `openssl ts`, that answers as it is told.
 
+#![allow(dead_code)]
+
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;

@@ -361,6 +361,12 @@ impl EnvelopeService for Served {
     ) -> Result<Response<v1::UploadDocumentResponse>, Status> {
         unused()
     }
+    async fn verify_document(
+        &self,
+        _: Request<Streaming<v1::VerifyDocumentRequest>>,
+    ) -> Result<Response<v1::VerifyDocumentResponse>, Status> {
+        unused()
+    }
     async fn create_envelope(
         &self,
         _: Request<v1::CreateEnvelopeRequest>,
@@ -463,6 +469,10 @@ impl EnvelopeService for Served {
             None => Ok(Response::new(v1::ReportBounceResponse { recorded: true })),
         }
     }
+    async fn render_page(&self, _: Request<v1::RenderPageRequest>) -> Result<Response<v1::RenderPageResponse>, Status> {
+        unused()
+    }
+
     async fn verify_history(
         &self,
         _: Request<v1::VerifyHistoryRequest>,

@@ -47,7 +47,8 @@ impl Picture {
         picture
     }
 
-    fn at(pdf: &[u8], dots_per_inch: f64) -> Self {
+    /// Renders the first page.
+    pub fn at(pdf: &[u8], dots_per_inch: f64) -> Self {
         let dots = format!("{dots_per_inch}");
         let pgm = run("pdftoppm", &["-r", &dots, "-gray", "-cropbox", "-f", "1", "-l", "1", "{}"], pdf);
         let mut numbers = Vec::new();

@@ -169,8 +169,7 @@ impl Stack {
         let address = self.envelope.address();
         self.envelope.stop().await?;
         let listener = service::listen(address).await?;
-        let clock = self.options.envelope_clock.clone();
-        self.envelope = service::envelope(&self.postgres, &self.folder, &self.keys, clock, listener)?;
+        self.envelope = service::envelope(&self.postgres, &self.folder, &self.keys, &self.options, listener)?;
         Ok(())
     }
 
@@ -218,7 +217,7 @@ async fn services(postgres: &Postgres, folder: &Folder, keys: &Keys, options: &O
         postgres.create_database(name).await?;
     }
     service::migrate(postgres).await?;
-    let mut envelope = service::envelope(postgres, folder, keys, options.envelope_clock.clone(), envelope_listener)?;
+    let mut envelope = service::envelope(postgres, folder, keys, options, envelope_listener)?;
     let clock = options.notifier_clock.clone();
     let (address, challenge) = (envelope.address(), options.webhook_challenge);
     match service::notifier(postgres, folder, keys, clock, address, notifier_listener, challenge) {

@@ -24,6 +24,8 @@ pub struct Options {
     pub notifier_clock: Clock,
     /// Whether webhook endpoints have to answer a challenge before anything is posted to them.
     pub webhook_challenge: bool,
+    /// The program that reads documents, as `PROGRAM paper-worker`. Without it this one, which must have that subcommand.
+    pub paper_worker: Option<PathBuf>,
     /// Hears what takes long.
     pub progress: Progress,
 }
@@ -40,6 +42,7 @@ impl Options {
             envelope_clock: Clock::database(),
             notifier_clock: Clock::database(),
             webhook_challenge: false,
+            paper_worker: None,
             progress: Progress::default(),
         }
     }

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::folder::Folder;
 use super::keys::Keys;
+use super::options::Options;
 use super::{ENVELOPE_DATABASE, NOTIFIER_DATABASE};
 use countersign_postgres::Postgres;
 
@@ -128,9 +129,10 @@ pub(super) fn envelope(
     postgres: &Postgres,
     folder: &Folder,
     keys: &Keys,
-    clock: Clock,
+    options: &Options,
     listener: TcpListener,
 ) -> Result<Service> {
+    let clock = options.envelope_clock.clone();
     let config = countersign_envelope::config::Config {
         listen: listen_config(listener.local_addr()?),
         database: database(postgres, ENVELOPE_DATABASE),
@@ -139,6 +141,8 @@ pub(super) fn envelope(
         migrate: false,
         documents: folder.documents().into(),
         document_keys: None,
+        paper_worker: options.paper_worker.clone(),
+        paper_workers: None,
         signing_url: "https://sign.example.com/s".to_owned(),
         service_token: Some(keys.service_token.clone()),
         service_identities: countersign_envelope::identity::Identities::default(),

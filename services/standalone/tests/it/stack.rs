@@ -49,7 +49,8 @@ async fn status(client: &mut Envelopes, envelope_id: &str) -> v1::EnvelopeStatus
 #[tokio::test(flavor = "multi_thread")]
 async fn its_clock_can_be_moved_its_services_restarted_and_nothing_is_left() {
     let clock = Clock::manual(Clock::database().now());
-    let options = Options { envelope_clock: clock.clone(), ..Options::throwaway() };
+    let paper_worker = Some(env!("CARGO_BIN_EXE_countersign-standalone").into());
+    let options = Options { envelope_clock: clock.clone(), paper_worker, ..Options::throwaway() };
     let mut stack = Stack::start(options).await.unwrap();
     let (folder, postgres) = (stack.folder().to_path_buf(), stack.postgres().folder().to_path_buf());
     assert!(!processes(&postgres).is_empty());

@@ -1,0 +1,199 @@
+//! Makes of an upload the paper that people see and sign: the upload itself if it can stay as it is, else a copy without
+//! what stood in the way.
+//!
+//! It must never change what a page shows, never rewrite what was signed before, and never give a copy that has not passed
+//! the same reading again.
+
+mod active;
+mod faults;
+mod form;
+mod layers;
+
+use lopdf::{Document, Object};
+use serde::{Deserialize, Serialize};
+
+use crate::delta::{self, Update};
+use crate::inspect::{self, Opened, PageSize, Unreadable};
+use crate::limits::{Limits, REFERENCE_HOPS_MAX};
+use crate::pages::{Page, follow};
+
+/// What the operator allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct Policy {
+    /// Takes documents whose author forbids changes, if they open without a password.
+    pub overrule_restrictions: bool,
+    /// Leaves the files that a document carries inside; nobody who signs sees them.
+    pub keep_attachments: bool,
+}
+
+/// What was found and, unless the document was signed before, mended in the copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[non_exhaustive]
+pub enum Note {
+    /// Other bytes stood before the header.
+    JunkBeforeHeader,
+    /// The cross-reference table was damaged and had to be found again.
+    TableRepaired,
+    /// The document had two cross-reference tables that can differ.
+    HybridTable,
+    /// The table said a wrong number of objects.
+    WrongSize,
+    /// Strict readers would refuse the file.
+    Irregular,
+    /// The document was encrypted, and opened without a password.
+    Decrypted,
+    /// Scripts and actions that start programs, send or fetch data or hide parts were taken out.
+    ActionsRemoved,
+    /// Films, sounds and models were taken out; their pictures stay.
+    MediaRemoved,
+    /// Files inside the document were taken out.
+    AttachmentsRemoved,
+    /// The document carries files inside; they stay.
+    AttachmentsKept,
+    /// The fields of a form became part of the pages, as they looked.
+    FormFlattened,
+    /// A form's field had a value and no look; the value is gone.
+    FormValueWithoutLook,
+    /// Layers can no longer be switched.
+    LayersFixed,
+}
+
+/// A paper to be kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Ingested {
+    /// The copy to keep and show; none if the upload can stay as it is.
+    #[serde(skip)]
+    pub base: Option<Vec<u8>>,
+    /// Its pages in order.
+    pub pages: Vec<PageSize>,
+    /// Whether somebody signed it digitally before.
+    pub is_signed: bool,
+    /// Whether the upload was a form to be filled in.
+    pub has_form: bool,
+    /// Whether the upload had layers.
+    pub has_layers: bool,
+    /// What was found, each once.
+    pub notes: Vec<Note>,
+}
+
+/// Reads an upload and makes of it what is kept.
+///
+/// # Errors
+///
+/// [`Unreadable`] names the first thing that is wrong.
+///
+/// ```
+/// let sample = countersign_paper::samples::nda().unwrap();
+/// let ingested = countersign_paper::ingest(&sample.bytes, &Default::default(), &Default::default()).unwrap();
+/// assert_eq!((ingested.base, ingested.pages.len()), (None, 2));
+/// ```
+pub fn ingest(bytes: &[u8], limits: &Limits, policy: &Policy) -> Result<Ingested, Unreadable> {
+    let (opened, is_decrypted) = inspect::open_decrypted(bytes, limits)?;
+    let Opened { mut document, pages } = opened;
+    if is_decrypted && !policy.overrule_restrictions && !may_be_changed(&document) {
+        return Err(Unreadable::ChangesForbidden);
+    }
+    if certified_as_final(&document) {
+        return Err(Unreadable::CertifiedFinal);
+    }
+    limit_content(&document, &pages, limits)?;
+    let is_signed = is_signed(&document);
+    let mut notes = faults::find(bytes, &document, is_signed);
+    if is_decrypted {
+        notes.push(Note::Decrypted);
+    }
+    active::remove_actions(&mut document, &mut notes);
+    let (has_form, has_layers) = (form::is_there(&document), layers::are_there(&document));
+    if is_signed {
+        // Both are covered by the signature; what was seen so far would void it.
+        refuse_mending(&notes)?;
+        if active::has_attachments(&document) {
+            notes.push(Note::AttachmentsKept);
+        }
+    } else {
+        active::remove_attachments(&mut document, policy.keep_attachments, &mut notes);
+        active::remove_media(&mut document, &mut notes);
+        form::flatten(&mut document, &pages, &mut notes);
+        layers::fix(&mut document, &mut notes);
+    }
+    notes.sort_unstable();
+    notes.dedup();
+    let sizes = inspect::sizes(&pages);
+    let base = if notes.iter().all(|note| *note == Note::AttachmentsKept) {
+        None
+    } else {
+        Some(rewritten(bytes, document, limits, &sizes)?)
+    };
+    Ok(Ingested { base, pages: sizes, is_signed, has_form, has_layers, notes })
+}
+
+/// A new file of the document, read again as if it had been uploaded.
+fn rewritten(bytes: &[u8], document: Document, limits: &Limits, sizes: &[PageSize]) -> Result<Vec<u8>, Unreadable> {
+    let update = Update::of(&document);
+    let file = delta::rewrite(bytes, document, update).map_err(Unreadable::broken)?;
+    // Unpacking objects may have made it larger than the upload was.
+    let bytes_max = limits.bytes_max.max(file.len());
+    let again = inspect::open(&file, &Limits { bytes_max, ..*limits })?;
+    let left = faults::find(&file, &again.document, false);
+    if inspect::sizes(&again.pages) != sizes || !left.is_empty() || !delta::can_be_continued(&file, &again.document) {
+        return Err(Unreadable::broken("it could not be repaired"));
+    }
+    Ok(file)
+}
+
+fn refuse_mending(notes: &[Note]) -> Result<(), Unreadable> {
+    match notes.first() {
+        None => Ok(()),
+        Some(note) => Err(Unreadable::SignedAndFlawed { why: format!("{note:?}") }),
+    }
+}
+
+/// Refuses pages that hold too much, before anybody unpacks them without a limit.
+pub(crate) fn limit_content(document: &Document, pages: &[Page], limits: &Limits) -> Result<(), Unreadable> {
+    let max_bytes = limits.content_bytes_max;
+    let mut left = max_bytes;
+    for page in pages {
+        match document.get_page_content_with_limit(page.id, left) {
+            Ok(content) => left = left.saturating_sub(content.len()),
+            Err(lopdf::Error::Decompress(_)) => return Err(Unreadable::TooMuchContent { max_bytes }),
+            // A page with odd content is shown as far as it goes, by every reader.
+            Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+fn may_be_changed(document: &Document) -> bool {
+    let state = document.encryption_state.as_ref();
+    state.is_none_or(|state| state.permissions().contains(lopdf::Permissions::MODIFIABLE))
+}
+
+/// Whether there is the value of a signature field. Flags and empty fields prove nothing.
+fn is_signed(document: &Document) -> bool {
+    document.objects.values().any(|object| {
+        let fields = object.as_dict();
+        fields.is_ok_and(|fields| fields.has(b"ByteRange") && fields.has(b"Contents"))
+    })
+}
+
+/// Whether its author certified it as complete: not even a signature may be added (DocMDP, P = 1).
+fn certified_as_final(document: &Document) -> bool {
+    const NO_CHANGES: i64 = 1;
+    let at = |from: Option<&Object>, key: &[u8]| {
+        let found = follow(document, from)?.as_dict().ok()?.get(key).ok();
+        follow(document, found).cloned()
+    };
+    let certification = || {
+        let catalog = document.trailer.get(b"Root").ok();
+        let permissions = at(catalog, b"Perms")?;
+        let signature = at(Some(&permissions), b"DocMDP")?;
+        let references = at(Some(&signature), b"Reference")?;
+        let references = references.as_array().ok()?.iter().take(REFERENCE_HOPS_MAX);
+        let levels = references.filter_map(|reference| {
+            let parameters = at(Some(reference), b"TransformParams")?;
+            at(Some(&parameters), b"P")?.as_i64().ok()
+        });
+        levels.min()
+    };
+    certification() == Some(NO_CHANGES)
+}
