@@ -20,6 +20,9 @@ const WINDOW: i64 = 2_000;
 /// Discarded drafts, and uploads, of one tick.
 const ROWS_MAX: i64 = 200;
 
+/// How long a discarded draft keeps what it held: as long as replies that tell of it are kept for their idempotency keys.
+const DISCARDED_HOURS: i64 = 48;
+
 /// Does what is due.
 pub async fn tick(executor: &Executor, upload_lifetime: TimeDelta) -> anyhow::Result<Progress> {
     let store = executor.store();
@@ -35,7 +38,7 @@ pub async fn tick(executor: &Executor, upload_lifetime: TimeDelta) -> anyhow::Re
             }
         }
     }
-    done += store.purge_discarded(now, ROWS_MAX).await?;
+    done += store.purge_discarded(now - TimeDelta::hours(DISCARDED_HOURS), now, ROWS_MAX).await?;
     let forgotten = store.forget_uploads(now - upload_lifetime, now, ROWS_MAX).await?;
     Ok(if done > 0 || forgotten > 0 { Progress::Busy } else { Progress::Idle })
 }

@@ -171,7 +171,7 @@ impl Envelopes {
         }
         // Half of a contract in a mail could not be taken back.
         if hex::encode(sha256(&bytes)) != info.sha256 {
-            return Err(Status::unavailable("a download that is not what was announced"));
+            return Err(Status::data_loss("a download that is not what was announced"));
         }
         Ok(Downloaded { name: info.name, bytes })
     }

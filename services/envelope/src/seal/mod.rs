@@ -150,8 +150,7 @@ impl Sealer {
     }
 
     /// How a paper is sealed now.
-    #[must_use]
-    pub fn options(&self) -> SealOptions {
+    fn options(&self) -> SealOptions {
         SealOptions {
             sealed_at_unix_s: u64::try_from(self.clock.now().timestamp()).unwrap_or_default(),
             name: Some(NAME.to_owned()),

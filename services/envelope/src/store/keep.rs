@@ -79,7 +79,7 @@ ON CONFLICT (sha256) DO UPDATE SET due_at = greatest(blob_removal.due_at, exclud
 
 const DISCARDED: &str = "
 UPDATE envelope SET purged_at = $1 WHERE (account_id, id) IN (
-    SELECT account_id, id FROM envelope WHERE discarded_at <= $1 AND purged_at IS NULL
+    SELECT account_id, id FROM envelope WHERE discarded_at <= $3 AND purged_at IS NULL
     ORDER BY discarded_at LIMIT $2 FOR UPDATE SKIP LOCKED
 )
 RETURNING account_id, id";
@@ -209,11 +209,19 @@ impl Store {
         Ok(rows.into_iter().map(named).collect())
     }
 
-    /// Purges drafts that were discarded, at most `limit`; says how many. Nobody is told: they are nobody's.
-    pub async fn purge_discarded(&self, now: DateTime<Utc>, limit: i64) -> Result<usize, DatabaseError> {
+    /// Purges drafts that were discarded before that time, at most `limit`; says how many. Nobody is told: they are nobody's.
+    pub async fn purge_discarded(
+        &self,
+        before: DateTime<Utc>,
+        now: DateTime<Utc>,
+        limit: i64,
+    ) -> Result<usize, DatabaseError> {
         write(self.across_accounts.clone(), AccountId::from_uuid(Uuid::nil()), None, move |mut conn| {
             async move {
-                let query = diesel::sql_query(DISCARDED).bind::<Timestamptz, _>(now).bind::<BigInt, _>(limit);
+                let query = diesel::sql_query(DISCARDED)
+                    .bind::<Timestamptz, _>(now)
+                    .bind::<BigInt, _>(limit)
+                    .bind::<Timestamptz, _>(before);
                 let rows: Vec<Named> = prepared::<Discarded, _>(query).load(&mut conn).await?;
                 let (accounts, envelopes): (Vec<_>, Vec<_>) =
                     rows.into_iter().map(|row| (row.account_id, row.id)).unzip();

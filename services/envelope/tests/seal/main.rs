@@ -15,7 +15,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::clock::Clock;
 use countersign_envelope::domain::envelope::SealLevel;
 use countersign_envelope::seal::{Recognised, SealConfig, Sealer, TsaPolicy};
-use countersign_paper::{Limits, SignatureFacts, Trust, samples, verify};
+use countersign_paper::{Completion, Limits, SignatureFacts, Trust, samples, verify};
 
 use crate::authority::{Answer, Authority};
 use crate::pki::{Pki, openssl};
@@ -62,7 +62,7 @@ async fn sealer(config: &SealConfig) -> Sealer {
 }
 
 async fn sealed(sealer: &Sealer) -> anyhow::Result<(Bytes, SealLevel)> {
-    sealer.seal(samples::nda().unwrap().bytes.into(), sealer.options()).await
+    sealer.complete(samples::nda().unwrap().bytes.into(), Completion::default()).await
 }
 
 fn only(file: &[u8], recognised: &Recognised) -> SignatureFacts {
