@@ -17,6 +17,7 @@ use countersign_envelope::config::Config;
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
+use countersign_envelope::seal::SealConfig;
 use countersign_envelope::serve::{create_account, migrate, serve};
 use countersign_postgres::{Durability, Options, Postgres};
 use tempfile::TempDir;
@@ -238,7 +239,8 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         keys: KeyConfig { master_key: "5c".repeat(32).into() },
         telemetry: TelemetryConfig { log: crate::LOG.into(), log_json: false, otlp_endpoint: None },
         migrate: false,
-        documents: documents.path().to_owned(),
+        documents: documents.path().to_owned().into(),
+        document_keys: None,
         paper_worker: None,
         paper_workers: None,
         signing_url: "https://sign.example.com/s".into(),
@@ -246,6 +248,8 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         service_identities: Identities::default(),
         operator_key: None,
         oidc: OidcConfig::default(),
+        // What is measured comes before the end.
+        seal: SealConfig { unsealed: true, ..SealConfig::default() },
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
         heartbeat_seconds: 5,
