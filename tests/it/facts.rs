@@ -65,6 +65,7 @@ async fn t8_raw_sql_cannot_change_what_has_ended() {
     let story = sender.story(2, Routing::Parallel).await;
     story.signer(0).decline("no").await.unwrap();
     story.until(EnvelopeStatus::Declined).await;
+    story.until_artifact().await;
     let client = service.database.connect().await;
     for sql in [
         "UPDATE envelope SET declined_at = NULL",

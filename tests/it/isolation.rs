@@ -21,7 +21,7 @@ use self::things::{Line, Scene, Things, World, is_live, line};
 use self::wire::{Answer, call, service};
 
 /// Calls that name nothing.
-const WITHOUT_IDS: [&str; 21] = [
+const WITHOUT_IDS: [&str; 22] = [
     "AccountService.CreateAccount",
     "AccountService.CreateApiKey",
     "AccountService.CreateUserToken",
@@ -35,6 +35,7 @@ const WITHOUT_IDS: [&str; 21] = [
     "AccountService.UpdateAccountSettings",
     "EnvelopeService.ListEnvelopes",
     "EnvelopeService.UploadDocument",
+    "EnvelopeService.VerifyDocument",
     "SignerService.Decline",
     "SignerService.DeclineByUser",
     "SignerService.DelegateSigning",

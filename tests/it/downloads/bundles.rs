@@ -111,15 +111,19 @@ async fn c17_all_pages_come_in_one_pdf() {
         ("c.pdf", samples::services_agreement().unwrap().bytes.clone()),
     ];
     let sizes = |bytes: &[u8]| inspect(bytes, &Limits::default()).unwrap().pages;
-    let pages: Vec<_> = documents.iter().flat_map(|(_, bytes)| sizes(bytes)).collect();
     let story = story(&sender, documents).await;
     story.signer(0).sign(&story.envelope).await.unwrap();
-    story.until(countersign::v1::EnvelopeStatus::Completed).await;
+    let done = story.until(countersign::v1::EnvelopeStatus::Completed).await;
     for version in [DocumentVersion::Original, DocumentVersion::Signed] {
         let request = bundle(&story.envelope, version, DocumentBundle::Pdf);
         let (info, bytes) = whole(&sender, request.clone()).await.unwrap();
         assert_eq!((info.name.as_str(), info.content_type.as_str()), ("documents.pdf", "application/pdf"));
         let found = sizes(&bytes);
+        let mut pages = Vec::new();
+        for document in &done.documents {
+            let one = DownloadDocumentRequest { document_id: document.id.clone(), ..of(&done, version) };
+            pages.extend(sizes(&whole(&sender, one).await.unwrap().1));
+        }
         assert_eq!(found.len(), pages.len());
         for (found, page) in found.iter().zip(&pages) {
             assert_eq!(found.rotation, page.rotation);

@@ -94,7 +94,7 @@ async fn what_is_sealed_at_rest_is_read_by_the_service_alone() {
     story.signer(0).sign(&story.envelope).await.unwrap();
     let envelope = story.until(EnvelopeStatus::Completed).await;
     let stored = files(service.documents.path());
-    assert_eq!(stored.len(), 2);
+    assert_eq!(stored.len(), 3);
     for file in stored {
         let bytes = std::fs::read(&file).unwrap();
         assert!(!bytes.windows(5).any(|it| it == b"%PDF-") && !bytes.windows(5).any(|it| it == b"%%EOF"), "{file:?}");
@@ -145,6 +145,7 @@ async fn downloads_take_the_same_memory_whatever_their_size() {
             ("COUNTERSIGN_DATABASE_URL", seed.database.url.as_str()),
             ("COUNTERSIGN_MASTER_KEY", &master),
             ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+            ("COUNTERSIGN_UNSEALED", "true"),
             ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
         ];
         if !keys.is_empty() {
@@ -216,6 +217,7 @@ async fn an_envelope_is_completed_with_its_documents_in_a_bucket() {
         ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
         ("COUNTERSIGN_MASTER_KEY", &master),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+        ("COUNTERSIGN_UNSEALED", "true"),
         ("COUNTERSIGN_DOCUMENTS", "s3://documents/some/prefix"),
         ("COUNTERSIGN_DOCUMENT_KEYS", &keys),
         ("AWS_ENDPOINT_URL", &address),
@@ -240,8 +242,9 @@ async fn an_envelope_is_completed_with_its_documents_in_a_bucket() {
     download(&sender, zip).await.unwrap().ended.unwrap();
     std::io::Write::write_all(bucket.0.stdin.as_mut().unwrap(), b"list\n").unwrap();
     let keys: Vec<_> = told.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+    // Two originals, two signed, one certificate.
     assert!(
-        keys.len() == 4 && keys.iter().all(|key| key.starts_with("some/prefix/") && key.ends_with(".aes")),
+        keys.len() == 5 && keys.iter().all(|key| key.starts_with("some/prefix/") && key.ends_with(".aes")),
         "{keys:?}"
     );
     process.kill().await;

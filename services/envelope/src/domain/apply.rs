@@ -41,12 +41,7 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
             envelope.facts.completed_at = Some(at);
             keep(envelope, artifacts, at);
         }
-        Event::Declined { cause, by } => {
-            envelope.facts.declined_at = Some(at);
-            envelope.requires_replacement = true;
-            envelope.end = Some(End { cause: *cause, by: Some(*by) });
-            unlink_signatures(envelope);
-        }
+        Event::Declined { cause, by } => decline(envelope, *cause, *by, at),
         Event::Voided { cause, reason } => {
             envelope.facts.voided_at = Some(at);
             envelope.void_reason.clone_from(reason);
@@ -84,6 +79,14 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
         | Event::Bounced { recipient }
         | Event::Muted { recipient } => with(envelope, *recipient, |it| happen(it, event, at)),
     }
+}
+
+/// A refusal ends the envelope.
+fn decline(envelope: &mut Envelope, cause: Cause, by: RecipientId, at: DateTime<Utc>) {
+    envelope.facts.declined_at = Some(at);
+    envelope.requires_replacement = true;
+    envelope.end = Some(End { cause, by: Some(by) });
+    unlink_signatures(envelope);
 }
 
 /// What happens to one recipient alone.

@@ -234,11 +234,16 @@ impl Store {
             // Only a change that went around the lock can do this.
             return Err(super::corrupt("the locked envelope changed").into());
         }
+        self.wake(&events);
+        Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
+    }
+
+    /// Wakes the loops for which there is something now.
+    fn wake(&self, events: &[Recorded]) {
         self.committed.notify_one();
-        if due_artifact(&events).is_some() {
+        if due_artifact(events).is_some() {
             self.artifacts_due.notify_one();
         }
-        Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
     }
 }
 

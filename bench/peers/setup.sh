@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Installs the programs that seal beside ours, and makes a key and papers for all of them. Once: what is there stays.
+# usage: setup.sh FOLDER
+set -euo pipefail
+cd "$(dirname "$0")"
+folder=$1
+mkdir -p "$folder"
+
+if [ ! -f "$folder/venv/.ready" ]; then
+    python3 -m venv "$folder/venv"
+    "$folder/venv/bin/pip" install --quiet pyhanko==0.38.0 reportlab pillow
+    touch "$folder/venv/.ready"
+fi
+if [ ! -d "$folder/node_modules/@libpdf/core" ]; then
+    npm install --silent --no-save --prefix "$folder" \
+        @libpdf/core@0.4.2 @signpdf/signpdf@3.3.0 @signpdf/signer-p12@3.3.0 @signpdf/placeholder-plain@3.3.0
+fi
+# Modules are looked for beside the script.
+cp ./*.py ./*.mjs "$folder/"
+
+cd "$folder"
+if [ ! -f seal.p12 ]; then
+    openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 3650 -subj "/CN=Bench Root" -sha256
+    openssl req -newkey rsa:2048 -nodes -keyout seal.key -out seal.csr -subj "/CN=Bench Seal"
+    printf '%s\n' keyUsage=critical,digitalSignature,nonRepudiation extendedKeyUsage=emailProtection \
+        basicConstraints=critical,CA:FALSE subjectKeyIdentifier=hash authorityKeyIdentifier=keyid >extensions
+    openssl x509 -req -in seal.csr -CA root.pem -CAkey root.key -CAcreateserial -days 3650 -extfile extensions -out seal.pem
+    openssl pkcs12 -export -inkey seal.key -in seal.pem -certfile root.pem -passout pass:secret -out seal.p12
+    # What the JavaScript programs read is encrypted the old way.
+    openssl pkcs12 -export -legacy -inkey seal.key -in seal.pem -certfile root.pem -passout pass:secret -out seal-legacy.p12
+fi 2>/dev/null
+[ -f 10-mb.pdf ] || venv/bin/python inputs.py .

@@ -1,0 +1,163 @@
+//! Ours, in a process of its own: one paper again and again, warm.
+//!
+//! It must never skip what the service does: every seal is read back and checked before it counts.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, anyhow};
+use clap::ValueEnum;
+use countersign_paper::{
+    Certificate, Completion, Fact, Identity, Listed, Mark, MarkContent, Mood, Party, Prepared, SealOptions, Step, Tone,
+    Unsealed, seal, seal_complete,
+};
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
+
+use crate::Measured;
+
+/// What is done to a paper.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Work {
+    /// It is read and sealed.
+    Seal,
+    /// It is sealed; it was read before.
+    Prepared,
+    /// Values, a certificate and a seal are put behind it.
+    Complete,
+}
+
+impl Work {
+    /// As the command line says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Prepared => "prepared",
+            Self::Complete => "complete",
+        }
+    }
+}
+
+struct Key {
+    pair: RsaKeyPair,
+    random: SystemRandom,
+    identity: Identity,
+}
+
+impl Key {
+    fn read(folder: &Path) -> Result<Self> {
+        let key = PrivatePkcs8KeyDer::from_pem_file(folder.join("seal.key"))?;
+        let chain = ["seal.pem", "root.pem"].map(|file| CertificateDer::from_pem_file(folder.join(file)));
+        let chain = chain.into_iter().map(|found| Ok(found?.to_vec())).collect::<Result<Vec<_>>>()?;
+        let pair = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(|why| anyhow!("the key: {why}"))?;
+        Ok(Self { pair, random: SystemRandom::new(), identity: Identity::new(&chain)? })
+    }
+
+    /// What stands behind the paper, or the whole where it was written anew.
+    fn finish(&self, unsealed: Unsealed) -> Result<countersign_paper::Sealed> {
+        let mut signature = vec![0; self.pair.public().modulus_len()];
+        let signed = self.pair.sign(&RSA_PKCS1_SHA256, &self.random, unsealed.to_be_signed(), &mut signature);
+        signed.map_err(|_| anyhow!("signing failed"))?;
+        Ok(unsealed.finish(&signature, None)?)
+    }
+}
+
+/// Does that work for so long, says how often on standard output, and writes the last result.
+pub fn run(work: Work, folder: &Path, paper: &Path, seconds: f64, out: &Path) -> Result<()> {
+    let key = Key::read(folder)?;
+    let paper = std::fs::read(paper)?;
+    let prepared = if work == Work::Prepared { Prepared::new(&paper)? } else { None };
+    let (options, completion) = (SealOptions::default(), completion());
+    let once = || -> Result<Vec<u8>> {
+        let unsealed = match work {
+            Work::Seal => seal(&paper, &key.identity, &options)?,
+            Work::Complete => seal_complete(&paper, &completion, &key.identity, &options)?,
+            Work::Prepared => {
+                let prepared = prepared.as_ref().context("the paper cannot be prepared")?;
+                // A store keeps the paper; what comes behind it is all that is made.
+                return Ok(key.finish(prepared.seal(&key.identity, &options)?)?.delta);
+            }
+        };
+        Ok(key.finish(unsealed)?.whole(&paper))
+    };
+    let mut last = Vec::new();
+    for _ in 0..3 {
+        last = once()?;
+    }
+    let (began, cpu, mut documents) = (Instant::now(), cpu_seconds()?, 0);
+    while began.elapsed() < Duration::from_secs_f64(seconds) {
+        last = once()?;
+        documents += 1;
+    }
+    let (seconds, cpu_seconds) = (began.elapsed().as_secs_f64(), cpu_seconds()? - cpu);
+    let measured = Measured { documents, seconds, cpu_seconds, peak_mib: peak_mib()? };
+    if work == Work::Prepared {
+        last.splice(0..0, paper.iter().copied());
+    }
+    std::fs::write(out, last)?;
+    println!("{}", serde_json::to_string(&measured)?);
+    Ok(())
+}
+
+/// As much as libpdf is asked for: a line on the first page, and a page of thirty lines behind the last.
+fn completion() -> Completion {
+    let mark = Mark {
+        page: 1,
+        x_pct: 12.0,
+        y_pct: 88.0,
+        width_pct: 40.0,
+        height_pct: 5.0,
+        content: MarkContent::Signature { name: "Ann Example".to_owned() },
+    };
+    let fact = |label: &str, value: &str| Fact { label: label.to_owned(), value: value.to_owned() };
+    let party = Party {
+        name: "Ann Example".to_owned(),
+        role: "Signer".to_owned(),
+        state: Mood { word: "Signed".to_owned(), tone: Tone::Good },
+        facts: vec![fact("E-mail", "ann@example.com"), fact("Signed", "2026-01-01 00:00:00 UTC")],
+        signature: None,
+    };
+    let step = |number: u64| Step {
+        number,
+        at: "2026-01-01 00:00:00".to_owned(),
+        what: "Somebody did something".to_owned(),
+        who: "Ann Example".to_owned(),
+        hash: "0123456789ab".to_owned(),
+    };
+    let certificate = Certificate {
+        issuer: "Bench Ltd".to_owned(),
+        title: "Certificate of completion".to_owned(),
+        subject: "Bench".to_owned(),
+        outcome: Mood { word: "Completed".to_owned(), tone: Tone::Good },
+        reference: "env_bench".to_owned(),
+        facts: vec![fact("Envelope", "env_bench")],
+        reason: None,
+        documents: vec![Listed {
+            name: "Paper".to_owned(),
+            summary: "1 page".to_owned(),
+            facts: vec![fact("SHA-256", &"0".repeat(64))],
+        }],
+        people: vec![party],
+        history: (1..=20).map(step).collect(),
+        chain: vec![fact("Hash of the last", &"0".repeat(64))],
+        checks: Vec::new(),
+        note: None,
+    };
+    Completion { marks: vec![mark], certificate: Some(certificate), ..Completion::default() }
+}
+
+/// Processor time of this process, of user and system.
+fn cpu_seconds() -> Result<f64> {
+    let stat = std::fs::read_to_string("/proc/self/stat")?;
+    let after_name = stat.rsplit_once(')').context("/proc/self/stat")?.1;
+    let ticks: Result<Vec<f64>, _> = after_name.split_whitespace().skip(11).take(2).map(str::parse).collect();
+    Ok(ticks?.iter().sum::<f64>() / rustix::param::clock_ticks_per_second() as f64)
+}
+
+fn peak_mib() -> Result<f64> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).context("VmHWM")?;
+    Ok(line.trim().trim_end_matches("kB").trim().parse::<f64>()? / 1024.0)
+}

@@ -1,0 +1,113 @@
+//! What came out, as ratios: a table for the terminal and a page for the documentation.
+
+use std::fmt::Write as _;
+
+use crate::ours::Work;
+use crate::{Measured, PAPERS, TOOLS, Tool};
+
+/// Ours against somebody, on a paper, and the share it should reach at least.
+const TARGETS: [(Work, Tool, &str, f64); 8] = [
+    (Work::Seal, Tool::LibPdf { complete: false }, "1-page", 10.0),
+    (Work::Seal, Tool::LibPdf { complete: false }, "10-pages", 10.0),
+    (Work::Seal, Tool::PyHanko, "1-page", 200.0),
+    (Work::Seal, Tool::PyHanko, "10-pages", 200.0),
+    (Work::Prepared, Tool::LibPdf { complete: false }, "10-mb", 50.0),
+    (Work::Complete, Tool::LibPdf { complete: true }, "1-page", 5.0),
+    (Work::Complete, Tool::LibPdf { complete: true }, "10-pages", 5.0),
+    (Work::Complete, Tool::LibPdf { complete: true }, "10-mb", 5.0),
+];
+
+/// All measurements.
+#[derive(Default)]
+pub struct Report {
+    rounds: Vec<(Tool, &'static str, Measured)>,
+}
+
+impl Tool {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ours(Work::Seal) => "Countersign, read and sealed",
+            Self::Ours(Work::Prepared) => "Countersign, sealed as prepared at ingest",
+            Self::Ours(Work::Complete) => "Countersign, values, certificate and seal",
+            Self::PyHanko => "pyHanko",
+            Self::LibPdf { complete: false } => "@libpdf/core",
+            Self::LibPdf { complete: true } => "@libpdf/core, values, certificate and seal",
+            Self::SignPdf => "@signpdf/signpdf",
+        }
+    }
+}
+
+impl Measured {
+    fn per_second(self) -> f64 {
+        self.documents as f64 / self.seconds
+    }
+
+    fn cpu_ms(self) -> f64 {
+        1_000.0 * self.cpu_seconds / self.documents.max(1) as f64
+    }
+
+    /// For the impatient.
+    pub fn line(self, tool: Tool) -> String {
+        let (rate, cpu, peak) = (self.per_second(), self.cpu_ms(), self.peak_mib);
+        format!("{:<44} {rate:>8.1}/s, {cpu:>8.2} ms of processor time each, {peak:>5.0} MiB", tool.name())
+    }
+}
+
+impl Report {
+    /// One measurement more.
+    pub fn add(&mut self, tool: Tool, paper: &'static str, measured: Measured) {
+        self.rounds.push((tool, paper, measured));
+    }
+
+    fn median(&self, tool: Tool, paper: &str, of: impl Fn(Measured) -> f64) -> f64 {
+        let mine = self.rounds.iter().filter(|round| (round.0, round.1) == (tool, paper));
+        let mut values: Vec<f64> = mine.map(|round| of(round.2)).collect();
+        values.sort_by(f64::total_cmp);
+        values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// The ratios that there are targets for.
+    pub fn table(&self) -> String {
+        let mut table = String::new();
+        for (work, peer, paper, target) in TARGETS {
+            let cpu = |tool| self.median(tool, paper, Measured::cpu_ms);
+            let ratio = cpu(peer) / cpu(Tool::Ours(work));
+            let verdict = if ratio >= target { "reached" } else { "missed" };
+            let (ours, theirs) = (Tool::Ours(work).name(), peer.name());
+            writeln!(table, "| {ours} | {theirs} | {paper} | {ratio:.1} | {target} | {verdict} |").ok();
+        }
+        let memory = |paper| self.median(Tool::Ours(Work::Complete), paper, |measured| measured.peak_mib);
+        let ratio = (memory("10-mb") - memory("1-page")) / 9.5;
+        writeln!(
+            table,
+            "| peak memory beyond that of a small paper | size of the paper | 10-mb | {ratio:.1} | at most 3 | |"
+        )
+        .ok();
+        table
+    }
+
+    /// The page of the documentation.
+    pub fn markdown(&self, seconds: u32, rounds: u32) -> String {
+        let mut page = format!(
+            "# How fast papers are sealed\n\nWritten by `cargo bench-seal -- --write`: medians of {rounds} rounds of {seconds} s, each program in a process of its own, warm, one\n\
+             paper at a time, RSA-2048 and SHA-256, bytes in and bytes out. What counts are the ratios of processor time: they hold on a busy machine too.\n\n\
+             | ours | beside | paper | ratio | target | |\n|---|---|---|---|---|---|\n{}\n\
+             | program | paper | papers/s | processor time each | peak memory |\n|---|---|---|---|---|\n",
+            self.table()
+        );
+        for tool in TOOLS {
+            for paper in PAPERS {
+                let of = |figure: fn(Measured) -> f64| self.median(tool, paper, figure);
+                let (rate, cpu, peak) =
+                    (of(Measured::per_second), of(Measured::cpu_ms), of(|measured| measured.peak_mib));
+                writeln!(page, "| {} | {paper} | {rate:.1} | {cpu:.2} ms | {peak:.0} MiB |", tool.name()).ok();
+            }
+        }
+        page.push_str(
+            "\n`@signpdf` and `@libpdf/core` do not write all that PAdES asks for (no signing certificate attribute; a signing time among the signed\n\
+             attributes), and none of them checks what it has written; Countersign does both. *Prepared*: the paper was read and hashed when it came\n\
+             in, as the service does; only what is appended is made.\n",
+        );
+        page
+    }
+}
