@@ -13,7 +13,7 @@ use countersign::v1::{
 };
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
-use countersign_envelope::config::Config;
+use countersign_envelope::config::{Config, IngestConfig};
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
@@ -241,6 +241,7 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         migrate: false,
         documents: documents.path().to_owned().into(),
         document_keys: None,
+        ingest: IngestConfig::default(),
         paper_worker: None,
         paper_workers: None,
         signing_url: "https://sign.example.com/s".into(),
@@ -291,7 +292,11 @@ fn request(upload_id: &str) -> CreateEnvelopeRequest {
     };
     CreateEnvelopeRequest {
         subject: "Agreement".into(),
-        documents: vec![DocumentSource { name: String::new(), source: Some(Source::UploadId(upload_id.into())) }],
+        documents: vec![DocumentSource {
+            name: String::new(),
+            source: Some(Source::UploadId(upload_id.into())),
+            ..Default::default()
+        }],
         recipients: (0..2).map(recipient).collect(),
         fields: (0..4).map(field).collect(),
         routing: Routing::Parallel.into(),

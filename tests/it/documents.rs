@@ -22,7 +22,11 @@ async fn put(
     let request = ReplaceDocumentRequest {
         envelope_id: envelope.id.clone(),
         document_id: envelope.documents[document].id.clone(),
-        document: Some(DocumentSource { name: "corrected.pdf".into(), source: Some(Source::Content(content.into())) }),
+        document: Some(DocumentSource {
+            name: "corrected.pdf".into(),
+            source: Some(Source::Content(content.into())),
+            ..Default::default()
+        }),
         if_revision: envelope.revision,
         ..Default::default()
     };

@@ -67,9 +67,11 @@ pub fn of(envelope: &Envelope, version: DocumentVersion) -> DownloadDocumentRequ
 
 /// A request with documents of these names and contents.
 pub fn with_documents(signers: usize, documents: Vec<(&str, Vec<u8>)>) -> CreateEnvelopeRequest {
-    let documents = documents
-        .into_iter()
-        .map(|(name, bytes)| DocumentSource { name: name.into(), source: Some(Source::Content(bytes.into())) });
+    let documents = documents.into_iter().map(|(name, bytes)| DocumentSource {
+        markers: false,
+        name: name.into(),
+        source: Some(Source::Content(bytes.into())),
+    });
     CreateEnvelopeRequest { documents: documents.collect(), ..request(signers, Routing::Parallel, true) }
 }
 

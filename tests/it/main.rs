@@ -20,6 +20,7 @@ mod flights;
 mod freshness;
 mod groups;
 mod histories;
+mod intake;
 mod isolation;
 #[path = "../../services/paper/tests/odd/judges.rs"]
 mod judges;

@@ -146,6 +146,7 @@ async fn t68_fields_on_a_rotated_scan_are_signed() {
         documents: vec![DocumentSource {
             name: scan.file_name.into(),
             source: Some(Source::Content(scan.bytes.clone().into())),
+            ..Default::default()
         }],
         fields: vec![
             NewField {

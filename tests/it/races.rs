@@ -186,7 +186,11 @@ impl Round {
         let mut new = request(3, Routing::Groups, true);
         new.recipients.iter_mut().for_each(|recipient| recipient.group = 1);
         new.quorums = vec![Quorum { group: 1, needed: 1 }];
-        new.documents = vec![DocumentSource { name: String::new(), source: Some(Source::UploadId(upload_id.into())) }];
+        new.documents = vec![DocumentSource {
+            name: String::new(),
+            source: Some(Source::UploadId(upload_id.into())),
+            ..Default::default()
+        }];
         new.expires_at = Some(timestamp(deadline));
         let envelope = sender.create(new).await.unwrap();
         let signers = envelope.recipients.iter().map(|recipient| sender.signer_of(&envelope.id, &recipient.id));

@@ -6,20 +6,26 @@ use countersign::v1::document_source::Source;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign::v1::{
     AccountSettings, AddFieldsRequest, Amount, ApproveRequest, Billing, ChargeAt, CreateEnvelopeRequest,
-    CreateUserTokenRequest, DeclineByUserRequest, DeclinePolicy, DelegateSigningRequest, DownloadDocumentRequest,
-    Envelope, ErrorReason, FieldEntry, FieldType, FieldValue, FillFieldsRequest, Freshness, GetCallerIdentityRequest,
-    GetEnvelopeRequest, Limits, MuteRemindersRequest, NewField, NewRecipient, Person, Quorum, ReassignRecipientRequest,
-    RecipientRole, RefundPolicy, RemindRecipientsRequest, ResendEnvelopeRequest, Routing, SendEnvelopeRequest,
-    SendTestEventRequest, SuspendAccountRequest, UpdateAccountSettingsRequest, VerifyWebhookEndpointRequest,
-    VoidEnvelopeRequest, WatchStart, WatchStatusChangesRequest, field_value,
+    CreateUserTokenRequest, DeclineByUserRequest, DeclinePolicy, DelegateSigningRequest, DeleteEnvelopeContentRequest,
+    DownloadDocumentRequest, Envelope, ErrorReason, FieldEntry, FieldType, FieldValue, FillFieldsRequest, Freshness,
+    GetCallerIdentityRequest, GetEnvelopeDataRequest, GetEnvelopeRequest, Limits, MuteRemindersRequest, NewField,
+    NewRecipient, Person, Quorum, ReassignRecipientRequest, RecipientRole, RefundPolicy, RemindRecipientsRequest,
+    RenderPageRequest, ResendEnvelopeRequest, Routing, SendEnvelopeRequest, SendTestEventRequest, SetLegalHoldRequest,
+    SuspendAccountRequest, UpdateAccountSettingsRequest, VerifyWebhookEndpointRequest, VoidEnvelopeRequest, WatchStart,
+    WatchStatusChangesRequest, field_value,
 };
+use countersign_chassis::clock::Clock;
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::notifier::{self, authorised, register};
-use countersign_test_support::{Caller, Errors as _, Notifier, Receiver, Service, Story};
+use countersign_test_support::service::config;
+use countersign_test_support::{Caller, Database, Errors as _, Notifier, Receiver, Service, Story, binary};
 use prost_types::FieldMask;
 use tokio_stream::StreamExt as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
+
+use crate::intake::markers::{marked, paper};
+use crate::worker::stand_in;
 
 /// What comes with a refusal besides its reason.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -35,7 +41,7 @@ enum With {
 }
 
 /// The contract, as `error_reason.proto` words it.
-const TABLE: [(&str, Code, u16, With); 36] = {
+const TABLE: [(&str, Code, u16, With); 45] = {
     use Code::*;
     [
         ("INVALID_FIELD", InvalidArgument, 400, With::Fields),
@@ -74,6 +80,15 @@ const TABLE: [(&str, Code, u16, With); 36] = {
         ("REMINDERS_MUTED", FailedPrecondition, 409, With::State),
         ("ENDPOINT_NOT_ACTIVE", FailedPrecondition, 409, With::Facts(&["current_state"])),
         ("CHALLENGE_FAILED", FailedPrecondition, 409, With::Facts(&["cause"])),
+        ("PAGE_NOT_DRAWABLE", FailedPrecondition, 409, With::Facts(&["fault"])),
+        ("UNSUPPORTED_DOCUMENT_TYPE", InvalidArgument, 400, With::Fields),
+        ("CONVERTER_NOT_INSTALLED", Unimplemented, 501, With::Fields),
+        ("MARKERS_UNMATCHED", InvalidArgument, 400, With::Fields),
+        ("DOCUMENT_DAMAGED", DataLoss, 500, With::Nothing),
+        ("OFFSET_OUT_OF_RANGE", OutOfRange, 416, With::Facts(&["size_bytes"])),
+        ("DATA_NOT_AVAILABLE", FailedPrecondition, 409, With::Facts(&["current_state"])),
+        ("CONTENT_PURGED", FailedPrecondition, 410, With::State),
+        ("LEGAL_HOLD", FailedPrecondition, 409, With::State),
     ]
 };
 
@@ -134,7 +149,7 @@ async fn requests(service: &Service, sender: &Caller) -> Vec<Status> {
     let fault = sender.create(CreateEnvelopeRequest { subject: String::new(), ..good() }).await.unwrap_err();
     let over = sender.create(request(11, Routing::Parallel, true)).await.unwrap_err();
     let mut unreadable = good();
-    unreadable.documents[0].source = Some(Source::Content(b"hello".to_vec().into()));
+    unreadable.documents[0].source = Some(Source::Content(b"%PDF-1.7 and no more".to_vec().into()));
     let unreadable = sender.create(unreadable).await.unwrap_err();
     told.extend([fault, over, unreadable]);
     told.push(sender.with_token("nonsense").get("env_01h455vb4pex5vsknk084sn02q").await.unwrap_err());
@@ -281,6 +296,58 @@ async fn endpoints(service: &Service, sender: &Caller) -> Vec<Status> {
     vec![inactive, failed]
 }
 
+async fn documents(service: &Service, sender: &Caller) -> Vec<Status> {
+    let of = |content: Vec<u8>| {
+        let mut new = marked(Source::Content(content.into()), true);
+        new.recipients[0].label = "Buyer".into();
+        new
+    };
+    let unsupported = sender.create(of(b"\x89PNG\r\n\x1a\n".to_vec())).await.unwrap_err();
+    let unmatched = sender.create(of(paper("{{signature:Nobody}}"))).await.unwrap_err();
+    let envelope = sender.create(of(paper("{{signature:Buyer}}"))).await.unwrap();
+    let id = envelope.id.clone();
+    let early = sender.envelopes().get_envelope_data(GetEnvelopeDataRequest { envelope_id: id.clone() }).await;
+    let original = DownloadDocumentRequest { envelope_id: id.clone(), version: 1, ..Default::default() };
+    let beyond = DownloadDocumentRequest { offset_bytes: 1_000_000, ..original.clone() };
+    let beyond = sender.envelopes().download_document(beyond).await.unwrap_err();
+    let name = &envelope.documents[0].original_sha256;
+    let file = service.documents.path().join(&name[..2]).join(&name[2..]);
+    std::fs::write(file, "not that").unwrap();
+    let damaged = sender.envelopes().download_document(original).await.unwrap_err();
+    sender.void(&id, "").await.unwrap();
+    hold_content(sender, &id, true).await.unwrap();
+    let erase = || DeleteEnvelopeContentRequest { envelope_id: id.clone(), reason: "x".into(), ..Default::default() };
+    let held = sender.envelopes().delete_envelope_content(erase()).await.unwrap_err();
+    hold_content(sender, &id, false).await.unwrap();
+    sender.envelopes().delete_envelope_content(erase()).await.unwrap();
+    let purged = hold_content(sender, &id, true).await.unwrap_err();
+    vec![unsupported, unmatched, early.unwrap_err(), beyond, damaged, held, purged]
+}
+
+/// By a service that has no converter, and whose children die when they are asked a second time.
+async fn converted() -> Vec<Status> {
+    let (folder, own) = (tempfile::tempdir().unwrap(), binary::path("countersign-envelope").await);
+    let asked = folder.path().join("asked");
+    let script = format!("/bin/mkdir {} 2>/dev/null && exec {} \"$@\"; kill -9 $$", asked.display(), own.display());
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let mut config = config(&database, &documents);
+    config.ingest.converter = Some("none".into());
+    config.paper_worker = Some(stand_in(&folder, &script));
+    let service = Service::start_with(database, Clock::database(), documents, config).await;
+    let sender = service.account(false).await;
+    let envelope = sender.create(request(1, Routing::Parallel, true)).await.unwrap();
+    let page = RenderPageRequest { envelope_id: envelope.id, page: 1, ..Default::default() };
+    let undrawn = sender.envelopes().render_page(page).await.unwrap_err();
+    let mut docx = request(1, Routing::Parallel, true);
+    docx.documents[0].source = Some(Source::Content(countersign_test_support::docx::docx(&["Lease"]).into()));
+    vec![undrawn, sender.create(docx).await.unwrap_err()]
+}
+
+async fn hold_content(sender: &Caller, id: &str, hold: bool) -> Result<(), Status> {
+    let request = SetLegalHoldRequest { envelope_id: id.into(), hold, reason: "x".into(), ..Default::default() };
+    sender.envelopes().set_legal_hold(request).await.map(drop)
+}
+
 async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
     let client = service.database.connect().await;
     let start = watch(sender, "", WatchStart::Oldest).await.unwrap();
@@ -377,12 +444,14 @@ async fn s2_54_every_reason_comes_as_the_contract_says() {
     all.extend(states(&sender).await);
     all.extend(accounts(&service).await);
     all.extend(endpoints(&service, &sender).await);
+    all.extend(documents(&service, &sender).await);
+    all.extend(converted().await);
     all.extend(accidents(&service, &sender).await);
     for status in &all {
         hold(status);
         *met.entry(status.reason()).or_default() += 1;
     }
-    let reasons = (1..).map_while(|number| ErrorReason::try_from(number).ok());
+    let reasons = (1..1_000).filter_map(|number| ErrorReason::try_from(number).ok());
     let mut names: Vec<_> = reasons.map(|it| it.as_str_name().trim_start_matches("ERROR_REASON_").to_owned()).collect();
     assert_eq!(names.len(), TABLE.len(), "the table has every reason");
     names.sort();

@@ -12,6 +12,7 @@ use countersign_envelope::domain::decide::Verdict;
 use countersign_envelope::domain::envelope::Ingest;
 use countersign_envelope::domain::event::Event;
 use countersign_envelope::domain::id::EnvelopeId;
+use countersign_envelope::domain::ingest::{FaultReason, IngestFault, Read, Reading};
 use countersign_envelope::domain::record::seal;
 use countersign_envelope::execute::{Ask, Executor, Fresh, new_id};
 use countersign_envelope::store::{NewEnvelope, Scope};
@@ -172,7 +173,7 @@ fn incomplete() -> (String, String) {
 async fn unread(service: &Service, sender: &Caller, executor: &Executor, schedule: Option<TimeDelta>) -> Envelope {
     let mut new = request(1, Routing::Parallel, false);
     let source = Some(document_source::Source::Content(pdf().into()));
-    new.documents.push(DocumentSource { name: "annex.pdf".into(), source });
+    new.documents.push(DocumentSource { name: "annex.pdf".into(), source, ..Default::default() });
     new.scheduled_send_at = schedule.map(|by| ahead(service, by));
     let whole = sender.create(new).await.unwrap();
     let (store, scope) = (executor.store(), Scope::any_mode(sender.account.parse().unwrap()));
@@ -180,7 +181,10 @@ async fn unread(service: &Service, sender: &Caller, executor: &Executor, schedul
     let now = copy.last_event_at;
     copy.id = EnvelopeId::from_uuid(new_id(now));
     (copy.sequence, copy.revision, copy.chain) = (0, 0, [0; 32]);
-    copy.documents.iter_mut().for_each(|document| document.ingest = Ingest::Processing);
+    for document in &mut copy.documents {
+        (document.sha256, document.size_bytes, document.page_count) = ([0; 32], 0, 0);
+        document.ingest = Ingest::Processing;
+    }
     let recorded = seal(&mut copy, &[Event::Created], &By::system(), now, &mut Fresh(now));
     let new = NewEnvelope { envelope: copy.clone(), events: recorded, movement: None, kept: None };
     store.create(new).await.unwrap();
@@ -191,7 +195,13 @@ async fn unread(service: &Service, sender: &Caller, executor: &Executor, schedul
 
 async fn read(executor: &Executor, sender: &Caller, envelope: &Envelope, document: usize, ingest: Ingest) -> Verdict {
     let document = envelope.documents[document].id.parse().unwrap();
-    execute(executor, sender, &envelope.id, Command::Ingest { document, ingest }).await
+    let (sha256, size_bytes) = ([9; 32], 1_000);
+    let read = Read { sha256, size_bytes, page_count: 2, original: None, fields: Vec::new(), fields_max: 200 };
+    let reading = match ingest {
+        Ingest::Failed => Reading::Failed(IngestFault::new(FaultReason::Unreadable, "the document has no pages")),
+        Ingest::Processing | Ingest::Ready => Reading::Ready(Box::new(read)),
+    };
+    execute(executor, sender, &envelope.id, Command::Ingest { document, source: None, reading }).await
 }
 
 /// S1.55, S3.30: it waits until the last of its documents is ready.

@@ -252,6 +252,7 @@ async fn s3_44_an_upload_becomes_a_draft_and_is_sent() {
     new.documents = vec![DocumentSource {
         name: String::new(),
         source: Some(document_source::Source::UploadId(kept.upload_id.clone())),
+        ..Default::default()
     }];
     let draft = sender.create(new.clone()).await.unwrap();
     assert_eq!((draft.status(), draft.documents[0].name.as_str()), (EnvelopeStatus::Draft, "offer.pdf"));

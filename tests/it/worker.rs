@@ -114,7 +114,7 @@ async fn a_child_shuts_itself_in_before_it_reads() {
 }
 
 /// A program that stands where the reader should be.
-fn stand_in(folder: &TempDir, script: &str) -> PathBuf {
+pub fn stand_in(folder: &TempDir, script: &str) -> PathBuf {
     let path = folder.path().join("stand-in");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
@@ -213,11 +213,14 @@ async fn the_same_document_is_read_once() {
     let link = folder.path().join("reader");
     std::os::unix::fs::symlink(binary::path("countersign-envelope").await, &link).unwrap();
     let workers = Workers::new(Some(link.clone()), Some(1)).unwrap();
-    let found = workers.inspect(pdf().into(), Limits::default()).await.unwrap();
+    let found = workers.ingest(pdf().into(), Limits::default(), Policy::default()).await.unwrap();
     std::fs::remove_file(&link).unwrap();
-    assert_eq!(workers.inspect(pdf().into(), Limits::default()).await.unwrap(), found);
+    assert_eq!(workers.ingest(pdf().into(), Limits::default(), Policy::default()).await.unwrap(), found);
     let limits = Limits { pages_max: 1, ..Limits::default() };
-    assert!(workers.inspect(pdf().into(), limits).await.is_err(), "under other limits it is another question");
+    assert!(
+        workers.ingest(pdf().into(), limits, Policy::default()).await.is_err(),
+        "under other limits it is another question"
+    );
 }
 
 fn with_document(bytes: Vec<u8>) -> countersign::v1::CreateEnvelopeRequest {

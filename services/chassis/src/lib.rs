@@ -8,6 +8,7 @@ pub mod config;
 pub mod database;
 pub mod faults;
 pub mod grpc;
+pub mod guard;
 pub mod keys;
 pub mod once;
 pub mod problem;

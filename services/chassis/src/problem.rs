@@ -97,6 +97,8 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         | ErrorReason::OutOfScopeV1
         | ErrorReason::UnreadableDocument
         | ErrorReason::ActorSubjectMismatch
+        | ErrorReason::UnsupportedDocumentType
+        | ErrorReason::MarkersUnmatched
         | ErrorReason::AmbiguousRecipient => (Code::InvalidArgument, 400),
         ErrorReason::AuthenticationRequired => (Code::Unauthenticated, 401),
         ErrorReason::InsufficientCredits => (Code::FailedPrecondition, 402),
@@ -129,6 +131,7 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         ErrorReason::IdempotencyMismatch | ErrorReason::SecretShownOnce => (Code::AlreadyExists, 409),
         ErrorReason::ResendTooSoon | ErrorReason::RateLimitExceeded => (Code::ResourceExhausted, 429),
         ErrorReason::ResumeTokenTooOld => (Code::OutOfRange, 400),
+        ErrorReason::ConverterNotInstalled => (Code::Unimplemented, 501),
         ErrorReason::OffsetOutOfRange => (Code::OutOfRange, 416),
         ErrorReason::DocumentDamaged => (Code::DataLoss, 500),
         ErrorReason::Unavailable => (Code::Unavailable, 503),

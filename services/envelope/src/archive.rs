@@ -137,7 +137,7 @@ mod tests {
             let mut file = read.by_index(index).unwrap();
             let mut bytes = Vec::new();
             std::io::Read::read_to_end(&mut file, &mut bytes).unwrap();
-            assert_eq!((file.name(), bytes.as_slice()), (*name, *content));
+            assert_eq!((file.name().unwrap().as_ref(), bytes.as_slice()), (*name, *content));
             assert_eq!(file.unix_mode(), Some(0o100_644));
         }
     }

@@ -1,13 +1,18 @@
 //! The settings of the service: flags and environment variables of the same names.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, SettingError, TelemetryConfig};
+use countersign_chassis::guard::{Guard, PORTS};
+use countersign_paper::Policy;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
 use crate::blobs::{DocumentKeys, Place};
+use crate::convert::{Converter, LibreOffice, Limits};
+use crate::fetch::{Bounds, Fetcher};
 use crate::identity::{Identities, Role};
 use crate::oidc::OidcConfig;
 use crate::seal::SealConfig;
@@ -102,6 +107,8 @@ pub struct Config {
     /// sealed with the first, all are read. Without it documents lie in the clear.
     #[arg(long, env = "COUNTERSIGN_DOCUMENT_KEYS", hide_env_values = true)]
     pub document_keys: Option<SecretString>,
+    #[command(flatten)]
+    pub ingest: IngestConfig,
     /// Address of the signing page; the signing token is put behind it as the fragment.
     #[arg(long, env = "COUNTERSIGN_SIGNING_URL", default_value = "https://sign.example.com/s")]
     pub signing_url: String,
@@ -144,6 +151,73 @@ pub struct Config {
     /// Days for which an upload can be put into envelopes.
     #[arg(long, env = "COUNTERSIGN_UPLOAD_DAYS", default_value_t = 7, value_parser = clap::value_parser!(i64).range(1..=365))]
     pub upload_days: i64,
+}
+
+/// How documents come in.
+#[derive(Args, Clone, Debug)]
+pub struct IngestConfig {
+    /// LibreOffice's program `soffice`, which makes PDFs of DOCX; without it, where it usually is; `none`: DOCX are refused.
+    #[arg(long, env = "COUNTERSIGN_CONVERTER")]
+    pub converter: Option<PathBuf>,
+    /// DOCX that are converted at the same time, each with up to 4 GiB of address space.
+    #[arg(long, env = "COUNTERSIGN_CONVERTER_SLOTS", default_value_t = IngestConfig::default().converter_slots, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub converter_slots: u16,
+    /// Fetch documents also over `http://` and from private addresses. For development only.
+    #[arg(long, env = "COUNTERSIGN_FETCH_ALLOW_PRIVATE", default_value_t = false, action = clap::ArgAction::Set)]
+    pub fetch_allow_private: bool,
+    /// Ports from which documents may be fetched, comma-separated.
+    #[arg(long, env = "COUNTERSIGN_FETCH_PORTS", value_delimiter = ',', default_values_t = PORTS)]
+    pub fetch_ports: Vec<u16>,
+    /// Networks from which no document is fetched besides those that are not public, comma-separated: your own public addresses.
+    #[arg(long, env = "COUNTERSIGN_FETCH_DENY", value_delimiter = ',')]
+    pub fetch_deny: Vec<IpNet>,
+    /// Take documents whose author forbids changes, if they open without a password.
+    #[arg(long, env = "COUNTERSIGN_OVERRULE_RESTRICTIONS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub overrule_restrictions: bool,
+    /// Leave the files that a document carries inside; nobody who signs sees them.
+    #[arg(long, env = "COUNTERSIGN_KEEP_ATTACHMENTS", default_value_t = false, action = clap::ArgAction::Set)]
+    pub keep_attachments: bool,
+}
+
+impl Default for IngestConfig {
+    fn default() -> Self {
+        Self {
+            converter: None,
+            converter_slots: 2,
+            fetch_allow_private: false,
+            fetch_ports: PORTS.to_vec(),
+            fetch_deny: Vec::new(),
+            overrule_restrictions: false,
+            keep_attachments: false,
+        }
+    }
+}
+
+impl IngestConfig {
+    /// What makes PDFs, if there is something.
+    pub fn converter(&self) -> Result<Option<Arc<dyn Converter>>, SettingError> {
+        let program = match &self.converter {
+            Some(given) if given.as_os_str() == "none" => return Ok(None),
+            Some(given) if given.is_file() => Some(given.clone()),
+            Some(_) => return Err(SettingError::new("--converter (COUNTERSIGN_CONVERTER)", "is no file")),
+            None => LibreOffice::find(),
+        };
+        let at_once = usize::from(self.converter_slots);
+        let converter = |program| Arc::new(LibreOffice::new(program, at_once, Limits::default())) as Arc<dyn Converter>;
+        Ok(program.map(converter))
+    }
+
+    /// What is taken, and how it is kept.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy { overrule_restrictions: self.overrule_restrictions, keep_attachments: self.keep_attachments }
+    }
+
+    /// What fetches.
+    pub fn fetcher(&self) -> anyhow::Result<Fetcher> {
+        let guard = Guard::new(self.fetch_allow_private, self.fetch_ports.clone(), self.fetch_deny.clone());
+        Fetcher::new(guard, Bounds::default())
+    }
 }
 
 impl Config {

@@ -77,6 +77,9 @@ async fn run(config: Config) -> anyhow::Result<()> {
     if let Err(error) = config.seal.check() {
         error.exit();
     }
+    if let Err(error) = config.ingest.converter() {
+        error.exit();
+    }
     if let Some(key) = &config.operator_key {
         check_token("--operator-key (COUNTERSIGN_OPERATOR_KEY)", key);
     }

@@ -25,6 +25,8 @@ use crate::credential::Keyring;
 use crate::domain::account::Permissions;
 use crate::domain::id::{AccountId, LedgerId};
 use crate::execute::{Executor, account, api_key, new_id};
+use crate::ingest::pdf::PdfReader;
+use crate::ingest::{Intake, Reader};
 use crate::oidc::Oidc;
 use crate::pictures::Pictures;
 use crate::rpc::{Accounts, Authenticator, Context, SERVICES, Seats, routes};
@@ -150,6 +152,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     let accounts = Accounts::new(store.clone());
     let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), oidc, &config);
     let executor = Executor::new(store.clone(), Arc::clone(&keyring));
+    let reader = reader(&config, (&executor, &blobs, &accounts), workers.clone())?;
     let context = Context {
         store: store.clone(),
         executor: executor.clone(),
@@ -159,6 +162,9 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         recognised: Arc::new(recognised),
         pictures: Pictures::new(blobs.clone(), workers.clone()),
         workers,
+        pdfs: reader.pdfs.clone(),
+        can_convert: reader.converter.is_some(),
+        fetcher: Arc::clone(&reader.fetcher),
         authenticator: Arc::new(authenticator),
         accounts,
         onces: Onces::new(&master),
@@ -172,7 +178,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         stall: Duration::from_secs(config.stream_stall_seconds),
         stop: stop.clone(),
     };
-    let loops = loops(&config, executor, blobs, sealer, tail, stop.clone());
+    let loops = loops(&config, executor, blobs, Intake::new(reader), sealer, tail, stop.clone());
     let server = grpc::serve(listener, routes(context), &SERVICES, &config.listen, stop.clone());
     let ended = tokio::select! {
         ended = server => ended,
@@ -182,11 +188,32 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     ended
 }
 
+/// What documents are read with.
+fn reader(
+    config: &Config,
+    (executor, blobs, accounts): (&Executor, &Blobs, &Accounts),
+    workers: Workers,
+) -> anyhow::Result<Reader> {
+    let converter = config.ingest.converter()?;
+    if converter.is_none() {
+        tracing::info!("no LibreOffice was found: DOCX are refused");
+    }
+    Ok(Reader {
+        executor: executor.clone(),
+        blobs: blobs.clone(),
+        accounts: accounts.clone(),
+        pdfs: PdfReader::new(workers, config.ingest.policy()),
+        converter,
+        fetcher: Arc::new(config.ingest.fetcher()?),
+    })
+}
+
 /// All loops, each in a task of its own. Ends only if one of them breaks.
 async fn loops(
     config: &Config,
     executor: Executor,
     blobs: Blobs,
+    intake: Intake,
     sealer: Option<Sealer>,
     tail: Arc<Tail>,
     stop: CancellationToken,
@@ -201,6 +228,13 @@ async fn loops(
         ticker::run("sweep", sweep, Arc::clone(&never), stop, move || {
             let sweeper = Arc::clone(&sweeper);
             async move { sweeper.tick().await }
+        })
+    });
+    tasks.spawn({
+        let (intake, hint, stop) = (Arc::new(intake), store.readings_due(), stop.clone());
+        ticker::run("ingest", sweep, hint, stop, move || {
+            let intake = Arc::clone(&intake);
+            async move { intake.tick().await }
         })
     });
     tasks.spawn({

@@ -49,8 +49,8 @@ pub enum WorkerError {
 #[derive(Clone, Debug)]
 pub struct Workers {
     program: PathBuf,
-    /// What was found in documents before: the same contract is sent again and again.
-    inspected: moka::sync::Cache<(Digest, Limits), Inspection>,
+    /// What was found in documents before that stay as they came: the same contract is sent again and again.
+    ingested: moka::sync::Cache<(Digest, Limits, Policy), Ingested>,
     slots: Arc<Semaphore>,
     wait_max: Duration,
     life_max: Duration,
@@ -69,9 +69,10 @@ impl Workers {
         let processors = || std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let at_once = at_once.map_or_else(processors, usize::from).max(1);
         let slots = Arc::new(Semaphore::new(at_once));
-        let pages = |_: &(Digest, Limits), found: &Inspection| u32::try_from(1 + found.pages.len()).unwrap_or(u32::MAX);
-        let inspected = moka::sync::Cache::builder().weigher(pages).max_capacity(REMEMBERED_PAGES_MAX).build();
-        Ok(Self { program, inspected, slots, wait_max: WAIT_MAX, life_max: LIFE_MAX })
+        let pages =
+            |_: &(Digest, Limits, Policy), found: &Ingested| u32::try_from(1 + found.pages.len()).unwrap_or(u32::MAX);
+        let ingested = moka::sync::Cache::builder().weigher(pages).max_capacity(REMEMBERED_PAGES_MAX).build();
+        Ok(Self { program, ingested, slots, wait_max: WAIT_MAX, life_max: LIFE_MAX })
     }
 
     /// The same with other patience.
@@ -82,23 +83,24 @@ impl Workers {
 
     /// See [`countersign_paper::inspect()`].
     pub async fn inspect(&self, bytes: Bytes, limits: Limits) -> Result<Inspection, WorkerError> {
-        let name = (sha256(&bytes), limits);
-        if let Some(found) = self.inspected.get(&name) {
-            return Ok(found);
-        }
         match self.run(&Task::Inspect(limits), bytes).await? {
-            (Answer::Inspected(found), _) => {
-                self.inspected.insert(name, found.clone());
-                Ok(found)
-            }
+            (Answer::Inspected(found), _) => Ok(found),
             _ => Err(unavailable("another answer than asked for")),
         }
     }
 
     /// See [`countersign_paper::ingest()`].
     pub async fn ingest(&self, bytes: Bytes, limits: Limits, policy: Policy) -> Result<Ingested, WorkerError> {
+        let name = (sha256(&bytes), limits, policy);
+        if let Some(found) = self.ingested.get(&name) {
+            return Ok(found);
+        }
         match self.run(&Task::Ingest(limits, policy), bytes).await? {
-            (Answer::Ingested(found), base) => Ok(Ingested { base: (!base.is_empty()).then_some(base), ..found }),
+            (Answer::Ingested(found), base) if base.is_empty() => {
+                self.ingested.insert(name, found.clone());
+                Ok(found)
+            }
+            (Answer::Ingested(found), base) => Ok(Ingested { base: Some(base), ..found }),
             _ => Err(unavailable("another answer than asked for")),
         }
     }

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
+use countersign_chassis::guard::PORTS;
 use ipnet::IpNet;
 use secrecy::SecretString;
-
-use crate::webhook::guard::PORTS;
 
 /// The notifier of Countersign.
 #[derive(Parser, Debug)]

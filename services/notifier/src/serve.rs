@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
+use countersign_chassis::guard::Guard;
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
@@ -26,7 +27,6 @@ use crate::store::{MIGRATIONS, Store};
 use crate::webhook::Webhooks;
 use crate::webhook::courier::{Bounds, Courier};
 use crate::webhook::deliver::Deliverer;
-use crate::webhook::guard::Guard;
 use crate::webhook::headers::Seal;
 use crate::webhook::signature::Secrets;
 

@@ -85,7 +85,11 @@ pub(crate) fn request(
     v1::CreateEnvelopeRequest {
         subject: sample.title.to_owned(),
         message: "Please read and sign.".to_owned(),
-        documents: vec![v1::DocumentSource { name: sample.file_name.to_owned(), source: Some(source) }],
+        documents: vec![v1::DocumentSource {
+            name: sample.file_name.to_owned(),
+            source: Some(source),
+            ..Default::default()
+        }],
         recipients: people.iter().map(recipient).collect(),
         fields: fields(sample),
         routing: routing.into(),

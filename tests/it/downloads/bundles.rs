@@ -164,6 +164,7 @@ async fn too_much_for_one_pdf_is_named() {
         let parts: Vec<_> = parts.map(|part| countersign::v1::UploadDocumentRequest { part: Some(part) }).collect();
         let answer = sender.envelopes().upload_document(tokio_stream::iter(parts)).await.unwrap().into_inner();
         countersign::v1::DocumentSource {
+            markers: false,
             name: "large.pdf".into(),
             source: Some(countersign::v1::document_source::Source::UploadId(answer.upload_id)),
         }

@@ -68,6 +68,10 @@ impl Two {
         let job = "INSERT INTO artifact_job (account_id, envelope_id, version, due_at) \
                    SELECT DISTINCT ON (account_id) account_id, id, 2, now() + interval '1 day' FROM envelope";
         superuser.execute(job, &[]).await.unwrap();
+        let reading = "INSERT INTO ingest_job (account_id, envelope_id, document_id, source_id, begun_at, due_at) \
+                       SELECT DISTINCT ON (account_id) account_id, envelope_id, id, gen_random_uuid(), now(), \
+                       now() + interval '1 day' FROM document";
+        superuser.execute(reading, &[]).await.unwrap();
         // What a signer drew.
         let drawing = "INSERT INTO drawing (account_id, envelope_id, sha256, content) \
                        SELECT DISTINCT ON (account_id) account_id, id, sha256('drawn'), 'drawn' FROM envelope";

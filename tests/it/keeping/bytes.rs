@@ -19,6 +19,7 @@ use countersign_test_support::{Caller, Database, Service};
 use super::{
     DAY, DocumentVersion, TimeDelta, completed, download, erase, kept_for, stored, until_purged, until_stored,
 };
+use crate::intake::markers::{marked, paper};
 use crate::steps::{epoch, executor};
 
 /// A service whose loops do nothing by themselves.
@@ -91,7 +92,11 @@ async fn t62_uploads_have_a_lifetime() {
     let service = Service::start_at(epoch()).await;
     let sender = service.account(false).await;
     let by_upload = |id: &str| CreateEnvelopeRequest {
-        documents: vec![DocumentSource { name: String::new(), source: Some(Source::UploadId(id.to_owned())) }],
+        documents: vec![DocumentSource {
+            markers: false,
+            name: String::new(),
+            source: Some(Source::UploadId(id.to_owned())),
+        }],
         ..kept_for(30)
     };
     let unused = upload(&sender).await;
@@ -216,7 +221,11 @@ async fn s3_9_bytes_that_nobody_names_are_found() {
     let replace = ReplaceDocumentRequest {
         envelope_id: draft.id.clone(),
         document_id: draft.documents[0].id.clone(),
-        document: Some(DocumentSource { name: "b.pdf".into(), source: Some(Source::Content(other.clone().into())) }),
+        document: Some(DocumentSource {
+            markers: false,
+            name: "b.pdf".into(),
+            source: Some(Source::Content(other.clone().into())),
+        }),
         ..Default::default()
     };
     sender.envelopes().replace_document(replace).await.unwrap();
@@ -237,7 +246,7 @@ async fn s3_9_bytes_that_nobody_names_are_found() {
     assert_eq!(stored(&service), all - 1, "one was left; the others somebody needs");
     assert_eq!(download(&sender, &draft.id, DocumentVersion::Original).await.unwrap(), other);
     assert!(!download(&sender, &done.id, DocumentVersion::Signed).await.unwrap().is_empty());
-    let by_upload = DocumentSource { name: String::new(), source: Some(Source::UploadId(unused)) };
+    let by_upload = DocumentSource { markers: false, name: String::new(), source: Some(Source::UploadId(unused)) };
     let by_upload = sender.create(CreateEnvelopeRequest { documents: vec![by_upload], ..kept_for(30) }).await.unwrap();
     assert!(!download(&sender, &by_upload.id, DocumentVersion::Original).await.unwrap().is_empty());
     assert!(service.documents.path().join("README").exists());
@@ -265,4 +274,29 @@ async fn t62_many_replicas_purge_once() {
     let twice = "SELECT count(*) FROM (SELECT FROM event WHERE kind IN (37, 38) GROUP BY envelope_id, kind HAVING count(*) > 1) t";
     assert_eq!(service.database.number(twice).await, 0);
     assert_eq!(service.database.number("SELECT count(*) FROM event WHERE kind IN (37, 38)").await, 24);
+}
+
+/// S3.9, T-60: what came goes with what was made of it, and not before; the upload of it goes too.
+#[tokio::test(flavor = "multi_thread")]
+async fn s3_9_what_came_goes_with_what_was_made_of_it() {
+    let service = idle().await;
+    let sender = service.account(false).await;
+    let hands = Hands::of(&service).await;
+    let bytes = paper("{{signature:Buyer}}");
+    let source = Source::UploadId(upload_of(&sender, "marked.pdf", bytes.clone()).await);
+    let done = completed(&sender, CreateEnvelopeRequest { retention_days: 30, ..marked(source, true) }).await;
+    let document = &done.documents[0];
+    assert_ne!(document.sha256, document.original_sha256);
+    service.database.connect().await.execute("DELETE FROM upload", &[]).await.unwrap();
+    removal::look_for_orphans(&hands.store, &hands.blobs).await.unwrap();
+    hands.remove().await;
+    assert_eq!(download(&sender, &done.id, DocumentVersion::Original).await.unwrap(), bytes, "the envelope needs it");
+    service.clock.advance(TimeDelta::seconds(1));
+    let again = upload_of(&sender, "marked.pdf", bytes.clone()).await;
+    erase(&sender, &done.id).await.unwrap();
+    service.clock.advance(TimeDelta::minutes(11));
+    hands.remove().await;
+    assert_eq!(stored(&service), 1, "the upload came later");
+    let source = Source::UploadId(again);
+    sender.create(CreateEnvelopeRequest { retention_days: 30, ..marked(source, true) }).await.expect("and can be used");
 }

@@ -106,8 +106,11 @@ async fn c18_the_size_of_documents_is_the_accounts() {
     // Larger than is usual: what follows the end of a PDF is no part of it, but of its size.
     let mut large = pdf();
     large.resize(25 * 1024 * 1024 + 1, b'\n');
-    let source =
-        |bytes: &[u8]| DocumentSource { name: "a.pdf".into(), source: Some(Source::Content(bytes.to_vec().into())) };
+    let source = |bytes: &[u8]| DocumentSource {
+        name: "a.pdf".into(),
+        source: Some(Source::Content(bytes.to_vec().into())),
+        ..Default::default()
+    };
     let documents = CreateEnvelopeRequest { documents: vec![source(&large)], ..new };
     limit(&service, &sender.account, Limits::default()).await;
     over(&sender.create(documents.clone()).await.unwrap_err(), "document_bytes_max", large.len(), large.len() - 1);

@@ -58,7 +58,7 @@ pub async fn upload(sender: &Caller) -> DocumentSource {
     let info = UploadInfo { name: "nda.pdf".into(), ..UploadInfo::default() };
     let parts = [Part::Info(info), Part::Chunk(pdf().into())].map(|part| UploadDocumentRequest { part: Some(part) });
     let kept = sender.envelopes().upload_document(tokio_stream::iter(parts)).await.unwrap().into_inner();
-    DocumentSource { name: String::new(), source: Some(Source::UploadId(kept.upload_id)) }
+    DocumentSource { name: String::new(), source: Some(Source::UploadId(kept.upload_id)), ..Default::default() }
 }
 
 /// By a clock that stands still.

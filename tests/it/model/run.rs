@@ -138,7 +138,7 @@ pub async fn play(stand: &Stand, plan: Plan) -> Trace {
 async fn begin(stand: &Stand, plan: &Plan) -> Envelope {
     let mut request = plan.envelope.clone();
     let source = Some(Source::UploadId(stand.upload_id.clone()));
-    request.documents = vec![DocumentSource { name: "nda.pdf".into(), source }];
+    request.documents = vec![DocumentSource { name: "nda.pdf".into(), source, ..Default::default() }];
     request.scheduled_send_at = plan.schedule_ms.map(|ms| timestamp(Utc::now() + TimeDelta::milliseconds(ms)));
     let created = stand.sender.create(request).await.unwrap();
     if plan.aged {

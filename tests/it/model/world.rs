@@ -195,6 +195,9 @@ fn document(wire: &v1::Document) -> Document {
         size_bytes: wire.size_bytes,
         page_count: wire.page_count,
         ingest: Ingest::Ready,
+        original: None,
+        awaits: None,
+        fault: None,
         artifacts: Vec::new(),
     }
 }

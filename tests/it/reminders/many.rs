@@ -42,7 +42,8 @@ async fn replica(service: &Service) -> Sweeper {
 async fn envelopes(sender: &Caller, count: usize) {
     let upload_id = upload(sender).await;
     let mut new = usual(EACH, Routing::Parallel);
-    new.documents = vec![DocumentSource { name: String::new(), source: Some(Source::UploadId(upload_id)) }];
+    new.documents =
+        vec![DocumentSource { name: String::new(), source: Some(Source::UploadId(upload_id)), ..Default::default() }];
     let lanes = (0..REPLICAS).map(|lane| {
         let (sender, new) = (sender.clone(), new.clone());
         tokio::spawn(async move {

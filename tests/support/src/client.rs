@@ -238,7 +238,11 @@ pub fn request(signers: usize, routing: Routing, send: bool) -> CreateEnvelopeRe
     CreateEnvelopeRequest {
         subject: "Agreement".into(),
         message: String::new(),
-        documents: vec![DocumentSource { name: "nda.pdf".into(), source: Some(Source::Content(pdf().into())) }],
+        documents: vec![DocumentSource {
+            name: "nda.pdf".into(),
+            source: Some(Source::Content(pdf().into())),
+            ..Default::default()
+        }],
         recipients: (0..signers).map(recipient).collect(),
         fields: (0..u32::try_from(signers).unwrap()).map(field).collect(),
         routing: routing.into(),

@@ -9,6 +9,7 @@ pub mod certificates;
 pub mod client;
 pub mod crafted;
 pub mod database;
+pub mod docx;
 pub mod notifier;
 pub mod outside;
 pub mod receiver;

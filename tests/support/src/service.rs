@@ -7,7 +7,7 @@ use countersign::v1::{
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
 use countersign_chassis::telemetry::Telemetry;
-use countersign_envelope::config::Config;
+use countersign_envelope::config::{Config, IngestConfig};
 use countersign_envelope::domain::id::AccountId;
 use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
@@ -65,6 +65,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         document_keys: None,
         paper_worker: None,
         paper_workers: None,
+        ingest: IngestConfig::default(),
         signing_url: "https://sign.example.com/s".into(),
         service_token: Some(SERVICE_TOKEN.into()),
         service_identities: Identities::default(),

@@ -139,12 +139,38 @@ $$;
 
 -- Whoever names bytes needs them, until the transaction is over and others can see that. A function, so that the look at the
 -- table is later than the lock.
-CREATE FUNCTION claim_blob() RETURNS trigger LANGUAGE plpgsql AS $$
+CREATE FUNCTION claim_bytes(digest bytea) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_advisory_xact_lock_shared(2, blob_lock(NEW.sha256));
-    IF EXISTS (SELECT FROM blob_removal WHERE sha256 = NEW.sha256 AND condemned_at IS NOT NULL) THEN
+    IF digest IS NULL OR digest = decode(repeat('00', 32), 'hex') THEN
+        RETURN;
+    END IF;
+    PERFORM pg_advisory_xact_lock_shared(2, blob_lock(digest));
+    IF EXISTS (SELECT FROM blob_removal WHERE sha256 = digest AND condemned_at IS NOT NULL) THEN
         RAISE EXCEPTION 'bytes condemned';
     END IF;
+END $$;
+CREATE FUNCTION claim_blob() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM claim_bytes(NEW.sha256);
+    RETURN NEW;
+END $$;
+CREATE FUNCTION claim_blob_and_original() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM claim_bytes(NEW.sha256), claim_bytes(NEW.original_sha256);
+    RETURN NEW;
+END $$;
+CREATE FUNCTION claim_blob_and_base() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM claim_bytes(NEW.sha256), claim_bytes(NEW.base_sha256);
+    RETURN NEW;
+END $$;
+-- Of what a reading has got so far: store/ingest.rs.
+CREATE FUNCTION got_bytes(got jsonb, part text) RETURNS bytea LANGUAGE sql IMMUTABLE AS $$
+    SELECT decode(got -> part ->> 'sha256', 'hex')
+$$;
+CREATE FUNCTION claim_what_was_got() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM claim_bytes(got_bytes(NEW.got, 'original')), claim_bytes(got_bytes(NEW.got, 'pdf'));
     RETURN NEW;
 END $$;
 
@@ -155,13 +181,20 @@ CREATE TABLE upload (
     name text NOT NULL,
     sha256 bytea NOT NULL CHECK (length(sha256) = 32),
     size_bytes bigint NOT NULL CHECK (size_bytes > 0),
-    page_count integer NOT NULL CHECK (page_count > 0),
+    content_type smallint NOT NULL CHECK (content_type BETWEEN 1 AND 2),
+    -- The PDF that is signed in its place, where it could not stay as it came.
+    base_sha256 bytea CHECK (length(base_sha256) = 32),
+    base_size_bytes bigint CHECK (base_size_bytes > 0),
+    -- Of a PDF.
+    page_count integer NOT NULL CHECK (page_count >= 0 AND (content_type <> 1 OR page_count > 0)),
     created_at timestamptz NOT NULL,
     PRIMARY KEY (account_id, id)
 );
 CREATE INDEX upload_bytes ON upload (sha256);
 CREATE INDEX upload_age ON upload (created_at);
-CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256 ON upload FOR EACH ROW EXECUTE FUNCTION claim_blob();
+CREATE INDEX upload_base ON upload (base_sha256) WHERE base_sha256 IS NOT NULL;
+CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256, base_sha256 ON upload FOR EACH ROW
+    EXECUTE FUNCTION claim_blob_and_base();
 
 CREATE TABLE envelope (
     account_id uuid NOT NULL,
@@ -386,15 +419,49 @@ CREATE TABLE document (
     id uuid NOT NULL,
     position smallint NOT NULL,
     name text NOT NULL,
+    -- Of the PDF that people see and sign: zeros until it was read.
     sha256 bytea NOT NULL CHECK (length(sha256) = 32),
-    size_bytes bigint NOT NULL CHECK (size_bytes > 0),
-    page_count integer NOT NULL CHECK (page_count > 0),
+    size_bytes bigint NOT NULL CHECK (size_bytes >= 0),
+    page_count integer NOT NULL CHECK (page_count >= 0),
     ingest smallint NOT NULL CHECK (ingest BETWEEN 1 AND 3),
+    -- What came, where the PDF is made of it.
+    original_sha256 bytea CHECK (length(original_sha256) = 32),
+    original_size_bytes bigint CHECK (original_size_bytes > 0),
+    content_type smallint CHECK (content_type BETWEEN 1 AND 2),
+    -- What is still to be read, and why it cannot be signed: store/ingest.rs.
+    awaits jsonb,
+    fault jsonb,
     -- Whether the bytes are needed: not once the envelope is purged.
     stored boolean NOT NULL DEFAULT true,
     PRIMARY KEY (account_id, envelope_id, id),
-    FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
+    FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id),
+    CONSTRAINT facts_of_reading CHECK (
+        (ingest <> 2 OR (size_bytes > 0 AND page_count > 0))
+        AND (ingest = 1 OR awaits IS NULL)
+        AND (ingest = 3 OR fault IS NULL)
+        AND num_nonnulls(original_sha256, original_size_bytes, content_type) IN (0, 3)
+    )
 );
+
+-- Documents that are still to be read.
+CREATE TABLE ingest_job (
+    account_id uuid NOT NULL,
+    envelope_id uuid NOT NULL,
+    document_id uuid NOT NULL,
+    source_id uuid NOT NULL,
+    begun_at timestamptz NOT NULL,
+    due_at timestamptz NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    -- What was fetched and converted so far: store/ingest.rs.
+    got jsonb,
+    PRIMARY KEY (account_id, envelope_id, document_id),
+    FOREIGN KEY (account_id, envelope_id, document_id) REFERENCES document (account_id, envelope_id, id)
+);
+CREATE INDEX ingest_job_due ON ingest_job (due_at);
+CREATE INDEX ingest_job_original ON ingest_job (got_bytes(got, 'original')) WHERE got_bytes(got, 'original') IS NOT NULL;
+CREATE INDEX ingest_job_pdf ON ingest_job (got_bytes(got, 'pdf')) WHERE got_bytes(got, 'pdf') IS NOT NULL;
+CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF got ON ingest_job FOR EACH ROW
+    EXECUTE FUNCTION claim_what_was_got();
 
 CREATE TABLE artifact (
     account_id uuid NOT NULL,
@@ -449,10 +516,11 @@ CREATE TABLE field (
 -- erased.
 CREATE TRIGGER kept_document BEFORE DELETE ON document FOR EACH ROW EXECUTE FUNCTION refuse_change_of_what_ended();
 CREATE TRIGGER settled_document BEFORE UPDATE ON document FOR EACH ROW
-    WHEN (to_jsonb(OLD) - '{name,stored}'::text[] IS DISTINCT FROM to_jsonb(NEW) - '{name,stored}'::text[])
+    WHEN (to_jsonb(OLD) - '{name,stored,awaits,fault}'::text[]
+        IS DISTINCT FROM to_jsonb(NEW) - '{name,stored,awaits,fault}'::text[])
     EXECUTE FUNCTION refuse_change_of_what_ended();
 CREATE TRIGGER named_document BEFORE UPDATE ON document FOR EACH ROW
-    WHEN ((OLD.name, OLD.stored) IS DISTINCT FROM (NEW.name, NEW.stored))
+    WHEN ((OLD.name, OLD.stored, OLD.awaits, OLD.fault) IS DISTINCT FROM (NEW.name, NEW.stored, NEW.awaits, NEW.fault))
     EXECUTE FUNCTION refuse_change_of_what_is_kept();
 CREATE TRIGGER kept_artifact BEFORE DELETE ON artifact FOR EACH ROW EXECUTE FUNCTION refuse_change_of_what_ended();
 CREATE TRIGGER settled_artifact BEFORE UPDATE ON artifact FOR EACH ROW
@@ -462,15 +530,21 @@ CREATE TRIGGER needed_artifact BEFORE UPDATE ON artifact FOR EACH ROW WHEN (OLD.
     EXECUTE FUNCTION refuse_change_of_what_is_kept();
 
 CREATE INDEX document_bytes ON document (sha256) WHERE stored;
+CREATE INDEX document_original ON document (original_sha256) WHERE stored AND original_sha256 IS NOT NULL;
 CREATE INDEX artifact_bytes ON artifact (sha256) WHERE stored;
-CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256 ON document FOR EACH ROW EXECUTE FUNCTION claim_blob();
+CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256, original_sha256 ON document FOR EACH ROW
+    EXECUTE FUNCTION claim_blob_and_original();
 CREATE TRIGGER claimed_bytes BEFORE INSERT OR UPDATE OF sha256 ON artifact FOR EACH ROW EXECUTE FUNCTION claim_blob();
 
 -- Whether any row of anybody needs these bytes.
 CREATE FUNCTION blob_is_needed(digest bytea) RETURNS boolean LANGUAGE sql AS $$
     SELECT EXISTS (SELECT FROM document WHERE sha256 = digest AND stored)
         OR EXISTS (SELECT FROM artifact WHERE sha256 = digest AND stored)
+        OR EXISTS (SELECT FROM document WHERE original_sha256 = digest AND stored)
         OR EXISTS (SELECT FROM upload WHERE sha256 = digest)
+        OR EXISTS (SELECT FROM upload WHERE base_sha256 = digest)
+        OR EXISTS (SELECT FROM ingest_job WHERE got_bytes(got, 'original') = digest)
+        OR EXISTS (SELECT FROM ingest_job WHERE got_bytes(got, 'pdf') = digest)
 $$;
 
 -- Condemns bytes that were claimed until `lease`, unless somebody needs them. A function, so that the looks at the tables are
@@ -608,7 +682,8 @@ DECLARE
     owner text;
 BEGIN
     FOREACH walled IN ARRAY ARRAY['account', 'api_key', 'account_user', 'ledger_head', 'ledger_balance', 'ledger_entry', 'idempotency', 'upload',
-        'envelope', 'recipient', 'document', 'artifact', 'field', 'drawing', 'event', 'event_particulars', 'artifact_job']
+        'envelope', 'recipient', 'document', 'artifact', 'field', 'drawing', 'event', 'event_particulars', 'artifact_job',
+        'ingest_job']
     LOOP
         owner := CASE walled WHEN 'account' THEN 'id' ELSE 'account_id' END;
         EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', walled);

@@ -8,6 +8,7 @@ use super::envelope::{Artifact, Cause, End, Envelope};
 use super::event::{Acted, Event};
 use super::field::Value;
 use super::id::{FieldId, RecipientId};
+use super::ingest::Reading;
 use super::recipient::{Ending, Person, Recipient, RecipientState};
 use super::reminder::Notices;
 
@@ -22,9 +23,12 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
             envelope.facts.dispatched_at.get_or_insert(at);
             envelope.facts.sent_at = Some(at);
         }
-        Event::Ingested { document, ingest } => {
+        Event::Ingested { document, reading } => {
             let documents = envelope.documents.iter_mut().filter(|other| other.id == *document);
-            documents.for_each(|document| document.ingest = *ingest);
+            documents.for_each(|document| document.take(reading));
+            if let Reading::Ready(read) = reading {
+                envelope.fields.extend(read.fields.iter().cloned());
+            }
         }
         Event::Signed(acted) => {
             envelope.facts.first_signed_at.get_or_insert(at);
@@ -168,9 +172,13 @@ fn update(envelope: &mut Envelope, edit: &Edit) {
             }
         }
         Edit::AddFields { fields, .. } => envelope.fields.extend(fields.iter().cloned()),
-        Edit::ReplaceDocument(new) => {
+        Edit::ReplaceDocument { document: new, fields, .. } => {
             let documents = envelope.documents.iter_mut().filter(|document| document.id == new.id);
-            documents.for_each(|document| document.clone_from(new));
+            documents.for_each(|document| document.clone_from(new.as_ref()));
+            if let Some(fields) = fields {
+                envelope.fields.retain(|field| field.document != new.id);
+                envelope.fields.extend(fields.iter().cloned());
+            }
         }
         Edit::RemoveFields(ids) => envelope.fields.retain(|field| !ids.contains(&field.id)),
     }

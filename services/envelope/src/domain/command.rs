@@ -2,9 +2,10 @@
 
 use chrono::{DateTime, Utc};
 
-use super::envelope::{Cause, Digest, Document, Ingest, SealLevel, Version};
+use super::envelope::{Cause, Digest, Document, SealLevel, Version};
 use super::field::{Field, Value};
-use super::id::{DocumentId, EnvelopeId, FieldId, KeyId, RecipientId, UserId};
+use super::id::{DocumentId, EnvelopeId, FieldId, KeyId, RecipientId, SourceId, UserId};
+use super::ingest::Reading;
 use super::particulars::Source;
 use super::personal::Personal;
 use super::recipient::{Channel, Person};
@@ -106,8 +107,10 @@ pub enum Command {
     Ingest {
         /// Which.
         document: DocumentId,
+        /// What of it was read: nothing, if it awaits something else by now.
+        source: Option<SourceId>,
         /// What came of it.
-        ingest: Ingest,
+        reading: Reading,
     },
     /// The time to send may have come.
     Release,
@@ -157,7 +160,14 @@ pub enum Edit {
     /// Fewer fields.
     RemoveFields(Vec<FieldId>),
     /// Another document in the place of the one of that id.
-    ReplaceDocument(Document),
+    ReplaceDocument {
+        /// The new one.
+        document: Box<Document>,
+        /// These fields in the place of all that stand on it; none: they stay.
+        fields: Option<Vec<Field>>,
+        /// As many as the envelope may have in all.
+        fields_max: usize,
+    },
 }
 
 /// A signature or an approval.

@@ -6,6 +6,8 @@ use chrono_tz::Tz;
 use super::credit::Charge;
 use super::field::Field;
 use super::id::{AccountId, DocumentId, EnvelopeId, RecipientId};
+pub use super::ingest::Ingest;
+use super::ingest::{Awaited, IngestFault, Original, Reading};
 use super::keeping::Keeping;
 use super::personal::Personal;
 use super::recipient::{Recipient, RecipientState};
@@ -114,34 +116,29 @@ impl Cause {
     }
 }
 
-/// A PDF in an envelope.
+/// A document in an envelope.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
     /// Its id.
     pub id: DocumentId,
     /// File name.
     pub name: String,
-    /// Of the original bytes.
+    /// Of the PDF that people see and sign. Zeros until it was read, as the two below.
     pub sha256: Digest,
-    /// Of the original.
+    /// Of that PDF.
     pub size_bytes: u64,
-    /// Of the original.
+    /// Of that PDF.
     pub page_count: u32,
     /// Whether it can be signed.
     pub ingest: Ingest,
+    /// What came, where that PDF was, or is to be, made of it.
+    pub original: Option<Original>,
+    /// What is still to be read.
+    pub awaits: Option<Awaited>,
+    /// Why it cannot be signed.
+    pub fault: Option<IngestFault>,
     /// What the service made of it.
     pub artifacts: Vec<Artifact>,
-}
-
-/// Whether a document can be signed. The numbers are those of the contract and of the database.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ingest {
-    /// It is being read.
-    Processing = 1,
-    /// It can.
-    Ready = 2,
-    /// It cannot.
-    Failed = 3,
 }
 
 /// Which artefact. The numbers are those of the contract and of the database.
@@ -184,6 +181,26 @@ pub struct Artifact {
     pub created_at: DateTime<Utc>,
     /// How much its seal proves.
     pub seal: SealLevel,
+}
+
+impl Document {
+    /// Whether its PDF is known: it was read.
+    #[must_use]
+    pub fn is_read(&self) -> bool {
+        self.page_count > 0
+    }
+
+    /// Takes in what came of reading it; what it awaited is forgotten.
+    pub fn take(&mut self, reading: &Reading) {
+        self.awaits = None;
+        match reading {
+            Reading::Ready(read) => {
+                (self.sha256, self.size_bytes, self.page_count) = (read.sha256, read.size_bytes, read.page_count);
+                (self.ingest, self.original) = (Ingest::Ready, read.original);
+            }
+            Reading::Failed(fault) => (self.ingest, self.fault) = (Ingest::Failed, Some(fault.clone())),
+        }
+    }
 }
 
 impl Envelope {

@@ -4,9 +4,10 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::command::{Edit, NewArtifact};
-use super::envelope::{Cause, Digest, Ingest};
+use super::envelope::{Cause, Digest};
 use super::field::Value;
 use super::id::{DocumentId, EnvelopeId, FieldId, RecipientId};
+use super::ingest::Reading;
 use super::personal::Personal;
 use super::recipient::{Channel, Person};
 
@@ -25,7 +26,7 @@ pub enum Event {
     /// It is on its way.
     Sent,
     /// A document was read.
-    Ingested { document: DocumentId, ingest: Ingest },
+    Ingested { document: DocumentId, reading: Reading },
     /// A recipient's turn has come.
     Released { recipient: RecipientId },
     /// A recipient saw the documents for the first time.
@@ -163,7 +164,7 @@ impl Event {
             Self::Discarded => EventType::EnvelopeDiscarded,
             Self::Dispatched => EventType::EnvelopeDispatched,
             Self::Sent => EventType::EnvelopeSent,
-            Self::Ingested { ingest: Ingest::Failed, .. } => EventType::EnvelopeDocumentFailed,
+            Self::Ingested { reading: Reading::Failed(_), .. } => EventType::EnvelopeDocumentFailed,
             Self::Ingested { .. } => EventType::EnvelopeDocumentReady,
             Self::Released { .. } => EventType::RecipientReleased,
             Self::Viewed { .. } => EventType::RecipientViewed,

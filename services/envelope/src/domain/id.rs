@@ -23,6 +23,7 @@ kinds! {
     Document DocumentId "doc",
     Field FieldId "fld",
     Upload UploadId "upl",
+    Source SourceId "src",
     Event EventId "evt",
     Watcher WatcherId "wch",
     User UserId "usr",

@@ -121,6 +121,10 @@ pub struct RecordedDocument {
     pub id: DocumentId,
     pub sha256: String,
     pub ingest: u8,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fault: Option<u8>,
     pub artifacts: Vec<RecordedArtifact>,
 }
 
@@ -281,8 +285,10 @@ fn state(envelope: &Envelope) -> State {
             .iter()
             .map(|document| RecordedDocument {
                 id: document.id,
-                sha256: hex::encode(document.sha256),
+                sha256: if document.is_read() { hex::encode(document.sha256) } else { String::new() },
                 ingest: document.ingest as u8,
+                original_sha256: document.original.map(|original| hex::encode(original.sha256)),
+                fault: document.fault.as_ref().map(|fault| fault.reason as u8),
                 artifacts: document.artifacts.iter().map(RecordedArtifact::from).collect(),
             })
             .collect(),
@@ -318,7 +324,8 @@ fn evidence(event: &Event) -> Evidence {
             let changed = match edit {
                 Edit::Terms(changes) => changes.names(),
                 Edit::AddFields { .. } | Edit::RemoveFields(_) => vec!["fields"],
-                Edit::ReplaceDocument(_) => vec!["documents"],
+                Edit::ReplaceDocument { fields: None, .. } => vec!["documents"],
+                Edit::ReplaceDocument { fields: Some(_), .. } => vec!["documents", "fields"],
             };
             Evidence { changed: changed.into_iter().map(str::to_owned).collect(), ..Evidence::default() }
         }

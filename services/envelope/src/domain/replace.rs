@@ -6,7 +6,8 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::envelope::{Document, Envelope};
 use super::field::Field;
-use super::id::{DocumentId, EnvelopeId, FieldId, RecipientId, WatcherId};
+use super::id::{DocumentId, EnvelopeId, FieldId, RecipientId, SourceId, WatcherId};
+use super::ingest::Awaited;
 use super::keeping::Keeping;
 use super::limits::EXPIRY_DAYS_MAX;
 use super::personal::Salt;
@@ -61,6 +62,7 @@ pub fn copy(ended: &Envelope, id: EnvelopeId, now: DateTime<Utc>, mint: &mut imp
             .iter()
             .map(|old| Document {
                 id: documents.get(&old.id).copied().unwrap_or(old.id),
+                awaits: old.awaits.as_ref().map(|old| Awaited { id: SourceId::from_uuid(mint.id()), ..old.clone() }),
                 artifacts: Vec::new(),
                 ..old.clone()
             })

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use countersign::v1;
-use countersign::v1::document_source;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use futures_util::future::try_join_all;
@@ -13,38 +12,33 @@ use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::auth::Sender;
+use super::documents::{Named, Origin, Taken};
 use super::envelope::rendered;
-use super::fields::{Ground, fields, pages};
+use super::fields::{Ground, fields, pages as off_pages};
 use super::parse::Faults;
 use super::people::recipients;
-use super::status::{database, insufficient, refused, unavailable};
+use super::status::{database, insufficient, refused, too_many_fields, unavailable};
 use super::steer::Call;
 use super::terms::{deadline, retention_days, terms};
-use super::upload::{over_limit, page_count};
+use super::upload::over_limit;
 use super::{Context, Handler};
 use crate::domain::account::Permission;
 use crate::domain::command::Command;
 use crate::domain::credit::settle;
 use crate::domain::decide::{Verdict, decide};
-use crate::domain::envelope::{Digest, Document, Envelope, Ingest};
+use crate::domain::envelope::{Digest, Document, Envelope};
 use crate::domain::event::Event;
-use crate::domain::id::{DocumentId, EnvelopeId, FieldId, UploadId};
+use crate::domain::id::{DocumentId, EnvelopeId, FieldId};
 use crate::domain::keeping::{Keeping, Retention};
-use crate::domain::limits::{FILE_NAME_CHARS_MAX, Limits};
+use crate::domain::limits::Limits;
 use crate::domain::record::seal;
 use crate::domain::status::Facts;
 use crate::execute::{Fresh, new_id};
 use crate::removal::restore;
-use crate::store::{DatabaseError, NewEnvelope, Scope, is_condemned, is_insufficient};
+use crate::store::{DatabaseError, NewEnvelope, is_condemned, is_insufficient};
 
 /// How often a new envelope is stored whose bytes are being removed.
 const TRIES_MAX: u32 = 4;
-
-/// Where a document's bytes come from.
-pub(super) enum Origin {
-    Inline(Bytes),
-    Upload(UploadId),
-}
 
 impl Handler {
     pub(super) async fn create(
@@ -68,24 +62,19 @@ impl Handler {
         limits(request, &call.limits)?;
         let mut faults = Faults::within(&call.limits);
         let mut envelope = draft(context, sender, request, now, &mut faults);
-        let origins = origins(&request.documents, now, &mut faults);
+        let origins = origins(context, &request.documents, now, &mut faults);
         let documents: Vec<_> = origins.iter().map(|(id, _)| (*id, None)).collect();
         let ground = Ground { recipients: &envelope.recipients, documents: &documents };
         let id = || FieldId::from_uuid(new_id(now));
         envelope.fields = fields(&request.fields, &ground, id, &mut faults)?;
         quorums(&envelope, &mut faults);
         faults.finish()?;
-        let read = origins.into_iter().zip(&request.documents).enumerate();
-        let read = read.map(|(index, ((id, origin), given))| {
-            context.document((call.scope, &call.limits), format!("documents[{index}]"), id, origin, &given.name)
+        let named = origins.into_iter().zip(&request.documents).enumerate().map(|(index, ((id, origin), given))| {
+            let named = Named { path: format!("documents[{index}]"), id, origin, given };
+            context.document((call.scope, &call.limits), named, &envelope.recipients)
         });
-        let (documents, contents): (Vec<_>, Vec<_>) = try_join_all(read).await?.into_iter().unzip();
-        envelope.documents = documents;
-        let mut faults = Faults::default();
-        let known: Vec<_> =
-            envelope.documents.iter().map(|document| (document.id, Some(document.page_count))).collect();
-        pages(&envelope.fields, &known, &mut faults);
-        faults.finish()?;
+        let taken = try_join_all(named).await?;
+        let contents = put_in(&mut envelope, taken, call.limits.fields_max)?;
         let mut events = vec![Event::Created];
         if request.send {
             let decision = decide(&envelope, &Command::Send, None, now);
@@ -95,7 +84,6 @@ impl Handler {
             events.extend(decision.events);
         }
         let events = seal(&mut envelope, &events, &call.by, now, &mut Fresh(now));
-        let contents: Vec<Bytes> = contents.into_iter().flatten().collect();
         for content in &contents {
             context.blobs.put(content.clone()).await.map_err(|error| unavailable(&error))?;
         }
@@ -117,8 +105,7 @@ impl Context {
         loop {
             match self.store.create(Arc::clone(&new)).await {
                 Err(error) if is_condemned(&error) && tries < TRIES_MAX => {
-                    let digests: Vec<_> = contents.iter().map(|content| sha256(content)).collect();
-                    self.keep(&digests, contents).await?;
+                    self.keep(contents).await?;
                     tries += 1;
                 }
                 // An upload of which nobody has the bytes any more is none.
@@ -129,42 +116,15 @@ impl Context {
     }
 
     /// Stores bytes, also such as are just being removed.
-    pub(super) async fn keep(&self, digests: &[Digest], contents: &[Bytes]) -> Result<(), Status> {
+    pub(super) async fn keep(&self, contents: &[Bytes]) -> Result<(), Status> {
+        let digests: Vec<Digest> = contents.iter().map(|content| sha256(content)).collect();
         let put = async {
             for content in contents {
                 self.blobs.put(content.clone()).await?;
             }
             Ok(())
         };
-        restore(&self.store, digests, put).await.map_err(|error| unavailable(&error))
-    }
-
-    /// A document with its bytes, unless they are kept already.
-    pub(super) async fn document(
-        &self,
-        (scope, limits): (Scope, &Limits),
-        path: String,
-        id: DocumentId,
-        origin: Origin,
-        name: &str,
-    ) -> Result<(Document, Option<Bytes>), Status> {
-        let (ingest, artifacts) = (Ingest::Ready, Vec::new());
-        match origin {
-            Origin::Inline(content) => {
-                let path = format!("{path}.content");
-                let page_count = page_count(&self.workers, &path, content.clone(), limits).await?;
-                let (sha256, size_bytes) = (sha256(&content), content.len() as u64);
-                let name = name.trim().to_owned();
-                Ok((Document { id, name, sha256, size_bytes, page_count, ingest, artifacts }, Some(content)))
-            }
-            Origin::Upload(upload) => {
-                let found = self.store.upload(scope, upload).await.map_err(|error| database(&error))?;
-                let found = found.ok_or_else(|| Status::from(Problem::not_found()))?;
-                let name = if name.trim().is_empty() { found.name } else { name.trim().to_owned() };
-                let (sha256, size_bytes, page_count) = (found.sha256, found.size_bytes, found.page_count);
-                Ok((Document { id, name, sha256, size_bytes, page_count, ingest, artifacts }, None))
-            }
-        }
+        restore(&self.store, &digests, put).await.map_err(|error| unavailable(&error))
     }
 }
 
@@ -231,28 +191,38 @@ fn draft(
     }
 }
 
-fn origins(given: &[v1::DocumentSource], now: DateTime<Utc>, faults: &mut Faults) -> Vec<(DocumentId, Origin)> {
+fn origins(
+    context: &Context,
+    given: &[v1::DocumentSource],
+    now: DateTime<Utc>,
+    faults: &mut Faults,
+) -> Vec<(DocumentId, Origin)> {
     if given.is_empty() {
         faults.add("documents", "must name at least one");
     }
     let mut origins = Vec::new();
     for (index, document) in given.iter().enumerate() {
-        let origin = origin(document, &format!("documents[{index}]"), faults);
+        let origin = context.origin(document, &format!("documents[{index}]"), faults);
         origins.push((DocumentId::from_uuid(new_id(now)), origin));
     }
     origins
 }
 
-/// Where one document's bytes come from.
-pub(super) fn origin(given: &v1::DocumentSource, path: &str, faults: &mut Faults) -> Origin {
-    let inline = matches!(given.source, Some(document_source::Source::Content(_)));
-    faults.line(format!("{path}.name"), &given.name, inline, FILE_NAME_CHARS_MAX);
-    match &given.source {
-        Some(document_source::Source::Content(content)) => Origin::Inline(content.clone()),
-        Some(document_source::Source::UploadId(id)) => Origin::Upload(faults.id(format!("{path}.upload_id"), id)),
-        None => {
-            faults.add(format!("{path}.content"), "must be there, or `upload_id`");
-            Origin::Inline(Bytes::new())
-        }
+/// Puts in the documents with the fields that their markers made, and gives back the bytes that are still to be kept.
+fn put_in(envelope: &mut Envelope, taken: Vec<Taken>, fields_max: usize) -> Result<Vec<Bytes>, Status> {
+    let mut contents = Vec::new();
+    for Taken { document, contents: own, fields } in taken {
+        envelope.documents.push(document);
+        envelope.fields.extend(fields.unwrap_or_default());
+        contents.extend(own);
     }
+    if envelope.fields.len() > fields_max {
+        return Err(too_many_fields(envelope.fields.len(), fields_max));
+    }
+    let pages = |document: &Document| (document.id, document.is_read().then_some(document.page_count));
+    let known: Vec<_> = envelope.documents.iter().map(pages).collect();
+    let mut faults = Faults::default();
+    off_pages(&envelope.fields, &known, &mut faults);
+    faults.finish()?;
+    Ok(contents)
 }

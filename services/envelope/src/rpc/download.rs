@@ -21,6 +21,7 @@ use super::status::{changed_since, no_version, not_read, purged, too_large_to_bu
 use crate::archive::{self, Member};
 use crate::blobs::{Blob, BlobError};
 use crate::domain::envelope::{Digest, Document, Envelope, Version};
+use crate::domain::ingest::{ContentType, Original};
 use crate::domain::status::Status as EnvelopeStatus;
 
 const PDF: &str = "application/pdf";
@@ -34,6 +35,8 @@ const TURN_MAX: Duration = Duration::from_secs(10);
 pub(super) struct Wanted {
     /// None is the original.
     version: Option<Version>,
+    /// Whether the original is what came, and not the PDF that people see and sign.
+    as_it_came: bool,
     bundle: DocumentBundle,
     document_id: String,
     offset_bytes: u64,
@@ -75,7 +78,19 @@ impl Wanted {
         }
         let etag = (!asked.if_etag.is_empty()).then(|| faults.digest("if_etag", &asked.if_etag));
         faults.finish()?;
-        Ok(Self { version, bundle, document_id: asked.document_id, offset_bytes: asked.offset_bytes, etag })
+        Ok(Self {
+            version,
+            as_it_came: false,
+            bundle,
+            document_id: asked.document_id,
+            offset_bytes: asked.offset_bytes,
+            etag,
+        })
+    }
+
+    /// The same, for a sender: the original is what came, if it comes alone.
+    pub fn for_a_sender(self) -> Self {
+        Self { as_it_came: true, ..self }
     }
 
     pub fn is_original(&self) -> bool {
@@ -86,6 +101,7 @@ impl Wanted {
 /// A file of the store that a caller may have.
 struct File {
     name: String,
+    content_type: &'static str,
     digest: Digest,
     size_bytes: u64,
 }
@@ -121,7 +137,7 @@ impl Handler {
         let file = files.into_iter().next().ok_or_else(|| Status::from(Problem::not_found()))?;
         let piece = Piece::Stored(Box::new(self.stored(&file).await?));
         let sha256 = hex::encode(file.digest);
-        let info = info(file.name, PDF, sha256.clone(), sha256, std::slice::from_ref(&piece));
+        let info = info(file.name, file.content_type, sha256.clone(), sha256, std::slice::from_ref(&piece));
         Ok(Parcel { info, pieces: vec![piece] })
     }
 
@@ -198,7 +214,11 @@ fn files(envelope: &Envelope, wanted: &Wanted) -> Result<Vec<File>, Status> {
         offered(envelope.status(), version)?;
     }
     if wanted.bundle == DocumentBundle::Unspecified {
-        return Ok(vec![file(envelope, named(envelope, wanted)?, wanted.version)?]);
+        let document = named(envelope, wanted)?;
+        let came = document.original.filter(|_| wanted.as_it_came && wanted.is_original());
+        return Ok(vec![
+            came.map_or_else(|| file(envelope, document, wanted.version), |it| Ok(original(document, it)))?,
+        ]);
     }
     let mut files: Vec<File> = Vec::new();
     for document in &envelope.documents {
@@ -246,8 +266,12 @@ pub(super) fn document<'a>(envelope: &'a Envelope, id: &str) -> Result<&'a Docum
 
 fn file(envelope: &Envelope, document: &Document, version: Option<Version>) -> Result<File, Status> {
     let named = |mark| file_name(&document.name, mark, "pdf");
+    let content_type = PDF;
     let Some(version) = version else {
-        return Ok(File { name: named(""), digest: document.sha256, size_bytes: document.size_bytes });
+        // It may still be on its way.
+        let read = if document.is_read() { Ok(()) } else { Err(no_version(envelope.status())) };
+        let (digest, size_bytes) = (document.sha256, document.size_bytes);
+        return read.map(|()| File { name: named(""), content_type, digest, size_bytes });
     };
     let found = document.artifacts.iter().find(|artifact| artifact.version == version);
     let artifact = found.ok_or_else(|| no_version(envelope.status()))?;
@@ -256,5 +280,16 @@ fn file(envelope: &Envelope, document: &Document, version: Option<Version>) -> R
         Version::Declined => "-declined",
         Version::Certificate => "-certificate",
     };
-    Ok(File { name: named(mark), digest: artifact.sha256, size_bytes: artifact.size_bytes })
+    Ok(File { name: named(mark), content_type, digest: artifact.sha256, size_bytes: artifact.size_bytes })
+}
+
+/// What came, as it came.
+fn original(document: &Document, came: Original) -> File {
+    let extension = match came.content_type {
+        ContentType::Pdf => "pdf",
+        ContentType::Docx => "docx",
+    };
+    let (digest, size_bytes) = (came.sha256, came.size_bytes);
+    let name = file_name(&document.name, "", extension);
+    File { name, content_type: came.content_type.media_type(), digest, size_bytes }
 }

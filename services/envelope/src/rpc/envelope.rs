@@ -1,8 +1,9 @@
 //! EnvelopeService: each handler parses, executes, renders.
 
+use bytes::Bytes;
 use countersign::v1;
 use countersign::v1::envelope_service_server::EnvelopeService;
-use countersign_chassis::keys::sha256;
+use countersign_chassis::keys::sha256 as hash;
 use countersign_chassis::problem::Problem;
 use futures_util::StreamExt as _;
 use tonic::codegen::BoxStream;
@@ -16,9 +17,12 @@ use super::status::{closed, database, no_session, not_your_turn, part_over};
 use super::{Handler, cursor, download, picture, render, upload};
 use crate::domain::envelope::Envelope;
 use crate::domain::id::{EnvelopeId, UploadId};
+use crate::domain::ingest::{ContentType, Original};
+use crate::domain::limits::Limits;
 use crate::domain::recipient::{RecipientState, Role};
 use crate::domain::status::Status as EnvelopeStatus;
 use crate::execute::new_id;
+use crate::ingest::pdf::Found;
 use crate::store::{Filter, Upload};
 
 /// Envelopes on a page of a list: default and most.
@@ -39,22 +43,40 @@ impl Handler {
         let mut received = upload::receive(stream, limits.document_bytes_max).await?;
         let claimed = self.claim(&metadata, &mut received.info, sender.scope)?;
         self.once(claimed.as_ref(), async {
-            let page_count = upload::page_count(&self.0.workers, "chunk", received.bytes.clone(), limits).await?;
-            let size_bytes = received.bytes.len() as u64;
-            let sha256 = sha256(&received.bytes);
-            self.0.keep(&[sha256], &[received.bytes]).await?;
-            let now = self.0.store.clock().now();
-            let id = UploadId::from_uuid(new_id(now));
-            let upload = Upload { id, name: received.name, sha256, size_bytes, page_count };
-            let upload_id = id.to_string();
-            let sha256 = hex::encode(sha256);
-            let reply = v1::UploadDocumentResponse { upload_id, sha256, size_bytes, page_count };
+            let name = received.name.clone();
+            let upload = received.with(async |bytes| self.kept_upload(name, bytes, limits).await).await?;
+            let reply = v1::UploadDocumentResponse {
+                upload_id: upload.id.to_string(),
+                sha256: hex::encode(upload.sha256),
+                size_bytes: upload.size_bytes,
+                page_count: upload.page_count,
+                content_type: upload.content_type.media_type().to_owned(),
+            };
             let kept = keep(claimed.as_ref(), &reply);
+            let now = self.0.store.clock().now();
             let stored = self.0.store.keep_upload(sender.scope, upload, now, kept).await;
             stored.map_err(|error| database(&error))?;
             Ok(reply)
         })
         .await
+    }
+
+    /// Looks at what was uploaded and keeps its bytes.
+    async fn kept_upload(&self, name: String, bytes: Bytes, limits: &Limits) -> Result<Upload, Status> {
+        let Original { sha256, size_bytes, content_type } =
+            upload::checked("chunk", &bytes, self.0.can_convert, limits).await?;
+        let found = match content_type {
+            ContentType::Pdf => self.0.read("chunk", bytes.clone(), limits, false).await?,
+            ContentType::Docx => Found::default(),
+        };
+        self.0.keep(&[bytes]).await?;
+        let mut base = None;
+        if let Some(mended) = found.base {
+            base = Some((hash(&mended), mended.len() as u64));
+            self.0.keep(&[mended]).await?;
+        }
+        let id = UploadId::from_uuid(new_id(self.0.store.clock().now()));
+        Ok(Upload { id, name, sha256, size_bytes, page_count: found.page_count, content_type, base })
     }
 }
 
@@ -264,6 +286,7 @@ impl EnvelopeService for Handler {
         let (id, wanted) = (envelope_id(&request.envelope_id)?, Wanted::of(asked, v1::DocumentVersion::Signed)?);
         let scope = reader.scope()?;
         let whose = reader.into_sender().map(|sender| (sender.scope.account, sender.key));
+        let wanted = if whose.is_some() { wanted.for_a_sender() } else { wanted };
         let envelope = self.find(scope, id).await?;
         let parts = self.send_out(&envelope, &wanted, self.0.downloads.take(whose)?).await?;
         let told = |part: Result<_, _>| part.map(|part| v1::DownloadDocumentResponse { part: Some(part) });
@@ -287,7 +310,7 @@ impl EnvelopeService for Handler {
         let request = request.into_inner();
         let envelope = self.find(scope, envelope_id(&request.envelope_id)?).await?;
         let document = download::document(&envelope, &request.document_id)?;
-        let picture = picture::of(&self.0.pictures, document, request.page, request.width_px).await?;
+        let picture = picture::of(&self.0.pictures, (&envelope, document), request.page, request.width_px).await?;
         Ok(Response::new(v1::RenderPageResponse { picture: Some(picture) }))
     }
 

@@ -11,7 +11,7 @@ use super::parse::{Faults, value};
 use crate::domain::address::same_address;
 use crate::domain::field::{Field, FieldType, Placement, Rules, decimal};
 use crate::domain::id::{DocumentId, FieldId, RecipientId};
-use crate::domain::limits::LABEL_CHARS_MAX;
+use crate::domain::limits::{LABEL_CHARS_MAX, Limits};
 use crate::domain::personal::Personal;
 use crate::domain::recipient::Recipient;
 
@@ -154,7 +154,9 @@ fn placement(given: Option<&v1::Placement>, pages: Option<u32>, path: &str, faul
         faults.add(path, "must be there");
         return Placement { page: 1, x_percent: 0.0, y_percent: 0.0, width_percent: 1.0, height_percent: 1.0 };
     };
-    if given.page == 0 || pages.is_some_and(|pages| given.page > pages) {
+    // As long as its pages are not known, as many as any document may have.
+    let most = pages.unwrap_or_else(|| u32::try_from(Limits::ceiling().pages_max).unwrap_or(u32::MAX));
+    if given.page == 0 || given.page > most {
         faults.add(format!("{path}.page"), "there is no such page");
     }
     for (name, start, size) in

@@ -8,6 +8,7 @@ mod changes;
 mod create;
 mod cursor;
 mod data;
+mod documents;
 mod door;
 mod download;
 mod drawn;
@@ -60,6 +61,8 @@ use crate::cache::Cache;
 use crate::credential::Keyring;
 use crate::domain::verify::Entry;
 use crate::execute::Executor;
+use crate::fetch::Fetcher;
+use crate::ingest::pdf::PdfReader;
 use crate::pictures::Pictures;
 use crate::seal::Recognised;
 use crate::store::Store;
@@ -84,6 +87,12 @@ pub struct Context {
     pub trusted_peers: Vec<IpNet>,
     /// The documents.
     pub blobs: Blobs,
+    /// What reads PDFs.
+    pub pdfs: PdfReader,
+    /// Whether there is something that makes PDFs of what is none.
+    pub can_convert: bool,
+    /// What fetches documents.
+    pub fetcher: Arc<Fetcher>,
     /// Whose seals are known.
     pub recognised: Arc<Recognised>,
     /// What reads them.

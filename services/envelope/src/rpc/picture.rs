@@ -5,8 +5,8 @@ use countersign_chassis::problem::Problem;
 use tonic::Status;
 
 use super::parse::Faults;
-use super::status::unavailable;
-use crate::domain::envelope::Document;
+use super::status::{no_version, unavailable};
+use crate::domain::envelope::{Document, Envelope};
 use crate::pictures::Pictures;
 use crate::worker::WorkerError;
 
@@ -17,10 +17,13 @@ const WIDTH_PX_MAX: u32 = 2_000;
 /// A page of a document as people sign it.
 pub(super) async fn of(
     pictures: &Pictures,
-    document: &Document,
+    (envelope, document): (&Envelope, &Document),
     page: u32,
     width_px: u32,
 ) -> Result<PagePicture, Status> {
+    if !document.is_read() {
+        return Err(no_version(envelope.status()));
+    }
     let mut faults = Faults::default();
     if page == 0 || page > document.page_count {
         faults.add("page", format!("must be 1 to {}", document.page_count));

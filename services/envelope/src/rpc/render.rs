@@ -7,6 +7,7 @@ use countersign_chassis::wire::timestamp;
 use super::{notices, settings};
 use crate::domain::envelope::{Artifact, Document, Envelope};
 use crate::domain::field::{Field, FieldType, Rules, Value};
+use crate::domain::ingest::{ContentType, IngestFault, MarkerFault, Original};
 use crate::domain::particulars::Named;
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Recipient, RecipientState};
@@ -212,14 +213,34 @@ pub(super) fn named(named: &Named) -> v1::Person {
 }
 
 fn document(document: &Document) -> v1::Document {
+    let (sha256, size_bytes) = (document.sha256, document.size_bytes);
+    let itself = || Original { sha256, size_bytes, content_type: ContentType::Pdf };
+    let original = document.original.or_else(|| document.is_read().then(itself));
     v1::Document {
         id: document.id.to_string(),
         name: document.name.clone(),
-        sha256: hex::encode(document.sha256),
+        sha256: if document.is_read() { hex::encode(document.sha256) } else { String::new() },
         size_bytes: document.size_bytes,
         page_count: document.page_count,
         artifacts: document.artifacts.iter().map(artifact).collect(),
         ingest_status: document.ingest as i32,
+        ingest_fault: document.fault.as_ref().map(ingest_fault),
+        content_type: original.map(|it| it.content_type.media_type().to_owned()).unwrap_or_default(),
+        original_sha256: original.map(|it| hex::encode(it.sha256)).unwrap_or_default(),
+        original_size_bytes: original.map(|it| it.size_bytes).unwrap_or_default(),
+    }
+}
+
+fn ingest_fault(fault: &IngestFault) -> v1::IngestFault {
+    let marker = |it: &MarkerFault| v1::MarkerFault {
+        page: it.page,
+        text: it.text.reveal().to_owned(),
+        message: it.message.clone(),
+    };
+    v1::IngestFault {
+        reason: fault.reason as i32,
+        message: fault.message.clone(),
+        markers: fault.markers.iter().map(marker).collect(),
     }
 }
 
@@ -335,6 +356,8 @@ fn state(state: &State) -> v1::EnvelopeState {
                 sha256: document.sha256.clone(),
                 artifacts: document.artifacts.iter().map(recorded_artifact).collect(),
                 ingest_status: document.ingest.into(),
+                original_sha256: document.original_sha256.clone().unwrap_or_default(),
+                ingest_fault_reason: document.fault.unwrap_or_default().into(),
             })
             .collect(),
         cause: state.cause.unwrap_or_default().into(),

@@ -220,7 +220,7 @@ impl SignerService for Handler {
         let request = request.into_inner();
         let envelope = self.open_session(token).await?;
         let document = download::document(&envelope, &request.document_id)?;
-        let picture = picture::of(&self.0.pictures, document, request.page, request.width_px).await?;
+        let picture = picture::of(&self.0.pictures, (&envelope, document), request.page, request.width_px).await?;
         Ok(Response::new(v1::SignerServiceRenderPageResponse { picture: Some(picture) }))
     }
 

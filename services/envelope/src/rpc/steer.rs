@@ -12,7 +12,6 @@ use tonic::{Extensions, Request, Response, Status};
 
 use super::Handler;
 use super::auth::{Owner, Sender, owner, sender};
-use super::create::origin;
 use super::envelope::rendered;
 use super::fields::{Ground, fields};
 use super::once::keep;
@@ -218,7 +217,8 @@ impl Handler {
             faults.finish()?;
             // Neither ids nor numbers of pages are lost while it is a draft; that it is one, and has them, shows at the lock.
             let draft = self.find(call.scope, id).await?;
-            let documents: Vec<_> = draft.documents.iter().map(|it| (it.id, Some(it.page_count))).collect();
+            let documents = draft.documents.iter().map(|it| (it.id, it.is_read().then_some(it.page_count)));
+            let documents: Vec<_> = documents.collect();
             let ground = Ground { recipients: &draft.recipients, documents: &documents };
             let now = self.0.store.clock().now();
             let mut faults = Faults::default();
@@ -247,32 +247,6 @@ impl Handler {
             faults.finish()?;
             let command = Command::Update(Edit::RemoveFields(ids));
             let told = |after: &Envelope, _: &Verdict| v1::RemoveFieldsResponse { envelope: rendered(after) };
-            self.command(&call, id, message.if_revision, command, told).await
-        })
-        .await
-    }
-
-    pub(super) async fn put_document(
-        &self,
-        request: Request<v1::ReplaceDocumentRequest>,
-    ) -> Result<Response<v1::ReplaceDocumentResponse>, Status> {
-        let (_, call) = self.call(request)?;
-        self.once(call.claimed.as_ref(), async {
-            let message = &call.message;
-            let mut faults = Faults::default();
-            let id = faults.id("envelope_id", &message.envelope_id);
-            let document = faults.id("document_id", &message.document_id);
-            let given = message.document.clone().unwrap_or_default();
-            let origin = origin(&given, "document", &mut faults);
-            faults.finish()?;
-            let whose = (call.scope, &call.limits);
-            let read = self.0.document(whose, "document".to_owned(), document, origin, &given.name);
-            let (document, content) = read.await?;
-            if let Some(content) = content {
-                self.0.keep(&[document.sha256], &[content]).await?;
-            }
-            let command = Command::Update(Edit::ReplaceDocument(document));
-            let told = |after: &Envelope, _: &Verdict| v1::ReplaceDocumentResponse { envelope: rendered(after) };
             self.command(&call, id, message.if_revision, command, told).await
         })
         .await

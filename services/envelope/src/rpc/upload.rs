@@ -1,27 +1,43 @@
 //! Documents on their way in: read, checked and only then kept.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use countersign::v1::upload_document_request::Part;
 use countersign::v1::{ErrorReason, UploadDocumentRequest, UploadInfo};
+use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
-use countersign_paper::{Limits, Unreadable};
+use countersign_paper::Unreadable;
+use sha2::{Digest as _, Sha256};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
+use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
+use super::Context;
 use super::parse::Faults;
 use super::status::unavailable;
+use crate::convert::{Flaw, docx};
 use crate::domain::envelope::Digest;
-use crate::domain::limits::{self, FILE_NAME_CHARS_MAX};
-use crate::worker::{WorkerError, Workers};
+use crate::domain::ingest::{ContentType, Original};
+use crate::domain::limits::{FILE_NAME_CHARS_MAX, Limits};
+use crate::ingest::pdf::{Found, ReadError};
+use crate::ingest::sniff::sniff;
+
+/// Uploads that are held in memory at the same time, once they are complete. How many come in at a time is nobody's matter: they
+/// wait on disk.
+static HELD: Semaphore = Semaphore::const_new(4);
+/// DOCX that are looked through at the same time: each is inflated.
+static LOOKED_THROUGH: Semaphore = Semaphore::const_new(2);
 
 /// An uploaded file, complete and of the announced hash.
 pub(super) struct Received {
     pub name: String,
     /// As announced.
     pub info: UploadInfo,
-    pub bytes: Bytes,
+    file: File,
+    size_bytes: usize,
 }
 
-/// Reads an upload to its end. Never holds more than the largest document.
+/// Takes an upload to its end, onto the disk: it may take its time, but no memory.
 pub(super) async fn receive(
     mut stream: Streaming<UploadDocumentRequest>,
     bytes_max: usize,
@@ -35,7 +51,10 @@ pub(super) async fn receive(
     let announced: Option<Digest> =
         (!info.sha256.is_empty()).then(|| faults.digest("info.sha256", &info.sha256.to_lowercase()));
     faults.finish()?;
-    let mut bytes = BytesMut::new();
+    let disk = |error: std::io::Error| unavailable(&anyhow::Error::new(error).context("taking an upload"));
+    // Without a name: it is gone with the process at the latest.
+    let mut file = File::from_std(tempfile::tempfile().map_err(disk)?);
+    let (mut size_bytes, mut hash) = (0, Sha256::new());
     while let Some(message) = stream.message().await? {
         let Some(Part::Chunk(chunk)) = message.part else {
             let mut faults = Faults::default();
@@ -43,14 +62,16 @@ pub(super) async fn receive(
             faults.finish()?;
             continue;
         };
-        if bytes.len() + chunk.len() > bytes_max {
-            let actual_bytes = bytes.len() + chunk.len();
-            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes: bytes_max }));
+        size_bytes += chunk.len();
+        if size_bytes > bytes_max {
+            let why = Unreadable::TooLarge { actual_bytes: size_bytes, max_bytes: bytes_max };
+            return Err(unreadable("chunk", &why));
         }
-        bytes.extend_from_slice(&chunk);
+        hash.update(&chunk);
+        file.write_all(&chunk).await.map_err(disk)?;
     }
-    let bytes = bytes.freeze();
-    let sha256 = countersign_chassis::keys::sha256(&bytes);
+    file.flush().await.map_err(disk)?;
+    let sha256: Digest = hash.finalize().into();
     if announced.is_some_and(|announced| announced != sha256) {
         let mut faults = Faults::default();
         faults.add("info.sha256", "is not the SHA-256 of the bytes that came");
@@ -58,22 +79,65 @@ pub(super) async fn receive(
     }
     // What is uploaded is part of the request: the same key with other bytes is another request.
     info.sha256 = hex::encode(sha256);
-    Ok(Received { name, info, bytes })
+    Ok(Received { name, info, file, size_bytes })
 }
 
-/// Looks into a PDF and says how many pages it has, or what is wrong with it.
-pub(super) async fn page_count(
-    workers: &Workers,
-    path: &str,
-    bytes: Bytes,
-    limits: &limits::Limits,
-) -> Result<u32, Status> {
-    let (bytes_max, pages_max) = (limits.document_bytes_max, limits.pages_max);
-    let limits = Limits { bytes_max, pages_max, ..Limits::default() };
-    match workers.inspect(bytes, limits).await {
-        Ok(inspection) => Ok(u32::try_from(inspection.pages.len()).unwrap_or(u32::MAX)),
-        Err(WorkerError::Refused(why)) => Err(unreadable(path, &why)),
-        Err(WorkerError::Unavailable(why)) => Err(unavailable(&why)),
+impl Received {
+    /// Does something with all of its bytes, when it is its turn to be in memory.
+    pub async fn with<T>(&mut self, use_it: impl AsyncFnOnce(Bytes) -> Result<T, Status>) -> Result<T, Status> {
+        let disk = |error: std::io::Error| unavailable(&anyhow::Error::new(error).context("reading an upload"));
+        let _held = HELD.acquire().await.map_err(|_| Status::from(Problem::internal()))?;
+        let mut bytes = Vec::with_capacity(self.size_bytes);
+        self.file.rewind().await.map_err(disk)?;
+        self.file.read_to_end(&mut bytes).await.map_err(disk)?;
+        use_it(bytes.into()).await
+    }
+}
+
+/// What a file is, and that it is one that the service takes.
+pub(super) async fn checked(path: &str, bytes: &Bytes, can_convert: bool, limits: &Limits) -> Result<Original, Status> {
+    let (actual_bytes, max_bytes) = (bytes.len(), limits.document_bytes_max);
+    if actual_bytes > max_bytes {
+        return Err(unreadable(path, &Unreadable::TooLarge { actual_bytes, max_bytes }));
+    }
+    let content_type = sniff(bytes).map_err(|why| {
+        let problem = Problem::new(ErrorReason::UnsupportedDocumentType, format!("{path}: {why}")).with("type", why.0);
+        Status::from(problem.field(path, why.to_string()))
+    })?;
+    if content_type == ContentType::Docx {
+        if !can_convert {
+            let message = "This installation has no program that makes PDFs of DOCX: send a PDF.";
+            return Err(Problem::new(ErrorReason::ConverterNotInstalled, message).field(path, "is a DOCX").into());
+        }
+        let _place = LOOKED_THROUGH.acquire().await.map_err(|_| Status::from(Problem::internal()))?;
+        let content = bytes.clone();
+        let looked = tokio::task::spawn_blocking(move || docx::check(&content)).await;
+        looked.unwrap_or(Err(Flaw::Damaged)).map_err(|flaw| flawed(path, flaw))?;
+    }
+    Ok(Original { sha256: sha256(bytes), size_bytes: actual_bytes as u64, content_type })
+}
+
+impl Context {
+    /// Looks into a PDF and says what is in it, or what is wrong with it.
+    pub(super) async fn read(&self, path: &str, bytes: Bytes, limits: &Limits, markers: bool) -> Result<Found, Status> {
+        self.pdfs.read(bytes, limits, markers).await.map_err(|error| match error {
+            ReadError::Refused(why) => unreadable(path, &why),
+            ReadError::Unavailable(why) => unavailable(&why),
+        })
+    }
+}
+
+fn flawed(path: &str, flaw: Flaw) -> Status {
+    let message = format!("{path}: {flaw}");
+    match flaw {
+        Flaw::Entries => over_limit(path, "docx_entries_max", docx::ENTRIES_MAX + 1, docx::ENTRIES_MAX, &message),
+        Flaw::Inflated => {
+            let most = usize::try_from(docx::INFLATED_BYTES_MAX).unwrap_or(usize::MAX);
+            over_limit(path, "docx_inflated_bytes_max", most + 1, most, &message)
+        }
+        Flaw::NotDocx | Flaw::Damaged | Flaw::Encrypted | Flaw::Doctype | Flaw::Nested => {
+            Problem::new(ErrorReason::UnreadableDocument, message).field(path, flaw.to_string()).into()
+        }
     }
 }
 

@@ -16,13 +16,14 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use super::create::{bind_events, checked_value, column, insert, keep, redraft, settled, text_value};
 use super::envelope::{lock, parts};
+use super::ingest::fault;
 use super::ledger::is_insufficient;
 use super::notices::{locality, notices};
 use super::rows::assemble;
 use super::settings::charge;
 use super::{Scope, Store, int8, part};
 use crate::domain::credit::Movement;
-use crate::domain::envelope::{Artifact, Digest, Document, Envelope, Version};
+use crate::domain::envelope::{Artifact, Digest, Document, Envelope, Ingest, Version};
 use crate::domain::event::EventType;
 use crate::domain::field::{Field, Value};
 use crate::domain::id::{DocumentId, EnvelopeId};
@@ -98,9 +99,14 @@ WITH changed AS (
     SELECT $1, $2, d.* FROM changed, unnest($75, $76) AS d
     ON CONFLICT DO NOTHING
 ), changed_documents AS (
-    UPDATE document AS old SET ingest = new.ingest
-    FROM changed, unnest($47, $48) AS new (id, ingest)
+    UPDATE document AS old SET ingest = new.ingest, sha256 = new.sha256, size_bytes = new.size_bytes,
+        page_count = new.page_count, original_sha256 = new.original_sha256,
+        original_size_bytes = new.original_size_bytes, content_type = new.content_type, awaits = NULL, fault = new.fault
+    FROM changed, unnest($47, $48, $77, $78, $79, $80, $81, $82, $83) AS new (id, ingest, sha256, size_bytes, page_count,
+        original_sha256, original_size_bytes, content_type, fault)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
+), done_readings AS (
+    DELETE FROM ingest_job USING changed WHERE account_id = $1 AND envelope_id = $2 AND document_id = ANY ($47)
 ), new_artifacts AS (
     INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, created_at, seal)
     SELECT $1, $2, a.* FROM changed, unnest($49, $50, $51, $52, $53, $73) AS a
@@ -209,7 +215,9 @@ impl Store {
             }
             return Ok(Some(Changed { envelope: before, reply: kept.map(|(_, reply)| reply), answer }));
         }
-        if events.iter().any(|event| event.kind == EventType::EnvelopeUpdated) {
+        // Markers bring fields also after the sending.
+        let updated = events.iter().any(|event| event.kind == EventType::EnvelopeUpdated);
+        if updated || after.fields.len() != before.fields.len() {
             redraft(conn, &after).await?;
         }
         if let Some((new, first)) = &also {
@@ -234,15 +242,21 @@ impl Store {
             // Only a change that went around the lock can do this.
             return Err(super::corrupt("the locked envelope changed").into());
         }
-        self.wake(&events);
+        self.wake(&events, also.iter().map(|(also, _)| also).chain(updated.then_some(&after)));
         Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
     }
+}
 
+impl Store {
     /// Wakes the loops for which there is something now.
-    fn wake(&self, events: &[Recorded]) {
+    fn wake<'a>(&self, events: &[Recorded], drafted: impl Iterator<Item = &'a Envelope>) {
         self.committed.notify_one();
         if due_artifact(events).is_some() {
             self.artifacts_due.notify_one();
+        }
+        let mut documents = drafted.flat_map(|envelope| &envelope.documents);
+        if documents.any(|document| document.awaits.is_some()) {
+            self.readings_due.notify_one();
         }
     }
 }
@@ -307,6 +321,7 @@ async fn save(
     let query = bind_notices(query, before, after)
         .bind::<Array<SmallInt>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.seal as i16));
     let query = bind_drawings(query, before, after);
+    let query = bind_readings(query, before, after);
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }
@@ -431,6 +446,26 @@ fn bind_drawings<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Q
         .bind::<Array<Bytea>, _>(new.into_values().collect::<Vec<_>>())
 }
 
+/// Documents that were read. One that has taken another's place, and is yet to be, is not among them.
+fn read<'a>(before: &Envelope, after: &'a Envelope) -> Vec<&'a Document> {
+    let pairs = after.documents.iter().zip(&before.documents);
+    let read = |(new, old): &(&Document, &Document)| old.ingest != new.ingest && new.ingest != Ingest::Processing;
+    pairs.filter(read).map(|(new, _)| new).collect()
+}
+
+/// What was found in them, in the same order.
+fn bind_readings<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
+    let read = read(before, after);
+    query
+        .bind::<Array<Bytea>, _>(column(&read, |d| d.sha256.to_vec()))
+        .bind::<Array<BigInt>, _>(column(&read, |d| int8(d.size_bytes)))
+        .bind::<Array<Integer>, _>(column(&read, |d| d.page_count.cast_signed()))
+        .bind::<Array<Nullable<Bytea>>, _>(column(&read, |d| d.original.map(|it| it.sha256.to_vec())))
+        .bind::<Array<Nullable<BigInt>>, _>(column(&read, |d| d.original.map(|it| int8(it.size_bytes))))
+        .bind::<Array<Nullable<SmallInt>>, _>(column(&read, |d| d.original.map(|it| it.content_type as i16)))
+        .bind::<Array<Nullable<Jsonb>>, _>(column(&read, |d| fault(d.fault.as_ref())))
+}
+
 /// Fields whose values have changed. New and removed ones, of a draft, are not among them: the draft is written as a whole.
 fn changed_fields<'a>(before: &Envelope, after: &'a Envelope) -> Vec<&'a Field> {
     let pairs = after.fields.iter().zip(&before.fields);
@@ -441,8 +476,7 @@ fn changed_fields<'a>(before: &Envelope, after: &'a Envelope) -> Vec<&'a Field> 
 
 fn bind_fields_and_artifacts<'a>(query: Query<'a>, before: &Envelope, after: &Envelope) -> Query<'a> {
     let fields = changed_fields(before, after);
-    let documents = after.documents.iter().zip(&before.documents);
-    let read: Vec<_> = documents.filter(|(new, old)| new.ingest != old.ingest).map(|(new, _)| new).collect();
+    let read = read(before, after);
     let artifacts = new_artifacts(before, after);
     query
         .bind::<Array<SqlUuid>, _>(column(&fields, |field| field.id.uuid()))

@@ -13,6 +13,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 
 use tracing::Instrument as _;
 
+use super::ingest::{awaits, fault};
 use super::ledger::{NewEntry, enter};
 use super::notices::locality;
 use super::settings::charge;
@@ -40,8 +41,12 @@ WITH new_envelope AS (
     SELECT $1, $2, r.* FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $73)
         AS r
 ), new_documents AS (
-    INSERT INTO document (account_id, envelope_id, id, position, name, sha256, size_bytes, page_count, ingest)
-    SELECT $1, $2, d.* FROM unnest($35, $36, $37, $38, $39, $40, $41) AS d
+    INSERT INTO document (account_id, envelope_id, id, position, name, sha256, size_bytes, page_count, ingest,
+        original_sha256, original_size_bytes, content_type, awaits, fault)
+    SELECT $1, $2, d.* FROM unnest($35, $36, $37, $38, $39, $40, $41, $78, $79, $80, $81, $82) AS d
+), new_readings AS (
+    INSERT INTO ingest_job (account_id, envelope_id, document_id, source_id, begun_at, due_at)
+    SELECT $1, $2, r.id, r.source, $7, $7 FROM unnest($35, $83) AS r (id, source) WHERE r.source IS NOT NULL
 ), new_fields AS (
     INSERT INTO field (account_id, envelope_id, id, position, kind, recipient_id, document_id, page, x_percent, y_percent,
         width_percent, height_percent, required, read_only, name, rules, text_value, checked_value)
@@ -129,6 +134,20 @@ macro_rules! bind_fields {
     }};
 }
 
+/// Binds what is known of the reading of documents as columns, in the order of the statements.
+macro_rules! bind_reading {
+    ($query:expr, $documents:expr) => {{
+        let documents = $documents;
+        $query
+            .bind::<Array<Nullable<Bytea>>, _>(column(documents, |d| d.original.map(|it| it.sha256.to_vec())))
+            .bind::<Array<Nullable<BigInt>>, _>(column(documents, |d| d.original.map(|it| int8(it.size_bytes))))
+            .bind::<Array<Nullable<SmallInt>>, _>(column(documents, |d| d.original.map(|it| it.content_type as i16)))
+            .bind::<Array<Nullable<Jsonb>>, _>(column(documents, |d| awaits(d.awaits.as_ref())))
+            .bind::<Array<Nullable<Jsonb>>, _>(column(documents, |d| fault(d.fault.as_ref())))
+            .bind::<Array<Nullable<SqlUuid>>, _>(column(documents, |d| d.awaits.as_ref().map(|it| it.id.uuid())))
+    }};
+}
+
 /// A new envelope with all that comes with it.
 pub struct NewEnvelope {
     /// The envelope.
@@ -193,6 +212,9 @@ impl Store {
         kept?;
         committed?;
         self.committed.notify_one();
+        if envelope.documents.iter().any(|document| document.awaits.is_some()) {
+            self.readings_due.notify_one();
+        }
         Ok(())
     }
 }
@@ -252,6 +274,7 @@ pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events:
         .bind::<SmallInt, _>(new.keeping.retention.warning_days.cast_signed())
         .bind::<SmallInt, _>(new.keeping.retention.draft_days.cast_signed())
         .bind::<Nullable<Timestamptz>, _>(new.next_step().map(|(at, _)| at));
+    let query = bind_reading!(query, documents);
     prepared::<Create, _>(query).execute(&mut conn).await
 }
 
@@ -263,9 +286,21 @@ WITH changed AS (
     DELETE FROM field WHERE account_id = $1 AND envelope_id = $2 AND id <> ALL ($8)
 ), documents AS (
     UPDATE document AS old SET name = new.name, sha256 = new.sha256, size_bytes = new.size_bytes,
-        page_count = new.page_count, ingest = new.ingest
-    FROM unnest($24, $25, $26, $27, $28, $29) AS new (id, name, sha256, size_bytes, page_count, ingest)
+        page_count = new.page_count, ingest = new.ingest, original_sha256 = new.original_sha256,
+        original_size_bytes = new.original_size_bytes, content_type = new.content_type, awaits = new.awaits,
+        fault = new.fault
+    FROM unnest($24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34) AS new (id, name, sha256, size_bytes, page_count,
+        ingest, original_sha256, original_size_bytes, content_type, awaits, fault)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
+), no_readings AS (
+    DELETE FROM ingest_job AS job USING unnest($24, $35) AS now (id, source)
+    WHERE job.account_id = $1 AND job.envelope_id = $2 AND job.document_id = now.id AND now.source IS NULL
+), readings AS (
+    INSERT INTO ingest_job (account_id, envelope_id, document_id, source_id, begun_at, due_at)
+    SELECT $1, $2, r.id, r.source, $36, $36 FROM unnest($24, $35) AS r (id, source) WHERE r.source IS NOT NULL
+    ON CONFLICT (account_id, envelope_id, document_id) DO UPDATE
+    SET source_id = excluded.source_id, begun_at = excluded.begun_at, due_at = excluded.due_at, attempts = 0, got = NULL
+    WHERE ingest_job.source_id <> excluded.source_id
 )
 INSERT INTO field (account_id, envelope_id, id, position, kind, recipient_id, document_id, page, x_percent, y_percent,
     width_percent, height_percent, required, read_only, name, rules, text_value, checked_value)
@@ -294,5 +329,6 @@ pub(super) async fn redraft(mut conn: &AsyncPgConnection, draft: &Envelope) -> Q
         .bind::<Array<BigInt>, _>(column(documents, |d| int8(d.size_bytes)))
         .bind::<Array<Integer>, _>(column(documents, |d| d.page_count.cast_signed()))
         .bind::<Array<SmallInt>, _>(column(documents, |d| d.ingest as i16));
+    let query = bind_reading!(query, documents).bind::<Timestamptz, _>(draft.last_event_at);
     prepared::<Redraft, _>(query).execute(&mut conn).await
 }

@@ -32,8 +32,10 @@ WITH gone AS (
     SELECT e.account_id, e.id, e.created_at FROM unnest($1, $2) AS g (account_id, id)
     JOIN envelope AS e ON e.account_id = g.account_id AND e.id = g.id AND e.purged_at IS NOT NULL
 ), bytes AS (
-    SELECT d.account_id, gone.created_at, d.sha256 FROM gone
+    SELECT d.account_id, gone.created_at, came.sha256 FROM gone
     JOIN document AS d ON d.account_id = gone.account_id AND d.envelope_id = gone.id
+    CROSS JOIN LATERAL (VALUES (CASE WHEN d.size_bytes > 0 THEN d.sha256 END), (d.original_sha256)) AS came (sha256)
+    WHERE came.sha256 IS NOT NULL
 ), made AS (
     SELECT a.sha256 FROM gone JOIN artifact AS a ON a.account_id = gone.account_id AND a.envelope_id = gone.id
 ), terms AS (
@@ -47,7 +49,7 @@ WITH gone AS (
     UPDATE recipient SET name = '', email = '', label = '', locality = NULL, decline_reason = NULL, decline_note = NULL
     FROM gone WHERE recipient.account_id = gone.account_id AND recipient.envelope_id = gone.id
 ), documents AS (
-    UPDATE document SET name = '', stored = false
+    UPDATE document SET name = '', stored = false, awaits = NULL, fault = NULL
     FROM gone WHERE document.account_id = gone.account_id AND document.envelope_id = gone.id
 ), artifacts AS (
     UPDATE artifact SET stored = false
@@ -68,12 +70,20 @@ WITH gone AS (
 ), jobs AS (
     DELETE FROM artifact_job USING gone
     WHERE artifact_job.account_id = gone.account_id AND artifact_job.envelope_id = gone.id
+), readings AS (
+    DELETE FROM ingest_job USING gone
+    WHERE ingest_job.account_id = gone.account_id AND ingest_job.envelope_id = gone.id
+    RETURNING got
 ), uploads AS (
     DELETE FROM upload USING bytes WHERE upload.account_id = bytes.account_id AND upload.sha256 = bytes.sha256
         AND upload.created_at <= bytes.created_at
+    RETURNING upload.base_sha256
 )
 INSERT INTO blob_removal (sha256, due_at)
-SELECT sha256, $3 FROM (SELECT sha256 FROM bytes UNION SELECT sha256 FROM made) AS digests ORDER BY sha256
+SELECT sha256, $3 FROM (
+    SELECT sha256 FROM bytes UNION SELECT sha256 FROM made UNION SELECT base_sha256 FROM uploads
+    UNION SELECT got_bytes(got, 'original') FROM readings UNION SELECT got_bytes(got, 'pdf') FROM readings
+) AS digests (sha256) WHERE sha256 IS NOT NULL ORDER BY sha256
 ON CONFLICT (sha256) DO UPDATE SET due_at = greatest(blob_removal.due_at, excluded.due_at)
     WHERE blob_removal.condemned_at IS NULL";
 
@@ -89,9 +99,11 @@ WITH old AS (
     DELETE FROM upload WHERE (account_id, id) IN (
         SELECT account_id, id FROM upload WHERE created_at < $1 ORDER BY created_at LIMIT $2
     )
-    RETURNING sha256
+    RETURNING sha256, base_sha256
 ), due AS (
-    INSERT INTO blob_removal (sha256, due_at) SELECT DISTINCT sha256, $3 FROM old ORDER BY sha256
+    INSERT INTO blob_removal (sha256, due_at)
+    SELECT sha256, $3 FROM (SELECT sha256 FROM old UNION SELECT base_sha256 FROM old) AS digests (sha256)
+    WHERE sha256 IS NOT NULL ORDER BY sha256
     ON CONFLICT (sha256) DO NOTHING
 )
 SELECT count(*) AS count FROM old";

@@ -12,6 +12,7 @@ mod due;
 mod envelope;
 mod feed;
 mod history;
+mod ingest;
 mod job;
 mod keep;
 mod ledger;
@@ -50,6 +51,7 @@ pub use self::create::{CREATE, NewEnvelope};
 pub use self::due::{BEGINNING, Due, Duty, Lows};
 pub use self::envelope::{Filter, Summary};
 pub use self::feed::{Heads, PARTS, Parts, Position, Positions};
+pub use self::ingest::{Got, Kept as KeptBytes, ReadingJob};
 pub use self::job::Job;
 pub use self::keep::{Purged, READING_MINUTES_MAX};
 pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
@@ -69,7 +71,7 @@ pub struct Store {
     clock: Clock,
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
-    settling: Arc<Settling>,
+    readings_due: Arc<Notify>,
     /// Turns at pages of the feed: of accounts, and of services, who must not wait for accounts.
     pages: Arc<Semaphore>,
     pages_across: Arc<Semaphore>,
@@ -175,8 +177,8 @@ impl Store {
         let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
         let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
-        let (committed, artifacts_due, settling) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, settling, pages, pages_across })
+        let (committed, artifacts_due, readings_due) = (Arc::default(), Arc::default(), Arc::default());
+        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, readings_due, pages, pages_across })
     }
 
     /// Reads with one statement, of one account.
@@ -261,6 +263,12 @@ impl Store {
     #[must_use]
     pub fn committed(&self) -> Arc<Notify> {
         Arc::clone(&self.committed)
+    }
+
+    /// Notified after each commit that left documents to be read.
+    #[must_use]
+    pub fn readings_due(&self) -> Arc<Notify> {
+        Arc::clone(&self.readings_due)
     }
 
     /// Notified after each commit that left artefacts to be made.

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use serde_json::Value as Json;
 use uuid::Uuid;
 
+use super::ingest::{awaits_of, fault_of, original_of};
 use super::notices::{locality_of, notices_of};
 use super::schema::{artifact, document, envelope, field, keeping, recipient};
 use super::settings::charge_of;
@@ -103,6 +104,11 @@ pub(super) struct DocumentRow {
     size_bytes: i64,
     page_count: i32,
     ingest: i16,
+    original_sha256: Option<Vec<u8>>,
+    original_size_bytes: Option<i64>,
+    content_type: Option<i16>,
+    awaits: Option<Json>,
+    fault: Option<Json>,
 }
 
 #[derive(Queryable, Selectable)]
@@ -297,6 +303,9 @@ fn document_of(row: DocumentRow) -> QueryResult<Document> {
         size_bytes: row.size_bytes.unsigned_abs(),
         page_count: row.page_count.unsigned_abs(),
         ingest: known.into_iter().find(|it| *it as i16 == row.ingest).ok_or_else(|| corrupt("ingest"))?,
+        original: original_of(row.original_sha256, row.original_size_bytes, row.content_type)?,
+        awaits: awaits_of(row.awaits)?,
+        fault: fault_of(row.fault)?,
         artifacts: Vec::new(),
     })
 }

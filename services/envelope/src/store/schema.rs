@@ -72,6 +72,9 @@ diesel::table! {
         name -> Text,
         sha256 -> Bytea,
         size_bytes -> Int8,
+        content_type -> Int2,
+        base_sha256 -> Nullable<Bytea>,
+        base_size_bytes -> Nullable<Int8>,
         page_count -> Int4,
         created_at -> Timestamptz,
     }
@@ -175,6 +178,11 @@ diesel::table! {
         size_bytes -> Int8,
         page_count -> Int4,
         ingest -> Int2,
+        original_sha256 -> Nullable<Bytea>,
+        original_size_bytes -> Nullable<Int8>,
+        content_type -> Nullable<Int2>,
+        awaits -> Nullable<Jsonb>,
+        fault -> Nullable<Jsonb>,
     }
 }
 
@@ -256,6 +264,19 @@ diesel::table! {
 
 diesel::table! {
     feed_incarnation (only_row) { only_row -> Bool, id -> Uuid, }
+}
+
+diesel::table! {
+    ingest_job (account_id, envelope_id, document_id) {
+        account_id -> Uuid,
+        envelope_id -> Uuid,
+        document_id -> Uuid,
+        source_id -> Uuid,
+        begun_at -> Timestamptz,
+        due_at -> Timestamptz,
+        attempts -> Int4,
+        got -> Nullable<Jsonb>,
+    }
 }
 
 diesel::table! {

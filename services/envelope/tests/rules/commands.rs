@@ -4,15 +4,15 @@ use std::collections::BTreeSet;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_envelope::domain::command::{Act, Assign, Command, Edit};
-use countersign_envelope::domain::envelope::{Cause, Envelope, Ingest, Version};
+use countersign_envelope::domain::envelope::{Cause, Envelope, Version};
 use countersign_envelope::domain::field::{Field, FieldType, Value};
-use countersign_envelope::domain::id::{FieldId, RecipientId};
+use countersign_envelope::domain::id::{FieldId, RecipientId, SourceId};
 use countersign_envelope::domain::limits::EXPIRY_DAYS_MAX;
 use countersign_envelope::domain::recipient::{Channel, Recipient, Role};
 use countersign_envelope::domain::terms::Changes;
 
 use crate::shape::{
-    act, assign, bounce, deadline, decline, document, env, field, person, rcp, store, stranger, text, uuid,
+    act, assign, bounce, deadline, decline, document, env, field, person, rcp, read, store, stranger, text, uuid,
 };
 
 /// Fields of an envelope, as usual.
@@ -59,7 +59,6 @@ pub fn commands(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Try> {
 
 fn of_sender(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Command> {
     let void = |cause, reason: Option<&str>| Command::Void { cause, reason: reason.map(text) };
-    let ingest = |document, ingest| Command::Ingest { document, ingest };
     let mut commands = vec![
         Command::Send,
         Command::Discard,
@@ -88,10 +87,21 @@ fn of_sender(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Command> {
     let times = [envelope.expires_at, deadline() - TimeDelta::days(9), extended(), now + most];
     commands.extend(times.map(|expires_at| Command::Extend { expires_at }));
     commands.push(Command::Extend { expires_at: now + most + TimeDelta::seconds(1) });
-    for id in [document(0).id, document(1).id] {
-        commands.extend([Ingest::Processing, Ingest::Ready, Ingest::Failed].map(|read| ingest(id, read)));
+    for number in [0, 1] {
+        commands.extend([true, false].map(|ready| read(number, ready)));
+        commands.push(other_source(read(number, true)));
     }
     commands
+}
+
+/// What was read of something that it does not await.
+fn other_source(read: Command) -> Command {
+    match read {
+        Command::Ingest { document, reading, .. } => {
+            Command::Ingest { document, source: Some(SourceId::from_uuid(uuid(7))), reading }
+        }
+        other => other,
+    }
 }
 
 fn edits(envelope: &Envelope) -> Vec<Edit> {

@@ -10,7 +10,7 @@ use countersign_envelope::domain::credit::{
     Amount, Billing, ChargeAt, Movement, RefundCause, RefundPolicy, RefundRule, Unit, settle,
 };
 use countersign_envelope::domain::decide::{Verdict, decide};
-use countersign_envelope::domain::envelope::{Cause, Envelope, Ingest, Version};
+use countersign_envelope::domain::envelope::{Cause, Envelope, Version};
 use countersign_envelope::domain::event::{Event, EventType};
 use countersign_envelope::domain::limits::AMOUNT_MAX;
 use countersign_envelope::domain::recipient::{Channel, Role};
@@ -19,7 +19,7 @@ use countersign_envelope::domain::status::Status;
 use proptest::prelude::*;
 use proptest::test_runner::TestRunner;
 
-use crate::shape::{Count, act, deadline, decline, document, draft, env, rcp, start, store, with_quorum};
+use crate::shape::{Count, act, deadline, decline, draft, env, rcp, read, start, store, unread, with_quorum};
 use crate::small::small;
 
 /// Random histories of a run.
@@ -36,7 +36,7 @@ enum Step {
     Sign(usize),
     Approve(usize),
     Decline(usize, Channel),
-    Ingest(usize, Ingest),
+    Ingest(usize, bool),
     Release,
     Expire,
     Store,
@@ -98,8 +98,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => person().prop_map(Step::Sign),
         2 => person().prop_map(Step::Approve),
         2 => (person(), channel).prop_map(|(person, channel)| Step::Decline(person, channel)),
-        2 => (0..2_usize, prop_oneof![Just(Ingest::Ready), Just(Ingest::Failed)])
-            .prop_map(|(document, read)| Step::Ingest(document, read)),
+        2 => (0..2_usize, any::<bool>()).prop_map(|(document, ready)| Step::Ingest(document, ready)),
         1 => Just(Step::Release),
         1 => Just(Step::Expire),
         2 => Just(Step::Store),
@@ -117,8 +116,7 @@ static SHAPES: LazyLock<Vec<Envelope>> = LazyLock::new(|| {
     shapes.push(draft(&[(Signer, 1), (Signer, 1), (Signer, 1), (Approver, 1)]));
     shapes.push(with_quorum(draft(&[(Signer, 1), (Signer, 1), (Signer, 1), (Signer, 1)]), 1, 3));
     let mut reading = draft(&[(Signer, 1), (Signer, 1)]);
-    reading.documents.push(document(1));
-    reading.documents.iter_mut().for_each(|document| document.ingest = Ingest::Processing);
+    reading.documents = vec![unread(0), unread(1)];
     shapes.push(reading);
     shapes
 });
@@ -211,7 +209,7 @@ impl Walk {
             Step::Sign(number) => Command::Sign(act(&self.envelope, person(number))),
             Step::Approve(number) => Command::Approve(act(&self.envelope, person(number))),
             Step::Decline(number, channel) => decline(person(number), channel, Some("no")),
-            Step::Ingest(number, ingest) => Command::Ingest { document: document(number as u128).id, ingest },
+            Step::Ingest(number, ready) => read(number as u128, ready),
             Step::Release => Command::Release,
             Step::Expire => Command::Expire,
             Step::Store => {

@@ -1,7 +1,7 @@
 //! Refusals: who may, through which door, and what comes of it.
 
 use countersign_envelope::domain::command::{Command, Decline};
-use countersign_envelope::domain::envelope::{Cause, End, Ingest};
+use countersign_envelope::domain::envelope::{Cause, End};
 use countersign_envelope::domain::event::EventType;
 use countersign_envelope::domain::recipient::Role::{Approver, Assistant, Cc, Signer, Viewer};
 use countersign_envelope::domain::recipient::{Channel, Ending, RecipientState};
@@ -12,7 +12,7 @@ use countersign_envelope::domain::terms::DeclineEffect::{Abort, Continue, Return
 use countersign_envelope::domain::terms::ReasonRule::{Disabled, Optional, Required};
 
 use crate::play::Play;
-use crate::shape::{act, decline, document, draft, env, policy, rcp, start, text, with_effect, with_quorum};
+use crate::shape::{act, decline, draft, env, policy, rcp, read, start, text, unread, with_effect, with_quorum};
 use crate::small::schedule;
 
 fn with_token(index: u128) -> Command {
@@ -80,12 +80,12 @@ fn t10_on_behalf_in_pending() {
 #[test]
 fn t10_a_refusal_in_pending_releases_nobody() {
     let mut envelope = with_effect(with_quorum(draft(&[(Signer, 1), (Signer, 1)]), 1, 1), Continue);
-    envelope.documents[0].ingest = Ingest::Processing;
+    envelope.documents[0] = unread(0);
     let mut play = Play::sent(envelope);
     let events = play.done(&decline(rcp(0), Channel::OnBehalf, None));
     assert_eq!(events, [EventType::RecipientDeclined]);
     assert_eq!(play.refused(&Command::Sign(act(&play.envelope, rcp(1)))), Why::NotYourTurn);
-    let ready = play.done(&Command::Ingest { document: document(0).id, ingest: Ingest::Ready });
+    let ready = play.done(&read(0, true));
     assert_eq!(ready, [EventType::EnvelopeDocumentReady, EventType::EnvelopeSent, EventType::RecipientReleased]);
 }
 

@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use countersign_envelope::domain::command::{Command, Edit};
-use countersign_envelope::domain::envelope::{Envelope, Ingest, Version};
+use countersign_envelope::domain::envelope::{Envelope, Version};
 use countersign_envelope::domain::event::EventType;
 use countersign_envelope::domain::field::{Field, FieldType, Rules, Value, decimal};
 use countersign_envelope::domain::fill::finish;
@@ -18,7 +18,8 @@ use countersign_envelope::domain::status::Status;
 use crate::field::{sound, text};
 use crate::play::Play;
 use crate::shape::{
-    artifacts, deadline, decline, document, draft, place_of, rcp, start, store, text_of, uuid, with_quorum,
+    artifacts, deadline, decline, document, draft, place_of, rcp, read, start, store, text_of, unread, uuid,
+    with_quorum,
 };
 use crate::small::schedule;
 
@@ -152,8 +153,8 @@ fn the_documents_of_a_declined_envelope_are_kept_once() {
 #[test]
 fn what_is_read_after_the_end_changes_nothing() {
     let mut envelope = draft(&[(Signer, 1)]);
-    envelope.documents[0].ingest = Ingest::Processing;
-    let read = Command::Ingest { document: document(0).id, ingest: Ingest::Ready };
+    envelope.documents[0] = unread(0);
+    let read = read(0, true);
     let mut thrown_away = Play::new(envelope.clone());
     thrown_away.done(&Command::Discard);
     thrown_away.again(&read);

@@ -17,7 +17,7 @@ use crate::shape::{deadline, document, draft, env, place_of, rcp, start, store};
 
 fn replacement(number: u128, pages: u32) -> Command {
     let new = Document { sha256: [42; 32], page_count: pages, name: "corrected.pdf".into(), ..document(number) };
-    Command::Update(Edit::ReplaceDocument(new))
+    Command::Update(Edit::ReplaceDocument { document: Box::new(new), fields: None, fields_max: 200 })
 }
 
 /// S2.18: another document takes the place of the one of that id, and of no other.

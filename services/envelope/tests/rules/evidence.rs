@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use countersign_envelope::domain::command::{Assign, Command};
-use countersign_envelope::domain::envelope::{Cause, Ingest, Version};
+use countersign_envelope::domain::envelope::{Cause, Version};
 use countersign_envelope::domain::event::EventType;
 use countersign_envelope::domain::particulars::Particulars;
 use countersign_envelope::domain::recipient::Role::Signer;
@@ -12,7 +12,7 @@ use countersign_envelope::domain::replace::copy;
 
 use crate::play::{Play, sender};
 use crate::record::story;
-use crate::shape::{Count, assign, decline, document, draft, env, person, rcp, store, text};
+use crate::shape::{Count, assign, decline, document, draft, env, person, rcp, read, store, text, unread};
 
 /// The evidence of the last event of that kind, but for the commitment to what is personal.
 fn evidence(play: &Play, kind: EventType) -> Evidence {
@@ -34,10 +34,9 @@ fn a_refusal_says_through_which_door() {
 #[test]
 fn a_reading_says_which_document() {
     let mut envelope = draft(&[(Signer, 1)]);
-    envelope.documents.push(document(1));
-    envelope.documents[1].ingest = Ingest::Processing;
+    envelope.documents.push(unread(1));
     let mut play = Play::sent(envelope);
-    play.done(&Command::Ingest { document: document(1).id, ingest: Ingest::Ready });
+    play.done(&read(1, true));
     let expected = Evidence { document: Some(document(1).id), ..Evidence::default() };
     assert_eq!(evidence(&play, EventType::EnvelopeDocumentReady), expected);
 }

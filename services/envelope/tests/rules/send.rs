@@ -14,7 +14,7 @@ use countersign_envelope::domain::terms::DeclineEffect::Continue;
 
 use crate::play::Play;
 use crate::shape::{
-    act, decline, document, draft, field, place_of, rcp, start, text, text_of, with_effect, with_quorum,
+    act, decline, document, draft, field, place_of, rcp, read, start, text, text_of, unread, with_effect, with_quorum,
 };
 use crate::small::schedule;
 
@@ -234,15 +234,13 @@ fn s3_17_copies_and_readers_are_told_in_time() {
 #[test]
 fn s3_30_pending_waits_for_documents_and_time() {
     let mut envelope = draft(&[(Signer, 1)]);
-    envelope.documents[0].ingest = Ingest::Processing;
+    envelope.documents[0] = unread(0);
     envelope.terms.scheduled_send_at = Some(schedule());
-    let read = |ingest| Command::Ingest { document: document(0).id, ingest };
     let sent = [EventType::EnvelopeSent, EventType::RecipientReleased];
     let mut early = Play::sent(envelope.clone());
     assert_eq!(early.envelope.status(), Status::Pending);
-    early.again(&read(Ingest::Processing));
-    assert_eq!(early.done(&read(Ingest::Ready)), [EventType::EnvelopeDocumentReady]);
-    early.again(&read(Ingest::Failed));
+    assert_eq!(early.done(&read(0, true)), [EventType::EnvelopeDocumentReady]);
+    early.again(&read(0, false));
     early.again(&Command::Release);
     early.now = schedule();
     assert_eq!(early.done(&Command::Release), sent);
@@ -250,9 +248,9 @@ fn s3_30_pending_waits_for_documents_and_time() {
     let mut late = Play::sent(envelope.clone());
     late.now = schedule();
     late.again(&Command::Release);
-    assert_eq!(late.done(&read(Ingest::Ready))[1..], sent);
+    assert_eq!(late.done(&read(0, true))[1..], sent);
     let mut failed = Play::sent(envelope);
-    let events = failed.done(&read(Ingest::Failed));
+    let events = failed.done(&read(0, false));
     assert_eq!(events, [EventType::EnvelopeDocumentFailed, EventType::EnvelopeVoided]);
     assert_eq!(failed.envelope.end.map(|end| end.cause), Some(Cause::IngestFailed));
 }

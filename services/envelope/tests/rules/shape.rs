@@ -5,6 +5,7 @@ use countersign_envelope::domain::command::{Act, Assign, Command, Decline, NewAr
 use countersign_envelope::domain::envelope::{Document, Envelope, Ingest, SealLevel, Version};
 use countersign_envelope::domain::field::{Field, FieldType, Placement, Rules};
 use countersign_envelope::domain::id::{AccountId, DocumentId, EnvelopeId, FieldId, RecipientId};
+use countersign_envelope::domain::ingest::{FaultReason, IngestFault, Read, Reading};
 use countersign_envelope::domain::keeping::{Keeping, Retention};
 use countersign_envelope::domain::locality::Locality;
 use countersign_envelope::domain::personal::{Personal, Salt};
@@ -99,8 +100,29 @@ pub fn document(number: u128) -> Document {
         size_bytes: 1000,
         page_count: 2,
         ingest: Ingest::Ready,
+        original: None,
+        awaits: None,
+        fault: None,
         artifacts: Vec::new(),
     }
+}
+
+/// The same while it is being read.
+pub fn unread(number: u128) -> Document {
+    Document { sha256: [0; 32], size_bytes: 0, page_count: 0, ingest: Ingest::Processing, ..document(number) }
+}
+
+/// It was read, or cannot be.
+pub fn read(number: u128, ready: bool) -> Command {
+    let whole = document(number);
+    let (sha256, size_bytes, page_count) = (whole.sha256, whole.size_bytes, whole.page_count);
+    let read = Read { sha256, size_bytes, page_count, original: None, fields: Vec::new(), fields_max: 200 };
+    let reading = if ready { Reading::Ready(Box::new(read)) } else { Reading::Failed(broken()) };
+    Command::Ingest { document: whole.id, source: None, reading }
+}
+
+pub fn broken() -> IngestFault {
+    IngestFault::new(FaultReason::Unreadable, "the file is not a PDF")
 }
 
 /// A field on the first document.

@@ -1,13 +1,13 @@
 //! The envelopes from which the walk starts.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign_envelope::domain::envelope::{Envelope, Ingest};
+use countersign_envelope::domain::envelope::Envelope;
 use countersign_envelope::domain::recipient::Role::{Approver, Assistant, Cc, Signer, Viewer};
 use countersign_envelope::domain::reminder::ReminderPolicy;
 use countersign_envelope::domain::terms::DeclineEffect::{Abort, Continue, ReturnForCorrection};
 use countersign_envelope::domain::terms::ReasonRule::{Disabled, Optional, Required};
 
-use crate::shape::{document, draft, policy, rcp, start, with_effect, with_quorum};
+use crate::shape::{draft, policy, rcp, start, unread, with_effect, with_quorum};
 
 /// When a scheduled envelope is to be sent.
 pub fn schedule() -> DateTime<Utc> {
@@ -84,8 +84,7 @@ fn assisted() -> Envelope {
 fn reading() -> Envelope {
     changed(draft(&[(Signer, 1), (Assistant, 1), (Signer, 2)]), |it| {
         it.recipients[1].assists = Some(rcp(2));
-        it.documents.push(document(1));
-        it.documents[1].ingest = Ingest::Processing;
+        it.documents.push(unread(1));
         it.terms.scheduled_send_at = Some(schedule());
         it.terms.decline = policy(true, Optional, Abort);
     })

@@ -14,6 +14,7 @@ use std::sync::Arc;
 use countersign::v1;
 use countersign::v1::webhook_service_server::{WebhookService, WebhookServiceServer};
 use countersign_chassis::database::DatabaseError;
+use countersign_chassis::guard::Guard;
 use countersign_chassis::keys::Key;
 use countersign_chassis::once::{self, Caller, Claimed, Keyed, Once, Onces};
 use countersign_chassis::problem::Problem;
@@ -30,7 +31,6 @@ use self::parse::Faults;
 use crate::envelopes::Envelopes;
 use crate::store::Store;
 use crate::webhook::courier::Courier;
-use crate::webhook::guard::Guard;
 use crate::webhook::headers::Seal;
 use crate::webhook::signature::Secrets;
 

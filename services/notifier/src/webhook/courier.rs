@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use countersign_chassis::guard::{Guard, NotFound, NotPublic};
 use countersign_chassis::propagation;
 use futures_util::StreamExt as _;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 
-use super::guard::{Guard, NotFound, NotPublic};
 use super::headers::Seal;
 use super::signature::{Secret, signatures};
 use crate::id::{AccountId, EndpointId};

@@ -2,7 +2,6 @@
 
 pub mod courier;
 pub mod deliver;
-pub mod guard;
 pub mod headers;
 pub mod plan;
 pub mod signature;
@@ -13,13 +12,13 @@ use std::sync::Arc;
 use chrono::DateTime;
 use countersign::v1::{Event, EventType};
 use countersign_chassis::database::DatabaseError;
+use countersign_chassis::guard::Guard;
 use diesel_async::AsyncPgConnection;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Notify;
 use tonic::Code;
 use url::{Origin, Url};
 
-use self::guard::Guard;
 use self::plan::{Delivery, Listener, plan};
 use crate::envelopes::Envelopes;
 use crate::event::each;

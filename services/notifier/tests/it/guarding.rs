@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use chrono::Utc;
 use countersign::v1::EventType;
+use countersign_chassis::guard::{Guard, Lookup, is_public};
 use countersign_chassis::keys::Key;
 use countersign_notifier::id::{AccountId, EndpointId};
 use countersign_notifier::webhook::courier::{Bounds, Courier, Letter};
-use countersign_notifier::webhook::guard::{Guard, Lookup, is_public};
 use countersign_notifier::webhook::headers::Seal;
 use ipnet::IpNet;
 use reqwest::dns::Resolve as _;

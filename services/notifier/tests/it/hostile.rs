@@ -7,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use chrono::TimeDelta;
 use countersign::v1::EventType;
+use countersign_chassis::guard::Guard;
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker;
 use countersign_notifier::id::{AccountId, EnvelopeId};
 use countersign_notifier::webhook::courier::{Bounds, Courier};
 use countersign_notifier::webhook::deliver::Deliverer;
-use countersign_notifier::webhook::guard::Guard;
 use countersign_notifier::webhook::headers::Seal;
 use countersign_notifier::webhook::signature::Secrets;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -9,6 +9,7 @@ use countersign::v1;
 use countersign::v1::{EventType, RecipientStatus};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_chassis::guard::Guard;
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::wire::timestamp;
@@ -17,7 +18,6 @@ use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, Recip
 use countersign_notifier::serve::{Notifier, migrate};
 use countersign_notifier::store::{Endpoint, Lease};
 use countersign_notifier::webhook::Webhooks;
-use countersign_notifier::webhook::guard::Guard;
 use countersign_notifier::webhook::signature::Secrets;
 use countersign_test_support::Database;
 use tempfile::TempDir;

@@ -18,7 +18,7 @@ use crate::limits::{Limits, REFERENCE_HOPS_MAX};
 use crate::pages::{Page, follow};
 
 /// What the operator allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct Policy {
     /// Takes documents whose author forbids changes, if they open without a password.
     pub overrule_restrictions: bool,

@@ -143,6 +143,7 @@ pub(super) fn envelope(
         document_keys: None,
         paper_worker: options.paper_worker.clone(),
         paper_workers: None,
+        ingest: countersign_envelope::config::IngestConfig { fetch_allow_private: true, ..Default::default() },
         signing_url: "https://sign.example.com/s".to_owned(),
         service_token: Some(keys.service_token.clone()),
         service_identities: countersign_envelope::identity::Identities::default(),

@@ -62,7 +62,7 @@ fn as_json(request: &v1::CreateEnvelopeRequest) -> Value {
     let document = |document: &v1::DocumentSource| {
         let content = match &document.source {
             Some(Source::Content(content)) => STANDARD.encode(content),
-            Some(Source::UploadId(_)) | None => String::new(),
+            Some(Source::UploadId(_) | Source::Url(_)) | None => String::new(),
         };
         json!({ "name": document.name, "content": content })
     };

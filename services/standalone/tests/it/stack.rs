@@ -22,7 +22,7 @@ fn draft(clock: &Clock) -> v1::CreateEnvelopeRequest {
     };
     v1::CreateEnvelopeRequest {
         subject: "Draft".to_owned(),
-        documents: vec![v1::DocumentSource { name: sample.file_name.to_owned(), source }],
+        documents: vec![v1::DocumentSource { name: sample.file_name.to_owned(), source, ..Default::default() }],
         recipients: vec![recipient("Helena Marsh")],
         fields: vec![v1::NewField {
             r#type: v1::FieldType::Signature.into(),

@@ -52,7 +52,7 @@ fn request(data: &Path) -> v1::CreateEnvelopeRequest {
     let placement = v1::Placement { page: 1, x_percent: 10.0, y_percent: 80.0, width_percent, height_percent };
     v1::CreateEnvelopeRequest {
         subject: "Kept".to_owned(),
-        documents: vec![v1::DocumentSource { name: "kept.pdf".to_owned(), source }],
+        documents: vec![v1::DocumentSource { name: "kept.pdf".to_owned(), source, ..Default::default() }],
         recipients: vec![v1::NewRecipient {
             name: "Helena Marsh".to_owned(),
             email: "helena@aldergate.example".to_owned(),

@@ -2,11 +2,12 @@
 
 use chrono::{DateTime, Utc};
 
-use super::after;
+use super::{after, lacks};
 use crate::domain::command::NewArtifact;
 use crate::domain::envelope::{Cause, Envelope, Ingest};
 use crate::domain::event::Event;
-use crate::domain::id::DocumentId;
+use crate::domain::id::{DocumentId, SourceId};
+use crate::domain::ingest::{FaultReason, IngestFault, Reading};
 use crate::domain::refusal::Why;
 use crate::domain::routing::to_release;
 use crate::domain::status::Status;
@@ -31,18 +32,30 @@ pub(super) fn release(envelope: &Envelope, now: DateTime<Utc>) -> Vec<Event> {
 
 pub(super) fn ingest(
     envelope: &Envelope,
-    id: DocumentId,
-    ingest: Ingest,
+    (id, source): (DocumentId, Option<SourceId>),
+    reading: &Reading,
     now: DateTime<Utc>,
 ) -> Result<Vec<Event>, Why> {
     let document = envelope.document(id).ok_or(Why::NoSuchDocument)?;
     let over = envelope.status().is_terminal() || envelope.facts.discarded_at.is_some();
-    if over || ingest == Ingest::Processing || document.ingest != Ingest::Processing {
+    let other = document.awaits.as_ref().map(|awaited| awaited.id) != source;
+    if over || other || document.ingest != Ingest::Processing {
         return Ok(Vec::new());
     }
-    let mut events = vec![Event::Ingested { document: id, ingest }];
-    let read = after(envelope, &events, now);
-    if envelope.status() == Status::Pending && ingest == Ingest::Failed {
+    let waits = envelope.status() == Status::Pending;
+    let ingested = |reading: &Reading| vec![Event::Ingested { document: id, reading: reading.clone() }];
+    let mut events = ingested(reading);
+    let mut read = after(envelope, &events, now);
+    // What could not be looked at when it was dispatched. In a draft it is the sender's to put right.
+    let mut lacks = if waits && read.ingest() != Ingest::Failed { lacks(&read, now) } else { Vec::new() };
+    if matches!(reading, Reading::Ready(it) if !it.fields.is_empty() && read.fields.len() > it.fields_max) {
+        lacks.push("The envelope would have too many fields.");
+    }
+    if !lacks.is_empty() {
+        events = ingested(&Reading::Failed(IngestFault::new(FaultReason::DoesNotFit, lacks.join(" "))));
+        read = after(envelope, &events, now);
+    }
+    if waits && read.ingest() == Ingest::Failed {
         events.push(Event::Voided { cause: Cause::IngestFailed, reason: None });
     }
     events.extend(release(&read, now));

@@ -84,7 +84,7 @@ fn one(envelope: &Envelope, command: &Command, now: DateTime<Utc>) -> Result<Vec
         Command::Extend { expires_at } => steer::extend(envelope, *expires_at, now),
         Command::Void { cause, reason } => steer::void(envelope, *cause, reason.as_ref()),
         Command::Replace { by, lost } => steer::replace(envelope, *by, *lost),
-        Command::Ingest { document, ingest } => duty::ingest(envelope, *document, *ingest, now),
+        Command::Ingest { document, source, reading } => duty::ingest(envelope, (*document, *source), reading, now),
         Command::Release => Ok(duty::release(envelope, now)),
         Command::Warn => Ok(duty::warn(envelope, now)),
         // Not yet, or ended otherwise: the sweeper has nothing to do.

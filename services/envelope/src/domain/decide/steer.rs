@@ -36,7 +36,13 @@ pub(in crate::domain) fn lacks(envelope: &Envelope, now: DateTime<Utc>) -> Vec<&
         envelope.fields.iter().any(|field| field.recipient == signer.id && field.kind == FieldType::Signature)
     };
     let mut signers = recipients.iter().filter(|other| other.role == Role::Signer);
-    need(signers.all(has_place), "Every signer needs a SIGNATURE field.");
+    // As long as markers are to be read, they may bring it.
+    let awaits_markers = || {
+        let mut awaited = envelope.documents.iter().filter_map(|document| document.awaits.as_ref());
+        awaited.any(|awaited| awaited.markers)
+    };
+    need(signers.all(has_place) || awaits_markers(), "Every signer needs a SIGNATURE field.");
+    need(on_pages(envelope), "A field stands on a page that its document lacks.");
     let fits = |field: &Field| {
         envelope.recipient(field.recipient).is_some_and(|recipient| recipient.role.may_have(field.kind))
     };
@@ -58,6 +64,15 @@ pub(in crate::domain) fn lacks(envelope: &Envelope, now: DateTime<Utc>) -> Vec<&
         "A quorum must be 1 to as many as its group has signers and approvers.",
     );
     lacks
+}
+
+/// True if every field stands on a page that there is, as far as pages are known.
+fn on_pages(envelope: &Envelope) -> bool {
+    let there = |field: &Field| {
+        let document = envelope.document(field.document);
+        document.is_none_or(|document| !document.is_read() || field.placement.page <= document.page_count)
+    };
+    envelope.fields.iter().all(there)
 }
 
 /// True if nobody will be kept from acting by what they cannot change.
@@ -114,12 +129,17 @@ pub(super) fn update(envelope: &Envelope, edit: &Edit) -> Result<Vec<Event>, Why
                 return Err(Why::TooManyFields { actual: count, allowed: *fields_max });
             }
         }
-        Edit::ReplaceDocument(new) => {
+        Edit::ReplaceDocument { document: new, fields, fields_max } => {
             if envelope.document(new.id).is_none() {
                 return Err(Why::NoSuchDocument);
             }
-            let off = envelope.fields.iter();
-            let off = off.filter(|field| field.document == new.id && field.placement.page > new.page_count);
+            let stay = |field: &&Field| fields.is_none() || field.document != new.id;
+            let count = envelope.fields.iter().filter(stay).count() + fields.as_ref().map_or(0, Vec::len);
+            if fields.is_some() && count > *fields_max {
+                return Err(Why::TooManyFields { actual: count, allowed: *fields_max });
+            }
+            let off = envelope.fields.iter().filter(stay).filter(|field| field.document == new.id);
+            let off = off.filter(|field| new.is_read() && field.placement.page > new.page_count);
             let wrong: Vec<_> = off.map(|field| (Place::Page(field.id), "remove it first".into())).collect();
             if !wrong.is_empty() {
                 return Err(Why::Invalid(wrong));

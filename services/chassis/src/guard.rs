@@ -1,8 +1,8 @@
-//! Where webhooks may go: public hosts by name, over TLS, on few ports. Fails closed.
+//! Where a service may go on a caller's word: public hosts by name, over TLS, on few ports. Fails closed.
 //!
-//! Checked when an endpoint is registered and again at every attempt. Names are resolved here, every address that they
-//! have must be public, and the connection is made to these addresses and to no other: who answers differently the next
-//! time changes nothing.
+//! Checked when an address is given and again at every attempt. Names are resolved here, every address that they have
+//! must be public, and the connection is made to these addresses and to no other: who answers differently the next time
+//! changes nothing.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::Arc;
