@@ -358,7 +358,7 @@ async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    client.execute("UPDATE feed_head SET floor_position = (SELECT coalesce(max(position), 0) FROM feed WHERE feed.part = feed_head.part)", &[]).await.unwrap();
+    client.execute("UPDATE feed_head SET floor_position = extent.last_position FROM feed_extent AS extent WHERE extent.part = feed_head.part", &[]).await.unwrap();
     let old = until_refused(sender, &start).await;
     let now = watch(sender, "", WatchStart::Now).await.unwrap();
     client.execute("UPDATE feed_incarnation SET id = gen_random_uuid()", &[]).await.unwrap();

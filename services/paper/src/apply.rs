@@ -10,14 +10,14 @@ use lopdf::{Dictionary, Document, Object, ObjectId, Stream, dictionary};
 use crate::balance::balance;
 use crate::delta::Update;
 use crate::inspect::Unreadable;
-use crate::limits::BALANCED_CONTENT_BYTES_MAX;
+use crate::limits::PAGE_CONTENT_BYTES_MAX;
 use crate::pages::{self, Page, ResourcesAt, follow, node};
 
 /// Why a paper could not be drawn on.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StampError {
-    /// The bytes are no paper; those that passed [`inspect()`](crate::inspect()) are.
+    /// The bytes are no paper; those that [`ingest()`](crate::ingest()) kept or made are.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// A mark names a page that the document does not have.
@@ -119,7 +119,7 @@ fn latest(document: &Document, update: &Update, id: ObjectId) -> Option<Dictiona
 
 /// A page that shows a form, and inherits nothing from the document's other pages.
 fn page_of(form: ObjectId, size_pt: (f64, f64), root: ObjectId, update: &mut Update) -> Result<ObjectId, StampError> {
-    let content = add_content(vec![Operation::new("Do", vec![Object::from("Paper")])], update)?;
+    let content = add_content(b"/Paper Do".to_vec(), update);
     let sheet = vec![0.into(), 0.into(), Object::Real(size_pt.0 as f32), Object::Real(size_pt.1 as f32)];
     Ok(update.add(dictionary! {
         "Type" => "Page",
@@ -181,29 +181,23 @@ fn extended_resources(
 
 /// The old content between a save and a restore, then the form.
 fn contents_with(document: &Document, page: &Page, name: &str, update: &mut Update) -> Result<Object, StampError> {
-    let around = document
-        .get_page_content_with_limit(page.id, BALANCED_CONTENT_BYTES_MAX)
-        .map(|content| balance(&content))
-        .unwrap_or_default();
-    let save = || Operation::new("q", vec![]);
-    let restore = || Operation::new("Q", vec![]);
-    let before = std::iter::repeat_with(save).take(around.saves_missing + 1).collect();
-    let mut after: Vec<Operation> = std::iter::repeat_with(restore).take(around.restores_missing + 1).collect();
+    let around = balance(&pages::content(document, page.id, PAGE_CONTENT_BYTES_MAX)?)?;
     let matrix = page.geometry.displayed_to_user().map(|number| Object::Real(number as f32));
-    after.extend([
-        save(),
+    let drawing = vec![
+        Operation::new("q", vec![]),
         Operation::new("cm", matrix.to_vec()),
         Operation::new("Do", vec![Object::from(name)]),
-        restore(),
-    ]);
-    let mut contents = vec![add_content(before, update)?];
+        Operation::new("Q", vec![]),
+    ];
+    let mut after = around.after();
+    after.extend(Content { operations: drawing }.encode().map_err(StampError::compose)?);
+    let mut contents = vec![add_content(around.before(), update)];
     let old = pages::content_parts(document, page.id);
     contents.extend(old.iter().filter_map(|part| pages::stream_id(document, part)).map(Object::Reference));
-    contents.push(add_content(after, update)?);
+    contents.push(add_content(after, update));
     Ok(contents.into())
 }
 
-fn add_content(operations: Vec<Operation>, update: &mut Update) -> Result<Object, StampError> {
-    let content = Content { operations }.encode().map_err(StampError::compose)?;
-    Ok(Object::Reference(update.add(Stream::new(Dictionary::new(), content))))
+fn add_content(content: Vec<u8>, update: &mut Update) -> Object {
+    Object::Reference(update.add(Stream::new(Dictionary::new(), content)))
 }

@@ -3,7 +3,7 @@
 //! It must never pass for what was signed: fields of signatures are left out, and no seal is valid in it. Nor may it do
 //! anything when it is opened: of the papers only what pages show comes along.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use lopdf::{Dictionary, Document, Object, ObjectId, dictionary};
 
@@ -25,14 +25,19 @@ const LEADING: [&[u8]; 2] = [b"GoTo", b"URI"];
 pub fn combine(papers: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, StampError> {
     let mut whole = Document::with_version("1.7");
     let tree = whole.new_object_id();
-    let mut kids = Vec::new();
+    let (mut kids, mut layers) = (Vec::new(), Layers::default());
     for paper in papers {
         let opened = inspect::open(paper.as_ref(), &Limits::CEILING)?;
-        kids.extend(take_over(opened, tree, &mut whole).into_iter().map(Object::Reference));
+        kids.extend(take_over(opened, tree, &mut layers, &mut whole).into_iter().map(Object::Reference));
     }
     let count = i64::try_from(kids.len()).unwrap_or(i64::MAX);
     whole.set_object(tree, dictionary! { "Type" => "Pages", "Kids" => kids, "Count" => count });
-    let catalog = whole.add_object(dictionary! { "Type" => "Catalog", "Pages" => tree });
+    let mut catalog = dictionary! { "Type" => "Catalog", "Pages" => tree };
+    if !layers.all.is_empty() {
+        let fixed = dictionary! { "OFF" => layers.off, "Locked" => layers.all.clone() };
+        catalog.set("OCProperties", dictionary! { "OCGs" => layers.all, "D" => fixed });
+    }
+    let catalog = whole.add_object(catalog);
     whole.trailer.set("Root", catalog);
     let mut bytes = Vec::new();
     whole.save_to(&mut bytes).map_err(StampError::compose)?;
@@ -40,7 +45,7 @@ pub fn combine(papers: &[impl AsRef<[u8]>]) -> Result<Vec<u8>, StampError> {
 }
 
 /// Moves the pages of a paper, and what they refer to, under another tree.
-fn take_over(opened: Opened, tree: ObjectId, whole: &mut Document) -> Vec<ObjectId> {
+fn take_over(opened: Opened, tree: ObjectId, layers: &mut Layers, whole: &mut Document) -> Vec<ObjectId> {
     let Opened { mut document, pages } = opened;
     let leaves: Vec<Dictionary> = pages.iter().map(|page| leaf(&document, page)).collect();
     let ids: Vec<ObjectId> = pages.iter().map(|_| whole.new_object_id()).collect();
@@ -54,6 +59,12 @@ fn take_over(opened: Opened, tree: ObjectId, whole: &mut Document) -> Vec<Object
         }
         whole.set_object(*id, object);
     }
+    let Layers { mut all, mut off } = Layers::of(&document);
+    for layer in all.iter_mut().chain(&mut off) {
+        rename(layer, &mut moved, &mut todo, whole);
+    }
+    layers.all.append(&mut all);
+    layers.off.append(&mut off);
     while let Some((old, new)) = todo.pop() {
         // A reference to what is not there is null to everybody.
         let mut object = document.objects.remove(&old).unwrap_or(Object::Null);
@@ -64,6 +75,33 @@ fn take_over(opened: Opened, tree: ObjectId, whole: &mut Document) -> Vec<Object
         whole.set_object(new, object);
     }
     ids
+}
+
+/// Layers, of which those that are off must stay hidden.
+#[derive(Default)]
+struct Layers {
+    all: Vec<Object>,
+    off: Vec<Object>,
+}
+
+impl Layers {
+    fn of(document: &Document) -> Self {
+        let properties = document.catalog().ok().and_then(|catalog| catalog.get(b"OCProperties").ok());
+        let properties = follow(document, properties).and_then(|properties| properties.as_dict().ok());
+        let default = properties.and_then(|properties| follow(document, properties.get(b"D").ok())?.as_dict().ok());
+        let listed = |of: Option<&Dictionary>, key: &[u8]| -> Vec<Object> {
+            let listed = of.and_then(|of| follow(document, of.get(key).ok())?.as_array().ok());
+            listed.into_iter().flatten().filter(|layer| layer.as_reference().is_ok()).cloned().collect()
+        };
+        let all = listed(properties, b"OCGs");
+        let begins_off = default.and_then(|default| default.get(b"BaseState").and_then(Object::as_name).ok());
+        let mut off = listed(default, b"OFF");
+        if begins_off == Some(b"OFF") {
+            let on: HashSet<ObjectId> = listed(default, b"ON").iter().filter_map(|it| it.as_reference().ok()).collect();
+            off.extend(all.iter().filter(|it| !it.as_reference().is_ok_and(|id| on.contains(&id))).cloned());
+        }
+        Self { all, off }
+    }
 }
 
 /// The catalog and the tree, which would bring everything else along.
@@ -104,10 +142,14 @@ fn shown(document: &Document, note: &Object) -> Option<Dictionary> {
         return None;
     }
     let action = get(&note, b"A").and_then(|action| action.as_dict().ok().cloned());
-    let leads =
-        action.is_some_and(|action| action.get(b"S").and_then(Object::as_name).is_ok_and(|it| LEADING.contains(&it)));
-    if !leads {
-        note.remove(b"A");
+    let leads = action
+        .as_ref()
+        .is_some_and(|action| action.get(b"S").and_then(Object::as_name).is_ok_and(|it| LEADING.contains(&it)));
+    note.remove(b"A");
+    if let Some(mut action) = action.filter(|_| leads) {
+        // What would be done next need not be to lead somewhere.
+        action.remove(b"Next");
+        note.set("A", action);
     }
     for key in [b"AA".as_slice(), b"P", b"Parent", b"Kids", b"StructParent", b"Popup", b"IRT"] {
         note.remove(key);

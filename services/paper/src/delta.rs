@@ -12,6 +12,8 @@ use sha2::{Digest, Sha256};
 
 mod sections;
 
+pub(crate) use sections::each_names_once;
+
 const FILE_ID_BYTES: usize = 16;
 /// Trailer entries that belong to one cross-reference section and must not be carried into the next.
 const SECTION_KEYS: [&[u8]; 10] =
@@ -47,7 +49,8 @@ impl Update {
     /// Reserves an object number.
     pub(crate) fn reserve(&mut self) -> ObjectId {
         let id = (self.next_number, 0);
-        self.next_number = self.next_number.saturating_add(1);
+        // There is always another: papers whose numbers reach half as far are not opened.
+        self.next_number += 1;
         id
     }
 
@@ -84,6 +87,11 @@ impl Update {
             change(&mut changed);
             self.set(id, changed);
         }
+    }
+
+    /// Makes the document what this update makes of it.
+    pub(crate) fn apply_to(self, document: &mut Document) {
+        document.objects.extend(self.objects);
     }
 
     /// Sets the bytes of a reserved number's object. Only a continued base takes them.
@@ -262,7 +270,7 @@ pub(crate) fn rewrite(base: &[u8], mut document: Document, update: Update) -> io
     document.trailer = carried_trailer(&document);
     set_file_id(&mut document.trailer, base);
     document.prune_objects();
-    drop_generations(&mut document, update.next_number);
+    renumber(&mut document);
     document.reference_table.cross_reference_type = XrefType::CrossReferenceTable;
     let mut file = Vec::with_capacity(base.len());
     document.save_to(&mut file)?;
@@ -270,17 +278,11 @@ pub(crate) fn rewrite(base: &[u8], mut document: Document, update: Update) -> io
     Ok(file)
 }
 
-/// Gives every object generation 0 and an own number, every stream its true length, and makes dangling references null.
-fn drop_generations(document: &mut Document, next_number: u32) {
-    let mut renamed: HashMap<ObjectId, ObjectId> = HashMap::new();
-    let (mut last, mut free) = (0, next_number);
-    for &(number, generation) in document.objects.keys() {
-        let is_taken = number == last;
-        let fresh = if is_taken { free } else { number };
-        free += u32::from(is_taken);
-        last = number;
-        renamed.insert((number, generation), (fresh, 0));
-    }
+/// Numbers the objects from 1 without gaps or generations, gives every stream its true length, and makes dangling references
+/// null.
+fn renumber(document: &mut Document) {
+    let fresh = (1..).map(|number| (number, 0));
+    let renamed: HashMap<ObjectId, ObjectId> = document.objects.keys().copied().zip(fresh).collect();
     let objects = std::mem::take(&mut document.objects);
     document.objects = objects
         .into_iter()
@@ -336,7 +338,7 @@ mod tests {
         let mut document = Document::new();
         document.objects.insert((1, 0), Object::Integer(1));
         document.objects.insert((1, 3), dictionary! { "A" => (1, 0), "B" => (1, 3), "C" => (7, 0) }.into());
-        drop_generations(&mut document, 2);
+        renumber(&mut document);
         let moved = document.objects.get(&(2, 0)).unwrap().as_dict().unwrap();
         assert_eq!(moved.get(b"A").unwrap().as_reference().unwrap(), (1, 0));
         assert_eq!(moved.get(b"B").unwrap().as_reference().unwrap(), (2, 0));

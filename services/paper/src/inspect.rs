@@ -270,6 +270,10 @@ fn parse(bytes: &[u8], limits: &Limits, force_reconstruct: bool) -> Result<Docum
     if document.objects.len() > limits.objects_max {
         return Err(Unreadable::TooManyObjects { actual: document.objects.len(), max: limits.objects_max });
     }
+    // There has to be a number left for all that is drawn.
+    if i32::try_from(document.max_id).is_err() {
+        return Err(Unreadable::broken("the number of an object is higher than readers count"));
+    }
     Ok(document)
 }
 

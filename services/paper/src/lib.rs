@@ -8,6 +8,7 @@
 //! It must never know an envelope, a database, the network, the clock or an async runtime: the same bytes in always
 //! give the same bytes out.
 
+mod alike;
 mod apply;
 mod balance;
 mod certificate;

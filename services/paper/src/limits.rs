@@ -13,11 +13,16 @@ pub(crate) const HEADER_OFFSET_BYTES_MAX: usize = KIB;
 pub(crate) const PAGE_TREE_DEPTH_MAX: usize = 64;
 /// How many references in a row are followed to reach a value.
 pub(crate) const REFERENCE_HOPS_MAX: usize = 8;
+/// The highest number that an object of an upload may have: other readers count so far (ISO 32000-1, annex C).
+pub(crate) const OBJECT_NUMBER_MAX: u32 = 8_388_607;
 /// How many content streams one page may have.
 pub(crate) const CONTENT_STREAMS_MAX: usize = 10_000;
-/// How much inflated page content is read to find out whether it restores the graphics state; beyond it the page is
-/// taken to do so.
-pub(crate) const BALANCED_CONTENT_BYTES_MAX: usize = 16 * MIB;
+/// How much one page may draw, inflated: all of it is read to find out in which state it leaves a reader.
+pub(crate) const PAGE_CONTENT_BYTES_MAX: usize = 64 * MIB;
+/// How much of one kind a page may leave open, or close that it did not open.
+pub(crate) const UNBALANCED_MAX: usize = 1_000;
+/// How deep lists and dictionaries may nest in what a page draws.
+pub(crate) const CONTENT_DEPTH_MAX: usize = 100;
 /// The shortest side of a page as displayed.
 pub(crate) const PAGE_SIDE_PT_MIN: f64 = 3.0;
 /// The longest side of a page as displayed: 200 inches.

@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use lopdf::{Dictionary, Document, Object, ObjectId};
+use lopdf::{DecompressError, Dictionary, Document, Object, ObjectId, Stream};
 
 use crate::geometry::{Geometry, PdfBox, Rotation};
 use crate::inspect::Unreadable;
@@ -52,6 +52,64 @@ pub(crate) fn content_parts(document: &Document, page: ObjectId) -> &[Object] {
     }
 }
 
+/// What the page draws, unpacked; its streams are one, with a line's end behind each.
+pub(crate) fn content(document: &Document, page: ObjectId, max_bytes: usize) -> Result<Vec<u8>, Unreadable> {
+    let mut content = Vec::new();
+    for part in content_parts(document, page) {
+        let stream = stream_id(document, part).and_then(|id| document.objects.get(&id)?.as_stream().ok());
+        let Some(stream) = stream else { continue };
+        let left = max_bytes.saturating_sub(content.len());
+        match unpacked(document, stream, left) {
+            Ok(part) if part.len() < left => content.extend_from_slice(&part),
+            Ok(_) | Err(lopdf::Error::Decompress(DecompressError::MemoryLimitExceeded { .. })) => {
+                return Err(Unreadable::TooMuchContent { max_bytes });
+            }
+            Err(_) => return Err(Unreadable::broken("what a page draws cannot be unpacked")),
+        }
+        content.push(b'\n');
+    }
+    Ok(content)
+}
+
+/// What the stream holds. How it is packed may be written elsewhere, where the parser does not look.
+fn unpacked(document: &Document, stream: &Stream, max_bytes: usize) -> lopdf::Result<Vec<u8>> {
+    const PACKING: [&[u8]; 2] = [b"Filter", b"DecodeParms"];
+    if PACKING.iter().all(|key| stream.dict.get(key).map_or(true, is_written_here)) {
+        return stream.decompressed_content_with_limit(max_bytes);
+    }
+    let mut packing = Dictionary::new();
+    for key in PACKING {
+        if let Some(value) = follow(document, stream.dict.get(key).ok()) {
+            packing.set(key, written_here(document, value, 0));
+        }
+    }
+    Stream::new(packing, stream.content.clone()).decompressed_content_with_limit(max_bytes)
+}
+
+fn is_written_here(value: &Object) -> bool {
+    match value {
+        Object::Reference(_) => false,
+        Object::Array(items) => items.iter().all(is_written_here),
+        Object::Dictionary(fields) => fields.iter().all(|(_, value)| is_written_here(value)),
+        _ => true,
+    }
+}
+
+/// The value with what it refers to in it, as deep as lists of filters and of what they need go.
+fn written_here(document: &Document, value: &Object, depth: usize) -> Object {
+    const DEPTH_MAX: usize = 3;
+    let Some(value) = follow(document, Some(value)).filter(|_| depth < DEPTH_MAX) else { return Object::Null };
+    let inner = |value: &Object| written_here(document, value, depth + 1);
+    match value {
+        Object::Array(items) => Object::Array(items.iter().map(inner).collect()),
+        Object::Dictionary(fields) => {
+            let fields = fields.iter().map(|(key, value)| (key.clone(), inner(value)));
+            Object::Dictionary(fields.collect())
+        }
+        other => other.clone(),
+    }
+}
+
 /// What a node hands down to its kids.
 #[derive(Clone, Copy, Default)]
 struct Inherited<'a> {
@@ -90,8 +148,8 @@ pub(crate) struct Walked {
 
 /// Walks the page tree from its root.
 pub(crate) fn walk(document: &Document, pages_max: usize) -> Result<Walked, Unreadable> {
-    let root = document.catalog().and_then(|catalog| catalog.get(b"Pages")).and_then(Object::as_reference);
-    let root = root.map_err(|_| Unreadable::broken("the catalog names no page tree"))?;
+    let root = document.catalog().ok().and_then(|catalog| last_id(document, catalog.get(b"Pages").ok()?));
+    let root = root.ok_or_else(|| Unreadable::broken("the catalog names no page tree"))?;
     let mut pages = Vec::new();
     let mut has_gaps = false;
     let mut visited = HashSet::new();
@@ -130,8 +188,8 @@ fn kid_ids(document: &Document, kids: &Object) -> Result<Vec<ObjectId>, Unreadab
     let kids = follow(document, Some(kids)).and_then(|kids| kids.as_array().ok());
     let kids = kids.ok_or_else(|| Unreadable::broken("a page tree node has no list of kids"))?;
     let ids = kids.iter().filter(|kid| !kid.is_null()).map(|kid| {
-        kid.as_reference()
-            .map_err(|_| Unreadable::broken("the page tree holds a page that is not an object of its own"))
+        last_id(document, kid)
+            .ok_or_else(|| Unreadable::broken("the page tree holds a page that is not an object of its own"))
     });
     ids.collect()
 }
@@ -182,15 +240,19 @@ pub(crate) fn follow<'a>(document: &'a Document, object: Option<&'a Object>) -> 
     None
 }
 
-/// The object that is the stream itself, behind a few references.
-pub(crate) fn stream_id(document: &Document, part: &Object) -> Option<ObjectId> {
-    let mut id = part.as_reference().ok()?;
+/// The object that is the value itself, behind a few references.
+pub(crate) fn last_id(document: &Document, object: &Object) -> Option<ObjectId> {
+    let mut id = object.as_reference().ok()?;
     for _ in 0..REFERENCE_HOPS_MAX {
-        match document.objects.get(&id)? {
-            Object::Reference(next) => id = *next,
-            Object::Stream(_) => return Some(id),
-            _ => return None,
+        match document.objects.get(&id) {
+            Some(Object::Reference(next)) => id = *next,
+            _ => return Some(id),
         }
     }
     None
+}
+
+/// The object that is the stream itself, behind a few references.
+pub(crate) fn stream_id(document: &Document, part: &Object) -> Option<ObjectId> {
+    last_id(document, part).filter(|id| matches!(document.objects.get(id), Some(Object::Stream(_))))
 }

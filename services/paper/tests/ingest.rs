@@ -172,6 +172,41 @@ fn what_acts_by_itself_is_taken_out() {
 }
 
 #[test]
+fn actions_are_found_however_they_are_written() {
+    let script = || dictionary! { "S" => "JavaScript", "JS" => Object::string_literal("app.alert(1)") };
+    let is_caught = |what: &str, action: &dyn Fn(&mut Document) -> Object| {
+        let acting = changed(|document| {
+            let action = action(document);
+            catalog(document, "OpenAction", action);
+        });
+        let found = ingested(&acting).unwrap();
+        assert_eq!(found.notes, [Note::ActionsRemoved], "{what}");
+        assert!(!holds(&found.base.unwrap(), b"app.alert"), "{what}");
+        let signed = signed(|document, value| {
+            with_signature(document, value);
+            let action = action(document);
+            catalog(document, "OpenAction", action);
+        });
+        let refused = ingested(&signed).unwrap_err();
+        assert_eq!(refused, Unreadable::SignedAndFlawed { why: "ActionsRemoved".into() }, "{what}");
+    };
+    is_caught("as if it were a part of the structure", &|_| {
+        let mut action = script();
+        action.set("K", 0);
+        action.into()
+    });
+    is_caught("its kind elsewhere", &|document| {
+        let mut action = script();
+        action.set("S", document.add_object(Object::Name(b"JavaScript".to_vec())));
+        action.into()
+    });
+    is_caught("in a list elsewhere of what comes next", &|document| {
+        let list = document.add_object(vec![script().into()]);
+        dictionary! { "S" => "URI", "URI" => Object::string_literal("u"), "Next" => list }.into()
+    });
+}
+
+#[test]
 fn files_inside_go_unless_the_operator_keeps_them() {
     let carrying = changed(|document| {
         let file = document.add_object(Stream::new(dictionary! { "Type" => "EmbeddedFile" }, b"hidden terms".to_vec()));
@@ -262,6 +297,40 @@ fn forms_become_part_of_their_pages_as_they_looked() {
 }
 
 #[test]
+fn a_value_that_a_part_of_a_field_inherits_is_noted_when_it_is_lost() {
+    let form = changed(|document| {
+        let value = Object::string_literal("Anna");
+        let field = document.add_object(dictionary! { "FT" => "Tx", "V" => value });
+        let place = [0, 0, 9, 9].map(Object::from).to_vec();
+        let widget = document.add_object(dictionary! { "Subtype" => "Widget", "Parent" => field, "Rect" => place });
+        document.get_dictionary_mut(field).unwrap().set("Kids", vec![widget.into()]);
+        catalog(document, "AcroForm", dictionary! { "Fields" => vec![field.into()] });
+        let page = first_page(document);
+        document.get_dictionary_mut(page).unwrap().set("Annots", vec![widget.into()]);
+    });
+    mended(&form, &[Note::FormFlattened, Note::FormValueWithoutLook]);
+}
+
+#[test]
+fn a_field_in_a_layer_that_is_off_stays_hidden() {
+    let form = changed(|document| {
+        let place = || [100, 100, 300, 300].map(Object::from).to_vec();
+        let look = Stream::new(dictionary! { "BBox" => place() }, b"0 g 100 100 200 200 re f".to_vec());
+        let look = document.add_object(look);
+        let group = document.add_object(dictionary! { "Type" => "OCG", "Name" => Object::string_literal("Draft") });
+        let off = dictionary! { "OFF" => vec![group.into()], "Locked" => vec![group.into()] };
+        catalog(document, "OCProperties", dictionary! { "OCGs" => vec![group.into()], "D" => off });
+        let widget = document.add_object(dictionary! {
+            "Subtype" => "Widget", "FT" => "Tx", "Rect" => place(), "OC" => group, "AP" => dictionary! { "N" => look },
+        });
+        catalog(document, "AcroForm", dictionary! { "Fields" => vec![widget.into()] });
+        let page = first_page(document);
+        document.get_dictionary_mut(page).unwrap().set("Annots", vec![widget.into()]);
+    });
+    looks_the_same(&form, &mended(&form, &[Note::FormFlattened]));
+}
+
+#[test]
 fn layers_are_held_as_they_stand() {
     let layered = |locked: bool| {
         changed(|document| {
@@ -300,15 +369,18 @@ fn signed(change: impl FnOnce(&mut Document, Dictionary)) -> Vec<u8> {
     })
 }
 
-fn with_signature(document: &mut Document, value: Dictionary) {
+fn with_signature(document: &mut Document, value: Dictionary) -> ObjectId {
     let value = document.add_object(value);
     let field = document.add_object(dictionary! { "FT" => "Sig", "V" => value });
     catalog(document, "AcroForm", dictionary! { "Fields" => vec![field.into()], "SigFlags" => 3 });
+    value
 }
 
 #[test]
 fn what_was_signed_before_is_never_written_anew() {
-    let clean = signed(with_signature);
+    let clean = signed(|document, value| {
+        with_signature(document, value);
+    });
     let found = ingested(&clean).unwrap();
     assert_eq!((found.base, found.is_signed, found.has_form), (None, true, true));
     let junk = [b"junk\n".to_vec(), clean].concat();
@@ -320,7 +392,23 @@ fn what_was_signed_before_is_never_written_anew() {
     });
     let refused = ingested(&acting).unwrap_err();
     assert_eq!(refused, Unreadable::SignedAndFlawed { why: "ActionsRemoved".into() });
-    // A flag alone is no signature.
+    // A flag alone is no signature, nor is an object that no field holds, nor a field's value that signs nothing.
+    for value in ["junk", "field"] {
+        let open = signed(|document, mut signature| {
+            let text = dictionary! { "FT" => "Tx", "T" => Object::string_literal("Price") };
+            let mut fields: Vec<Object> = vec![document.add_object(text).into()];
+            if value == "field" {
+                signature.remove(b"ByteRange");
+                fields.push(document.add_object(dictionary! { "FT" => "Sig", "V" => signature }).into());
+            } else {
+                document.add_object(signature);
+            }
+            catalog(document, "AcroForm", dictionary! { "Fields" => fields });
+        });
+        let found = ingested(&open).unwrap();
+        assert_eq!((found.notes, found.is_signed), (vec![Note::FormFlattened], false), "{value}");
+        assert!(!holds(&found.base.unwrap(), b"AcroForm"), "{value}");
+    }
     let flagged = changed(|document| catalog(document, "AcroForm", dictionary! { "SigFlags" => 3 }));
     assert!(!ingested(&flagged).unwrap().is_signed);
 }
@@ -331,7 +419,7 @@ fn what_was_certified_as_final_is_refused() {
         signed(move |document, mut value| {
             let parameters = dictionary! { "P" => level };
             value.set("Reference", vec![dictionary! { "TransformParams" => parameters }.into()]);
-            let value = document.add_object(value);
+            let value = with_signature(document, value);
             catalog(document, "Perms", dictionary! { "DocMDP" => value });
         })
     };

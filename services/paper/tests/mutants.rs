@@ -7,8 +7,8 @@ mod odd;
 use std::time::{Duration, Instant};
 
 use countersign_paper::{
-    Limits, Mark, MarkContent, Policy, Refusal, StampOptions, ingest, inspect, markers, refuse, render_page, samples,
-    stamp,
+    Limits, Mark, MarkContent, Policy, Refusal, StampError, StampOptions, Unreadable, ingest, inspect, markers, refuse,
+    render_page, samples, stamp,
 };
 use odd::{Odd, Packing};
 
@@ -171,6 +171,7 @@ fn a_bomb_in_page_content_does_not_grow() {
     document.save_to(&mut file).unwrap();
     let begun = Instant::now();
     assert_eq!(inspect(&file, &Limits::default()).unwrap().pages.len(), 1);
-    refuse(&file, &Refusal::default()).unwrap();
+    let why = refuse(&file, &Refusal::default()).unwrap_err();
+    assert!(matches!(why, StampError::Unreadable(Unreadable::TooMuchContent { .. })), "{why}");
     assert!(begun.elapsed() < ONE_MUTANT_MAX);
 }

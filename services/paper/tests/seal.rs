@@ -5,10 +5,12 @@
 mod odd;
 
 use countersign_paper::{
-    AlreadySigned, BaseDigest, Identity, Level, Mark, MarkContent, Prepared, Refusal, SealError, SealKind, SealOptions,
-    StampOptions, Unsealed, refuse, samples, seal, stamp,
+    AlreadySigned, BaseDigest, Identity, Level, Limits, Mark, MarkContent, Policy, Prepared, Refusal, SealError,
+    SealKind, SealOptions, StampOptions, Unsealed, ingest, refuse, samples, seal, stamp,
 };
+use lopdf::{Document, Object, Stream, dictionary};
 use odd::pki::{Pki, Sealer};
+use odd::tools::{self, Picture};
 use odd::{Odd, Packing, judges};
 use sha2::{Digest, Sha256};
 
@@ -179,6 +181,58 @@ fn earlier_signatures_are_taken_out_only_where_that_is_asked_for() {
     assert_eq!(seal(&forbids, &sealer.identity, &preserved()).unwrap_err(), SealError::NoChangesAllowed);
 }
 
+/// A paper that somebody signed, with a field to be filled in and a layer to be switched.
+fn signed_with_open_parts() -> Vec<u8> {
+    let mut document = Document::load_mem(&Odd::plain().pdf()).unwrap();
+    let rectangle = || [10, 10, 90, 30].map(Object::from).to_vec();
+    let look = dictionary! { "BBox" => [0, 0, 80, 20].map(Object::from).to_vec() };
+    let look = document.add_object(Stream::new(look, b"0 g 0 0 80 20 re f".to_vec()));
+    let value = dictionary! {
+        "Type" => "Sig", "ByteRange" => [0, 1, 2, 3].map(Object::from).to_vec(), "Contents" => Object::string_literal("x"),
+    };
+    let value = document.add_object(value);
+    let signature =
+        document.add_object(dictionary! { "FT" => "Sig", "T" => Object::string_literal("a"), "V" => value });
+    let price = document.add_object(dictionary! {
+        "FT" => "Tx", "T" => Object::string_literal("Price"), "Subtype" => "Widget", "Rect" => rectangle(),
+        "AP" => dictionary! { "N" => look },
+    });
+    let layer = document.add_object(dictionary! { "Type" => "OCG", "Name" => Object::string_literal("Terms") });
+    let layers = dictionary! { "OCGs" => vec![layer.into()], "D" => dictionary! { "Order" => vec![layer.into()] } };
+    let catalog = document.catalog_mut().unwrap();
+    catalog.set("AcroForm", dictionary! { "Fields" => vec![signature.into(), price.into()] });
+    catalog.set("OCProperties", layers);
+    let page = document.page_iter().next().unwrap();
+    document.get_dictionary_mut(page).unwrap().set("Annots", vec![price.into()]);
+    let mut file = Vec::new();
+    document.save_to(&mut file).unwrap();
+    file
+}
+
+#[test]
+fn what_an_earlier_signature_kept_from_being_changed_is_fixed_when_it_is_taken_out() {
+    if !judges::can_make_keys() {
+        return;
+    }
+    let (base, sealer) = (signed_with_open_parts(), Pki::get().sealer("p256"));
+    let found = ingest(&base, &Limits::default(), &Policy::default()).unwrap();
+    assert_eq!((found.base, found.is_signed, found.has_form, found.has_layers), (None, true, true, true));
+    let flatten = SealOptions { already_signed: AlreadySigned::Flatten, ..options() };
+    let flat = sealer.finish(seal(&base, &sealer.identity, &flatten).unwrap()).whole(&base);
+    let document = Document::load_mem(&flat).unwrap();
+    let fields =
+        document.catalog().unwrap().get(b"AcroForm").and_then(Object::as_dict).unwrap().get(b"Fields").unwrap();
+    assert_eq!(fields.as_array().unwrap().len(), 1, "only the seal is left");
+    let layers = document.catalog().unwrap().get(b"OCProperties").and_then(Object::as_dict).unwrap();
+    let layers = layers.get(b"D").and_then(Object::as_dict).unwrap();
+    assert!(layers.has(b"Locked") && !layers.has(b"Order"));
+    if tools::available("pdftoppm", "poppler-utils") {
+        let picture = |file: &[u8]| Picture::of(file, (400.0, 300.0));
+        assert!(picture(&flat).difference(&picture(&base), 128) < 0.001, "it looks as it did");
+        assert!(picture(&flat).bounds_darker_than(40).is_some(), "the field is there");
+    }
+}
+
 #[test]
 fn a_signature_that_is_not_the_certificates_is_not_given_out() {
     if !judges::can_make_keys() {
@@ -272,4 +326,28 @@ fn the_same_paper_at_the_same_time_asks_for_the_same_signature() {
     assert!(Prepared::new(&odd::hybrid()).unwrap().is_none(), "it has to be written anew");
     let kept = BaseDigest::from_bytes(&BaseDigest::of(&base).to_bytes()).unwrap();
     assert_eq!(kept.sha256(), <[u8; 32]>::from(Sha256::digest(&base)));
+}
+
+/// Pages and the catalog behind references to references: unusual, and no reason to fail.
+#[test]
+fn what_stands_behind_two_references_is_sealed() {
+    if !judges::can_make_keys() {
+        return;
+    }
+    let mut document = Document::load_mem(&Odd::plain().pdf()).unwrap();
+    let page = document.page_iter().next().unwrap();
+    let root = document.trailer.get(b"Root").unwrap().as_reference().unwrap();
+    let detour = document.add_object(Object::Reference(page));
+    let catalog = document.add_object(Object::Reference(root));
+    let tree = document.catalog().unwrap().get(b"Pages").unwrap().as_reference().unwrap();
+    document.get_dictionary_mut(tree).unwrap().set("Kids", vec![detour.into()]);
+    document.trailer.set("Root", catalog);
+    let mut base = Vec::new();
+    document.save_to(&mut base).unwrap();
+    assert_eq!(ingest(&base, &Limits::default(), &Policy::default()).unwrap().notes, []);
+    let sealer = Pki::get().sealer("p256");
+    let files = [sealed(&sealer, &base, &options()), sealed(&sealer, &stamped(&base), &options())];
+    for said in judges::pyhanko(&files).into_iter().flatten() {
+        assert_eq!(said, ["valid trusted ENTIRE_FILE NONE unstamped"]);
+    }
 }

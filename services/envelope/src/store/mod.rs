@@ -57,6 +57,7 @@ pub use self::keep::{Purged, READING_MINUTES_MAX};
 pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
 pub use self::page::{About, FeedEvent, Page, Sieve, Wanted};
 pub use self::removal::{Grave, is_condemned};
+use self::settle::Settling;
 pub use self::upload::Upload;
 use crate::domain::id::{AccountId, EnvelopeId};
 
@@ -72,6 +73,7 @@ pub struct Store {
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
     readings_due: Arc<Notify>,
+    settling: Arc<Settling>,
     /// Turns at pages of the feed: of accounts, and of services, who must not wait for accounts.
     pages: Arc<Semaphore>,
     pages_across: Arc<Semaphore>,
@@ -178,7 +180,8 @@ impl Store {
         let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
         let (committed, artifacts_due, readings_due) = (Arc::default(), Arc::default(), Arc::default());
-        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, readings_due, pages, pages_across })
+        let settling = Arc::default();
+        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, readings_due, settling, pages, pages_across })
     }
 
     /// Reads with one statement, of one account.

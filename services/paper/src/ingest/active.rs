@@ -129,29 +129,42 @@ fn at_names(document: &mut Document, change: impl FnOnce(&mut Dictionary) -> boo
     document.get_dictionary_mut(elsewhere).is_ok_and(change)
 }
 
-/// Which objects are actions that act, and which are lists of such by trigger.
+/// Which objects are actions that act or lists of some, and which are lists of such by trigger.
 struct Acting {
+    /// Names of what acts, where such a name is an object of its own.
+    kinds: BTreeSet<ObjectId>,
     actions: BTreeSet<ObjectId>,
     triggers: BTreeSet<ObjectId>,
 }
 
 impl Acting {
     fn in_document(document: &Document) -> Self {
-        let fields_of = |object| follow(document, Some(object)).and_then(|object| object.as_dict().ok());
-        let found = |is_meant: &dyn Fn(&Dictionary) -> bool| -> BTreeSet<ObjectId> {
+        let found = |is_meant: &dyn Fn(&Object) -> bool| -> BTreeSet<ObjectId> {
             let objects = document.objects.iter();
-            objects.filter(|(_, object)| fields_of(object).is_some_and(is_meant)).map(|(id, _)| *id).collect()
+            objects
+                .filter(|(_, object)| follow(document, Some(object)).is_some_and(is_meant))
+                .map(|(id, _)| *id)
+                .collect()
         };
-        let actions = found(&acts);
-        let known = Self { actions, triggers: BTreeSet::new() };
-        let triggers = found(&|fields| fields.iter().any(|(_, value)| known.is_action(value)));
-        Self { triggers, ..known }
+        let kinds = found(&is_acting_kind);
+        let known = Self { kinds, actions: BTreeSet::new(), triggers: BTreeSet::new() };
+        let actions = found(&|object| known.is_action(object));
+        let known = Self { actions, ..known };
+        // A list of actions, as of what comes next, acts if one of them does.
+        let lists =
+            found(&|object| object.as_array().is_ok_and(|items| items.iter().any(|item| known.is_action(item))));
+        let triggers = found(&|object| known.is_trigger(object));
+        let actions = known.actions.union(&lists).copied().collect();
+        Self { actions, triggers, ..known }
     }
 
     fn is_action(&self, value: &Object) -> bool {
         match value {
             Object::Reference(id) => self.actions.contains(id),
-            Object::Dictionary(fields) => acts(fields),
+            Object::Dictionary(fields) => fields.get(b"S").is_ok_and(|kind| match kind {
+                Object::Reference(id) => self.kinds.contains(id),
+                kind => is_acting_kind(kind),
+            }),
             _ => false,
         }
     }
@@ -195,8 +208,6 @@ impl Acting {
     }
 }
 
-/// Parts of a document's structure have an `/S` too, but are parts of something.
-fn acts(fields: &Dictionary) -> bool {
-    let kind = fields.get(b"S").and_then(Object::as_name);
-    kind.is_ok_and(|kind| ACTING.contains(&kind)) && !fields.has(b"K")
+fn is_acting_kind(kind: &Object) -> bool {
+    kind.as_name().is_ok_and(|kind| ACTING.contains(&kind))
 }

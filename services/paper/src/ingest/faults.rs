@@ -4,7 +4,9 @@
 
 use lopdf::{Document, LoadOptions, Object};
 
-use super::Note;
+use super::{Note, pictured};
+use crate::alike::read_alike;
+use crate::limits::OBJECT_NUMBER_MAX;
 
 /// What would have to be mended by writing the file anew.
 pub(super) fn find(bytes: &[u8], document: &Document, is_signed: bool) -> Vec<Note> {
@@ -20,8 +22,13 @@ pub(super) fn find(bytes: &[u8], document: &Document, is_signed: bool) -> Vec<No
         notes.push(Note::HybridTable);
     }
     let size = document.trailer.get(b"Size").and_then(Object::as_i64).unwrap_or(0);
-    if size <= i64::from(document.max_id) {
+    if size <= i64::from(document.max_id) || document.max_id > OBJECT_NUMBER_MAX {
         notes.push(Note::WrongSize);
+    }
+    // What was encrypted is written anew in any case, and its streams of objects are no longer what they were.
+    let is_alike = || read_alike(bytes, document) && pictured::is_alike(bytes, document);
+    if notes.is_empty() && !document.was_encrypted() && !is_alike() {
+        notes.push(Note::TableRepaired);
     }
     // Readers that verify signatures have accepted a signed file as it is.
     if notes.is_empty() && !is_signed && is_irregular(bytes) {

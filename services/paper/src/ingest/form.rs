@@ -8,12 +8,15 @@ use lopdf::{Dictionary, Document, Object, ObjectId, Stream};
 use super::Note;
 use crate::balance::balance;
 use crate::geometry::PdfBox;
-use crate::limits::BALANCED_CONTENT_BYTES_MAX;
+use crate::inspect::Unreadable;
+use crate::limits::PAGE_CONTENT_BYTES_MAX;
 use crate::pages::{self, Page, follow, rectangle};
 
 /// Flags of annotations that are not shown on the screen.
 const HIDDEN: i64 = 1 << 1;
 const NO_VIEW: i64 = 1 << 5;
+/// How deep fields may nest.
+const FIELD_DEPTH_MAX: usize = 32;
 
 /// Whether the document is a form.
 pub(super) fn is_there(document: &Document) -> bool {
@@ -24,7 +27,7 @@ pub(super) fn is_there(document: &Document) -> bool {
 }
 
 /// Draws every field on its page and forgets the form.
-pub(super) fn flatten(document: &mut Document, pages: &[Page], notes: &mut Vec<Note>) {
+pub(super) fn flatten(document: &mut Document, pages: &[Page], notes: &mut Vec<Note>) -> Result<(), Unreadable> {
     let has_form = document.catalog().is_ok_and(|catalog| catalog.has(b"AcroForm"));
     let mut is_flattened = false;
     for page in pages {
@@ -37,7 +40,7 @@ pub(super) fn flatten(document: &mut Document, pages: &[Page], notes: &mut Vec<N
         if widgets.iter().any(|widget| has_value_without_look(document, widget)) {
             notes.push(Note::FormValueWithoutLook);
         }
-        draw(document, page, looks);
+        draw(document, page, looks)?;
         if let Ok(node) = document.get_dictionary_mut(page.id) {
             node.set("Annots", rest);
         }
@@ -49,6 +52,7 @@ pub(super) fn flatten(document: &mut Document, pages: &[Page], notes: &mut Vec<N
     if is_flattened || has_form {
         notes.push(Note::FormFlattened);
     }
+    Ok(())
 }
 
 /// The page's other annotations, and its fields.
@@ -73,6 +77,8 @@ fn is_widget(annotation: &Dictionary) -> bool {
 struct Look {
     form: ObjectId,
     matrix: [f64; 6],
+    /// The layer it belongs to, which may be off.
+    layer: Option<Object>,
 }
 
 fn is_hidden(widget: &Dictionary) -> bool {
@@ -89,8 +95,20 @@ fn appearance(document: &Document, widget: &Dictionary) -> Option<ObjectId> {
     pages::stream_id(document, normal)
 }
 
+/// The value of a field, which may be written in the field of which it is a part.
+fn value<'a>(document: &'a Document, widget: &'a Dictionary) -> Option<&'a Object> {
+    let mut field = widget;
+    for _ in 0..FIELD_DEPTH_MAX {
+        if let Some(value) = follow(document, field.get(b"V").ok()) {
+            return Some(value);
+        }
+        field = follow(document, field.get(b"Parent").ok())?.as_dict().ok()?;
+    }
+    None
+}
+
 fn has_value_without_look(document: &Document, widget: &Dictionary) -> bool {
-    let value = follow(document, widget.get(b"V").ok());
+    let value = value(document, widget);
     let has_text = value.and_then(|value| value.as_str().ok()).is_some_and(|text| !text.is_empty());
     has_text && !is_hidden(widget) && appearance(document, widget).is_none()
 }
@@ -109,7 +127,8 @@ fn look(document: &Document, widget: &Dictionary) -> Option<Look> {
         (target.top - target.bottom) / (shown.top - shown.bottom),
     );
     let matrix = [across, 0.0, 0.0, up, target.left - shown.left * across, target.bottom - shown.bottom * up];
-    matrix.iter().all(|number| number.is_finite()).then_some(Look { form, matrix })
+    let layer = widget.get(b"OC").ok().cloned();
+    matrix.iter().all(|number| number.is_finite()).then_some(Look { form, matrix, layer })
 }
 
 fn matrix_of(document: &Document, form: &Dictionary) -> [f64; 6] {
@@ -131,23 +150,23 @@ fn transformed(inner: PdfBox, [a, b, c, d, e, f]: [f64; 6]) -> Option<PdfBox> {
 }
 
 /// Draws the looks after what the page shows, which is put between a save and a restore.
-fn draw(document: &mut Document, page: &Page, looks: Vec<Look>) {
+fn draw(document: &mut Document, page: &Page, looks: Vec<Look>) -> Result<(), Unreadable> {
     if looks.is_empty() {
-        return;
+        return Ok(());
     }
-    let content = document.get_page_content_with_limit(page.id, BALANCED_CONTENT_BYTES_MAX).unwrap_or_default();
-    let around = balance(&content);
+    let around = balance(&pages::content(document, page.id, PAGE_CONTENT_BYTES_MAX)?)?;
     let mut resources = page.resources.and_then(|at| at.get(document)).cloned().unwrap_or_default();
     let xobjects = follow(document, resources.get(b"XObject").ok()).and_then(|found| found.as_dict().ok());
     let mut xobjects = xobjects.cloned().unwrap_or_default();
     let fallback = form_resources(document);
-    let mut after = vec![Operation::new("Q", vec![]); around.restores_missing + 1];
-    for (index, Look { form, matrix }) in looks.into_iter().enumerate() {
+    let mut drawing = Vec::new();
+    for (index, Look { form, matrix, layer }) in looks.into_iter().enumerate() {
         complete(document, form, &fallback);
+        let form = in_layer(document, form, layer);
         let name = (0..).map(|more: usize| format!("Field{index}_{more}")).find(|name| !xobjects.has(name.as_bytes()));
         let name = name.unwrap_or_default();
         xobjects.set(name.as_str(), form);
-        after.extend([
+        drawing.extend([
             Operation::new("q", vec![]),
             Operation::new("cm", matrix.map(|number| Object::Real(number as f32)).to_vec()),
             Operation::new("Do", vec![Object::from(name.as_str())]),
@@ -155,20 +174,20 @@ fn draw(document: &mut Document, page: &Page, looks: Vec<Look>) {
         ]);
     }
     resources.set("XObject", xobjects);
-    let before = vec![Operation::new("q", vec![]); around.saves_missing + 1];
+    let mut after = around.after();
+    after.extend(Content { operations: drawing }.encode().map_err(Unreadable::broken)?);
     let mut parts: Vec<Object> = pages::content_parts(document, page.id).to_vec();
     parts.retain(|part| pages::stream_id(document, part).is_some());
-    parts.insert(0, add(document, before));
+    parts.insert(0, add(document, around.before()));
     parts.push(add(document, after));
     if let Ok(node) = document.get_dictionary_mut(page.id) {
         node.set("Contents", parts);
         node.set("Resources", resources);
     }
+    Ok(())
 }
 
-fn add(document: &mut Document, operations: Vec<Operation>) -> Object {
-    // Operators and numbers can always be written.
-    let content = Content { operations }.encode().unwrap_or_default();
+fn add(document: &mut Document, content: Vec<u8>) -> Object {
     Object::Reference(document.add_object(Stream::new(Dictionary::new(), content)))
 }
 
@@ -177,6 +196,17 @@ fn form_resources(document: &Document) -> Option<Object> {
     let catalog = document.catalog().ok()?;
     let form = follow(document, catalog.get(b"AcroForm").ok())?.as_dict().ok()?;
     form.get(b"DR").ok().cloned()
+}
+
+/// The form, or one like it that is shown with the layer only: other fields may look the same in others.
+fn in_layer(document: &mut Document, form: ObjectId, layer: Option<Object>) -> ObjectId {
+    match (layer, document.objects.get(&form).cloned()) {
+        (Some(layer), Some(Object::Stream(mut shown))) => {
+            shown.dict.set("OC", layer);
+            document.add_object(shown)
+        }
+        _ => form,
+    }
 }
 
 /// Says of a stream that it is a form, which not all that draw fields say.

@@ -8,14 +8,17 @@ mod active;
 mod faults;
 mod form;
 mod layers;
+mod pictured;
 
 use lopdf::{Document, Object};
 use serde::{Deserialize, Serialize};
 
+use crate::balance::balance;
 use crate::delta::{self, Update};
 use crate::inspect::{self, Opened, PageSize, Unreadable};
-use crate::limits::{Limits, REFERENCE_HOPS_MAX};
-use crate::pages::{Page, follow};
+use crate::limits::{Limits, PAGE_CONTENT_BYTES_MAX, REFERENCE_HOPS_MAX};
+use crate::pages::{self, Page, follow};
+use crate::seal::earlier;
 
 /// What the operator allows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
@@ -32,11 +35,11 @@ pub struct Policy {
 pub enum Note {
     /// Other bytes stood before the header.
     JunkBeforeHeader,
-    /// The cross-reference table was damaged and had to be found again.
+    /// The cross-reference table was damaged and had to be found again, or readers could find other objects by it.
     TableRepaired,
     /// The document had two cross-reference tables that can differ.
     HybridTable,
-    /// The table said a wrong number of objects.
+    /// The table said a wrong number of objects, or numbered them higher than readers count.
     WrongSize,
     /// Strict readers would refuse the file.
     Irregular,
@@ -96,25 +99,23 @@ pub fn ingest(bytes: &[u8], limits: &Limits, policy: &Policy) -> Result<Ingested
     if certified_as_final(&document) {
         return Err(Unreadable::CertifiedFinal);
     }
-    limit_content(&document, &pages, limits)?;
+    follow_content(&document, &pages, limits)?;
     let is_signed = is_signed(&document);
     let mut notes = faults::find(bytes, &document, is_signed);
     if is_decrypted {
         notes.push(Note::Decrypted);
     }
-    active::remove_actions(&mut document, &mut notes);
     let (has_form, has_layers) = (form::is_there(&document), layers::are_there(&document));
     if is_signed {
-        // Both are covered by the signature; what was seen so far would void it.
+        active::remove_actions(&mut document, &mut notes);
+        // What stays is covered by the signature; what was seen so far would void it.
         refuse_mending(&notes)?;
         if active::has_attachments(&document) {
             notes.push(Note::AttachmentsKept);
         }
     } else {
         active::remove_attachments(&mut document, policy.keep_attachments, &mut notes);
-        active::remove_media(&mut document, &mut notes);
-        form::flatten(&mut document, &pages, &mut notes);
-        layers::fix(&mut document, &mut notes);
+        settle(&mut document, &pages, &mut notes)?;
     }
     notes.sort_unstable();
     notes.dedup();
@@ -125,6 +126,15 @@ pub fn ingest(bytes: &[u8], limits: &Limits, policy: &Policy) -> Result<Ingested
         Some(rewritten(bytes, document, limits, &sizes)?)
     };
     Ok(Ingested { base, pages: sizes, is_signed, has_form, has_layers, notes })
+}
+
+/// Takes out of a document all that could make it show something else once it is sealed.
+pub(crate) fn settle(document: &mut Document, pages: &[Page], notes: &mut Vec<Note>) -> Result<(), Unreadable> {
+    active::remove_actions(document, notes);
+    active::remove_media(document, notes);
+    form::flatten(document, pages, notes)?;
+    layers::fix(document, notes);
+    Ok(())
 }
 
 /// A new file of the document, read again as if it had been uploaded.
@@ -150,15 +160,25 @@ fn refuse_mending(notes: &[Note]) -> Result<(), Unreadable> {
 
 /// Refuses pages that hold too much, before anybody unpacks them without a limit.
 pub(crate) fn limit_content(document: &Document, pages: &[Page], limits: &Limits) -> Result<(), Unreadable> {
-    let max_bytes = limits.content_bytes_max;
-    let mut left = max_bytes;
+    each_content(document, pages, limits, |_| Ok(()))
+}
+
+/// Refuses pages behind which nothing could be drawn that is sure to be seen.
+fn follow_content(document: &Document, pages: &[Page], limits: &Limits) -> Result<(), Unreadable> {
+    each_content(document, pages, limits, |content| balance(content).map(|_| ()))
+}
+
+fn each_content(
+    document: &Document,
+    pages: &[Page],
+    limits: &Limits,
+    look: impl Fn(&[u8]) -> Result<(), Unreadable>,
+) -> Result<(), Unreadable> {
+    let mut left = limits.content_bytes_max;
     for page in pages {
-        match document.get_page_content_with_limit(page.id, left) {
-            Ok(content) => left = left.saturating_sub(content.len()),
-            Err(lopdf::Error::Decompress(_)) => return Err(Unreadable::TooMuchContent { max_bytes }),
-            // A page with odd content is shown as far as it goes, by every reader.
-            Err(_) => {}
-        }
+        let content = pages::content(document, page.id, left.min(PAGE_CONTENT_BYTES_MAX))?;
+        look(&content)?;
+        left = left.saturating_sub(content.len());
     }
     Ok(())
 }
@@ -168,11 +188,11 @@ fn may_be_changed(document: &Document) -> bool {
     state.is_none_or(|state| state.permissions().contains(lopdf::Permissions::MODIFIABLE))
 }
 
-/// Whether there is the value of a signature field. Flags and empty fields prove nothing.
+/// Whether a field of the form holds a signature. Flags and empty fields prove nothing, nor does what nobody refers to.
 fn is_signed(document: &Document) -> bool {
-    document.objects.values().any(|object| {
-        let fields = object.as_dict();
-        fields.is_ok_and(|fields| fields.has(b"ByteRange") && fields.has(b"Contents"))
+    earlier::fields(document).iter().filter_map(|field| field.value.as_ref()?.as_dict().ok()).any(|value| {
+        let is_there = |key: &[u8]| follow(document, value.get(key).ok()).is_some();
+        is_there(b"ByteRange") && is_there(b"Contents")
     })
 }
 

@@ -104,7 +104,7 @@ fn free_name(document: &Document, update: &Update, fields: &[Object]) -> String 
 }
 
 fn dictionary_at(document: &Document, update: &Update, id: ObjectId) -> Result<Dictionary, SealError> {
-    let object = update.current(document, id).and_then(|object| object.as_dict().ok());
+    let object = resolved(document, update, update.current(document, id)).and_then(|(_, object)| object.as_dict().ok());
     object.cloned().ok_or_else(|| SealError::compose("the catalog or a page is not where it is said to be"))
 }
 

@@ -22,6 +22,7 @@ pub use unsealed::{Level, Sealed, Unsealed};
 use crate::apply::StampError;
 use crate::complete::{self, Completion};
 use crate::delta::{self, BaseEnd, Update};
+use crate::ingest;
 use crate::inspect::{self, Opened, Unreadable};
 use crate::limits::Limits;
 use crate::pages::Page;
@@ -34,7 +35,8 @@ pub enum AlreadySigned {
     Refuse,
     /// The seal is put behind the earlier signatures, which stay as good as they were; nothing else may change.
     Preserve,
-    /// The earlier signatures are taken out; what they looked like stays on the pages.
+    /// The earlier signatures are taken out; what they looked like stays on the pages, and so does what fields looked like
+    /// and what layers showed.
     Flatten,
 }
 
@@ -67,7 +69,7 @@ pub struct SealOptions {
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 #[non_exhaustive]
 pub enum SealError {
-    /// The bytes are no paper; those that passed [`inspect()`](crate::inspect()) are.
+    /// The bytes are no paper; those that [`ingest()`](crate::ingest()) kept or made are.
     #[error(transparent)]
     Unreadable(#[from] Unreadable),
     /// Its pages could not be drawn on.
@@ -115,35 +117,59 @@ impl SealError {
 ///
 /// [`SealError`] if the paper is unreadable, or is signed already and the options do not allow that.
 pub fn seal(bytes: &[u8], identity: &Identity, options: &SealOptions) -> Result<Unsealed, SealError> {
-    let Opened { document, pages } = inspect::open(bytes, &Limits::CEILING)?;
-    let update = Update::of(&document);
-    prepare(bytes, document, update, &pages, identity, options)
+    let as_it_is = |base: &[u8]| {
+        let opened = inspect::open(base, &Limits::CEILING)?;
+        let update = Update::of(&opened.document);
+        Ok((opened, update))
+    };
+    composed(bytes, as_it_is, identity, options)
 }
 
-/// Everything but the signature for a paper with an update: what is drawn and what is sealed become one update.
-pub(crate) fn prepare(
-    base: &[u8],
-    document: Document,
-    update: Update,
-    pages: &[Page],
+/// Everything but the signature for what is made of a paper, or of the paper without its signatures if they are to go.
+fn composed(
+    bytes: &[u8],
+    compose: impl Fn(&[u8]) -> Result<(Opened, Update), SealError>,
     identity: &Identity,
     options: &SealOptions,
 ) -> Result<Unsealed, SealError> {
+    let (opened, update) = compose(bytes)?;
+    if options.already_signed == AlreadySigned::Flatten && earlier::standing(&opened.document).is_signed {
+        let flat = flattened(bytes, opened)?;
+        let (opened, update) = compose(&flat)?;
+        return Ok(prepare(&flat, opened, update, identity, options)?.behind(flat));
+    }
+    prepare(bytes, opened, update, identity, options)
+}
+
+/// The paper written anew without its signatures, and without all that they alone kept from being changed or switched.
+fn flattened(base: &[u8], opened: Opened) -> Result<Vec<u8>, SealError> {
+    let Opened { mut document, pages } = opened;
+    let mut update = Update::of(&document);
+    earlier::take_out(&document, &mut update);
+    update.apply_to(&mut document);
+    ingest::settle(&mut document, &pages, &mut Vec::new())?;
+    let update = Update::of(&document);
+    Ok(continuable(base, document, update)?.0)
+}
+
+/// Everything but the signature for a paper with an update: what is drawn and what is sealed become one update.
+fn prepare(
+    base: &[u8],
+    opened: Opened,
+    update: Update,
+    identity: &Identity,
+    options: &SealOptions,
+) -> Result<Unsealed, SealError> {
+    let Opened { document, pages } = opened;
     let earlier = earlier::standing(&document);
     let is_rewritten = !delta::can_be_continued(base, &document);
     if earlier.is_signed {
         match options.already_signed {
-            AlreadySigned::Refuse => return Err(SealError::AlreadySigned),
+            AlreadySigned::Refuse | AlreadySigned::Flatten => return Err(SealError::AlreadySigned),
             AlreadySigned::Preserve if earlier.allows_nothing => return Err(SealError::NoChangesAllowed),
             AlreadySigned::Preserve if !update.is_empty() => return Err(SealError::WouldVoidEarlier),
             AlreadySigned::Preserve if is_rewritten => return Err(SealError::CannotPreserve),
             AlreadySigned::Preserve => {}
-            AlreadySigned::Flatten => {
-                // What the update says of those objects was made from what they were.
-                let mut update = update;
-                earlier::take_out(&document, &mut update);
-                return rewritten(base, document, update, identity, options);
-            }
         }
     }
     if earlier.is_signed && options.kind == SealKind::Certification {
@@ -153,7 +179,7 @@ pub(crate) fn prepare(
         return rewritten(base, document, update, identity, options);
     }
     let digest = BaseDigest::of(base);
-    continued(digest, &document, update, pages, identity, options)
+    continued(digest, &document, update, &pages, identity, options)
 }
 
 /// The same for a paper at its end: what is drawn on it and the seal are one update.
@@ -167,8 +193,7 @@ pub fn seal_complete(
     identity: &Identity,
     options: &SealOptions,
 ) -> Result<Unsealed, SealError> {
-    let (Opened { document, pages }, update) = complete::composed(bytes, completion)?;
-    prepare(bytes, document, update, &pages, identity, options)
+    composed(bytes, |base| Ok(complete::composed(base, completion)?), identity, options)
 }
 
 /// The same on a base whose digest is known, and which can be continued.
@@ -200,14 +225,20 @@ fn rewritten(
     identity: &Identity,
     options: &SealOptions,
 ) -> Result<Unsealed, SealError> {
-    let whole = delta::rewrite(base, document, update).map_err(SealError::compose)?;
-    let Opened { document, pages } = inspect::open(&whole, &Limits::CEILING)?;
-    if !delta::can_be_continued(&whole, &document) {
-        return Err(SealError::compose("the document cannot be written so that it can be continued"));
-    }
+    let (whole, Opened { document, pages }) = continuable(base, document, update)?;
     let (digest, update) = (BaseDigest::of(&whole), Update::of(&document));
     let unsealed = continued(digest, &document, update, &pages, identity, options)?;
     Ok(unsealed.behind(whole))
+}
+
+/// The paper written anew with the update, so that others can take an update of it for what it is.
+fn continuable(base: &[u8], document: Document, update: Update) -> Result<(Vec<u8>, Opened), SealError> {
+    let whole = delta::rewrite(base, document, update).map_err(SealError::compose)?;
+    let opened = inspect::open(&whole, &Limits::CEILING)?;
+    if !delta::can_be_continued(&whole, &opened.document) {
+        return Err(SealError::compose("the document cannot be written so that it can be continued"));
+    }
+    Ok((whole, opened))
 }
 
 #[cfg(test)]
@@ -251,8 +282,7 @@ mod tests {
     }
 
     fn prepared(base: &[u8], sealer: &Sealer, options: &SealOptions) -> Result<Unsealed, SealError> {
-        let (Opened { document, pages }, update) = drawn(base);
-        prepare(base, document, update, &pages, &sealer.identity, options)
+        composed(base, |base| Ok(drawn(base)), &sealer.identity, options)
     }
 
     #[test]
