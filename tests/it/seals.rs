@@ -1,6 +1,8 @@
 //! Documents leave sealed, by a key and a timestamping authority of `openssl`; what becomes of them is found, by this
 //! service and by programs that know nothing of it.
 
+use std::time::Duration;
+
 use countersign::v1::{
     CertificateTrust, DocumentVersion, DownloadDocumentRequest, EnvelopeStatus, LaterChanges, Routing, SealLevel,
     SealVerdict, SignatureFault, VerifyDocumentRequest, VerifyDocumentResponse,
@@ -12,6 +14,7 @@ use countersign_test_support::client::pdf;
 use countersign_test_support::service::config;
 use countersign_test_support::{Caller, Database, Errors as _, Service, Story};
 use sha2::{Digest as _, Sha256};
+use tokio_stream::StreamExt as _;
 use tonic::Status;
 
 use crate::authority::{Answer, Authority};
@@ -174,6 +177,37 @@ async fn what_cannot_be_looked_at_is_refused_by_name() {
     assert_eq!((large.reason().as_str(), large.fact("limit").as_str()), ("OUT_OF_SCOPE_V1", "document_bytes_max"));
 }
 
+/// Foreign files are read in a child: without one they are not read at all.
+#[tokio::test(flavor = "multi_thread")]
+async fn files_of_strangers_are_not_read_by_the_service() {
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let config = config(&database, &documents);
+    let config = countersign_envelope::config::Config { paper_worker: Some("/nowhere/at/all".into()), ..config };
+    let service = Service::start_with(database, Clock::database(), documents, config).await;
+    let sender = service.account(false).await;
+    assert_eq!(verify(&sender, &pdf()).await.unwrap_err().reason(), "UNAVAILABLE");
+}
+
+/// Whoever sends a file slowly keeps nobody waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_callers_take_no_turn() {
+    let service = start(None).await;
+    let sender = service.account(false).await;
+    let slow: Vec<_> = (0..4)
+        .map(|_| {
+            let mut envelopes = sender.envelopes();
+            let first = VerifyDocumentRequest { chunk: pdf()[..100].to_vec().into() };
+            let chunks = tokio_stream::iter([first]).chain(tokio_stream::pending());
+            tokio::spawn(async move { envelopes.verify_document(chunks).await })
+        })
+        .collect();
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let prompt = tokio::time::timeout(Duration::from_secs(15), verify(&sender, &pdf())).await;
+    assert_eq!(prompt.expect("it waits for the others").unwrap().verdict(), SealVerdict::NotSealed);
+    assert!(slow.iter().all(|call| !call.is_finished()));
+    slow.iter().for_each(tokio::task::JoinHandle::abort);
+}
+
 /// D10: an authority that is down keeps the artefact waiting and nothing else; it appears once when the authority is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn d10_documents_wait_for_their_timestamp_and_appear_once() {
@@ -186,13 +220,14 @@ async fn d10_documents_wait_for_their_timestamp_and_appear_once() {
         if authority.asked() >= 2 {
             break;
         }
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     assert!(authority.asked() >= 2, "it is tried again");
     assert!(story.now().await.documents[0].artifacts.is_empty());
     authority.tell(Answer::Right);
     let artifacts = &story.until_artifact().await.documents[0].artifacts;
-    assert_eq!((artifacts.len(), artifacts[0].seal_level()), (1, SealLevel::Timestamped));
+    let levels: Vec<SealLevel> = artifacts.iter().map(|artifact| artifact.seal_level()).collect();
+    assert_eq!(levels, [SealLevel::Timestamped; 2], "the document and the certificate");
     let file = download(&story, DocumentVersion::Declined).await;
     let said = verify(&sender, &file).await.unwrap();
     assert!(said.signatures[0].timestamped_at.is_some());

@@ -12,16 +12,16 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use countersign_chassis::keys::sha256;
 use countersign_paper::worker::{self, Answer, Task};
-use countersign_paper::{Ingested, Inspection, Limits, Markings, Picture, Policy, Unreadable};
+use countersign_paper::{Ingested, Inspection, Limits, Markings, Picture, Policy, Roots, Unreadable, Verification};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::Semaphore;
 
 use crate::domain::envelope::Digest;
 
 /// How long a document waits for its turn.
 const WAIT_MAX: Duration = Duration::from_secs(30);
-/// How long a child may live. Its own limit is in processor time; this one ends a child that computes nothing.
+/// How long a child may live. Its own limit is in processor time; this one is met where the machine has none to give.
 const LIFE_MAX: Duration = Duration::from_secs(60);
 /// What an answer may have beside a copy of the document: an unpacked copy is larger, a picture has a size of its own.
 const ANSWER_BYTES_BESIDE: u64 = 48 * 1024 * 1024;
@@ -29,9 +29,10 @@ const ANSWER_BYTES_BESIDE: u64 = 48 * 1024 * 1024;
 /// Pages of documents whose sizes are remembered, of some ten bytes each.
 const REMEMBERED_PAGES_MAX: u64 = 500_000;
 
-/// Signals by which people and supervisors end processes.
+/// Signals by which people, supervisors and a machine without memory end processes, whatever these do.
 const HANGUP: i32 = 1;
 const INTERRUPT: i32 = 2;
+const KILL: i32 = 9;
 const TERMINATE: i32 = 15;
 
 /// Why there is no result.
@@ -120,30 +121,39 @@ impl Workers {
         (page, width_px): (u32, u32),
         limits: Limits,
     ) -> Result<Option<Picture>, WorkerError> {
-        let turn = self.turn().await?;
-        let bytes = read.await.map_err(WorkerError::Unavailable)?;
-        match self.run_now(&turn, &Task::Render { limits, page, width_px }, bytes).await? {
+        match self.run_read(&Task::Render { limits, page, width_px }, read).await? {
             (Answer::Rendered(found), png) => Ok(found.map(|found| Picture { png, ..found })),
             _ => Err(unavailable("another answer than asked for")),
         }
     }
 
-    async fn run(&self, task: &Task, bytes: Bytes) -> Result<(Answer, Vec<u8>), WorkerError> {
-        let turn = self.turn().await?;
-        self.run_now(&turn, task, bytes).await
-    }
-
-    async fn turn(&self) -> Result<SemaphorePermit<'_>, WorkerError> {
-        let turn = tokio::time::timeout(self.wait_max, self.slots.acquire()).await;
-        turn.map_err(|_| unavailable("too many documents wait"))?.map_err(|why| unavailable(&why.to_string()))
-    }
-
-    async fn run_now(
+    /// See [`countersign_paper::verify()`]. The document is read when its turn has come.
+    pub async fn verify(
         &self,
-        _turn: &SemaphorePermit<'_>,
+        read: impl Future<Output = anyhow::Result<Bytes>>,
+        (roots, now_unix_s): (Roots, u64),
+        limits: Limits,
+    ) -> Result<Verification, WorkerError> {
+        match self.run_read(&Task::Verify { limits, roots, now_unix_s }, read).await? {
+            (Answer::Verified(found), _) => Ok(found),
+            _ => Err(unavailable("another answer than asked for")),
+        }
+    }
+
+    async fn run(&self, task: &Task, bytes: Bytes) -> Result<(Answer, Vec<u8>), WorkerError> {
+        self.run_read(task, async { Ok(bytes) }).await
+    }
+
+    /// What a child makes of a document. Who waits for a turn holds nothing.
+    async fn run_read(
+        &self,
         task: &Task,
-        bytes: Bytes,
+        read: impl Future<Output = anyhow::Result<Bytes>>,
     ) -> Result<(Answer, Vec<u8>), WorkerError> {
+        let turn = tokio::time::timeout(self.wait_max, self.slots.acquire()).await;
+        let turn = turn.map_err(|_| unavailable("too many documents wait"))?;
+        let _turn = turn.map_err(|why| unavailable(&why.to_string()))?;
+        let bytes = read.await.map_err(WorkerError::Unavailable)?;
         // More than this is not read by the child either.
         if bytes.len() > Limits::CEILING.bytes_max {
             let max_bytes = Limits::CEILING.bytes_max;
@@ -156,7 +166,7 @@ impl Workers {
         let Ok(lived) = lived else {
             // Nobody is left behind, not even as a zombie.
             child.kill().await.context("ending a child").map_err(WorkerError::Unavailable)?;
-            return Err(Unreadable::TooCostly.into());
+            return Err(unavailable("a child that was too slow"));
         };
         let (written, status) = lived.context("talking to a child").map_err(WorkerError::Unavailable)?;
         judge(written, status)
@@ -217,9 +227,9 @@ fn judge(written: Vec<u8>, status: ExitStatus) -> Result<(Answer, Vec<u8>), Work
     use std::os::unix::process::ExitStatusExt as _;
 
     match status.signal() {
-        // Whoever ends the service may tell all its processes.
-        Some(HANGUP | INTERRUPT | TERMINATE) => return Err(unavailable("a child that was told to stop")),
-        // Its memory or its time was over.
+        // It may have been any child's turn.
+        Some(HANGUP | INTERRUPT | KILL | TERMINATE) => return Err(unavailable("a child that was told to stop")),
+        // Its memory or its time was over: it could not allocate, overran its stack or its limit.
         Some(_) => return Err(Unreadable::TooCostly.into()),
         None => {}
     }

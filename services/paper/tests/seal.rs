@@ -246,7 +246,7 @@ fn a_signature_that_is_not_the_certificates_is_not_given_out() {
     assert!(matches!(unsealed().finish(&another, None), Err(SealError::DoesNotHold(_))));
     let signature = right.sign(unsealed().to_be_signed());
     let request = Unsealed::timestamp_request(&another, 7).unwrap();
-    let token = request.token(&Pki::get().timestamp(&request.der)).unwrap();
+    let token = request.token(&Pki::get().timestamp(&request.der), Pki::clock_unix_s(), None).unwrap();
     assert!(matches!(unsealed().finish(&signature, Some(&token)), Err(SealError::DoesNotHold(_))));
     assert!(unsealed().finish(&signature, None).is_ok());
 }
@@ -261,7 +261,7 @@ fn only_an_authority_for_timestamps_gives_one() {
     let unsealed = || seal(&Odd::plain().pdf(), &sealer.identity, &options()).unwrap();
     let signature = sealer.sign(unsealed().to_be_signed());
     let request = Unsealed::timestamp_request(&signature, 9).unwrap();
-    let token = request.token(&Pki::get().timestamp(&request.der)).unwrap();
+    let token = request.token(&Pki::get().timestamp(&request.der), Pki::clock_unix_s(), None).unwrap();
     std::fs::write(folder.path().join("token"), &token).unwrap();
     let path = |name: &str| Pki::get().path().join(name).to_str().unwrap().to_owned();
     let (pem, key) = (path("rsa.pem"), path("rsa.key"));

@@ -213,6 +213,12 @@ fn further_signatures_and_validation_data_are_no_change() {
     });
     let facts = only(&with_store);
     assert_eq!((facts.later, facts.is_intact()), (Later::ValidationData, true));
+    // Nobody needs to know what came behind a signature that does not hold.
+    let mut flipped = with_store;
+    let at = flipped.windows(4).rposition(|window| window == b"(D:2").unwrap() + 3;
+    flipped[at] = b'3';
+    let facts = only(&flipped);
+    assert_eq!((facts.later, facts.fault), (Later::Changes, Some(Fault::ContentChanged)));
 }
 
 /// What another program signs is judged as ours is, below the seal and above it.

@@ -230,8 +230,22 @@ fn extremes() -> Vec<Crafted> {
     ]
 }
 
+/// Fields that share what they are made of.
+fn forms() -> Vec<Crafted> {
+    const FIELDS: usize = 20_000;
+    let references = |from: usize| (from..from + FIELDS).map(|number| format!("{number} 0 R ")).collect::<String>();
+    let list = format!("[{}]", references(7)).into_bytes();
+    let start = ["<</Type/Catalog/Pages 2 0 R/AcroForm<</Fields 4 0 R>>>>", KIDS, "<</Type/Page/Parent 2 0 R>>"];
+    let mut objects = start.map(|object| object.as_bytes().to_vec()).to_vec();
+    objects.extend([list.clone(), [&b"("[..], &vec![b'x'; 4 * MIB], b")"].concat(), list]);
+    let field =
+        |is_signed: bool| if is_signed { "<</FT/Sig/T 5 0 R/V<<>>/Kids 6 0 R>>" } else { "<</T 5 0 R/Kids 6 0 R>>" };
+    objects.extend((0..FIELDS).map(|index| field(index > FIELDS / 2).into()));
+    vec![("20,000 fields with one name and one list of kids", file(&objects))]
+}
+
 /// All of them, made as they are asked for.
 pub fn all() -> impl Iterator<Item = Crafted> {
-    let rooms: [fn() -> Vec<Crafted>; 5] = [contents, objects, tables, loops, extremes];
+    let rooms: [fn() -> Vec<Crafted>; 6] = [contents, objects, tables, loops, extremes, forms];
     rooms.into_iter().flat_map(|room| room())
 }

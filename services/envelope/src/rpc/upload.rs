@@ -33,11 +33,53 @@ pub(super) struct Received {
     pub name: String,
     /// As announced.
     pub info: UploadInfo,
-    file: File,
-    size_bytes: usize,
+    file: Incoming,
 }
 
-/// Takes an upload to its end, onto the disk: it may take its time, but no memory.
+/// A file that comes in, on disk: it may take its time, but no memory.
+pub(super) struct Incoming {
+    file: File,
+    size_bytes: usize,
+    bytes_max: usize,
+    hash: Sha256,
+}
+
+impl Incoming {
+    pub fn new(bytes_max: usize) -> Result<Self, Status> {
+        // Without a name: it is gone with the process at the latest.
+        let file = File::from_std(tempfile::tempfile().map_err(disk)?);
+        Ok(Self { file, size_bytes: 0, bytes_max, hash: Sha256::new() })
+    }
+
+    pub async fn add(&mut self, chunk: &[u8]) -> Result<(), Status> {
+        self.size_bytes += chunk.len();
+        if self.size_bytes > self.bytes_max {
+            let why = Unreadable::TooLarge { actual_bytes: self.size_bytes, max_bytes: self.bytes_max };
+            return Err(unreadable("chunk", &why));
+        }
+        self.hash.update(chunk);
+        self.file.write_all(chunk).await.map_err(disk)
+    }
+
+    pub fn sha256(&self) -> Digest {
+        self.hash.clone().finalize().into()
+    }
+
+    /// All of it that came so far.
+    pub async fn bytes(&mut self) -> std::io::Result<Bytes> {
+        self.file.flush().await?;
+        let mut bytes = Vec::with_capacity(self.size_bytes);
+        self.file.rewind().await?;
+        self.file.read_to_end(&mut bytes).await?;
+        Ok(bytes.into())
+    }
+}
+
+fn disk(error: std::io::Error) -> Status {
+    unavailable(&anyhow::Error::new(error).context("taking a file"))
+}
+
+/// Takes an upload to its end.
 pub(super) async fn receive(
     mut stream: Streaming<UploadDocumentRequest>,
     bytes_max: usize,
@@ -51,10 +93,7 @@ pub(super) async fn receive(
     let announced: Option<Digest> =
         (!info.sha256.is_empty()).then(|| faults.digest("info.sha256", &info.sha256.to_lowercase()));
     faults.finish()?;
-    let disk = |error: std::io::Error| unavailable(&anyhow::Error::new(error).context("taking an upload"));
-    // Without a name: it is gone with the process at the latest.
-    let mut file = File::from_std(tempfile::tempfile().map_err(disk)?);
-    let (mut size_bytes, mut hash) = (0, Sha256::new());
+    let mut file = Incoming::new(bytes_max)?;
     while let Some(message) = stream.message().await? {
         let Some(Part::Chunk(chunk)) = message.part else {
             let mut faults = Faults::default();
@@ -62,16 +101,9 @@ pub(super) async fn receive(
             faults.finish()?;
             continue;
         };
-        size_bytes += chunk.len();
-        if size_bytes > bytes_max {
-            let why = Unreadable::TooLarge { actual_bytes: size_bytes, max_bytes: bytes_max };
-            return Err(unreadable("chunk", &why));
-        }
-        hash.update(&chunk);
-        file.write_all(&chunk).await.map_err(disk)?;
+        file.add(&chunk).await?;
     }
-    file.flush().await.map_err(disk)?;
-    let sha256: Digest = hash.finalize().into();
+    let sha256 = file.sha256();
     if announced.is_some_and(|announced| announced != sha256) {
         let mut faults = Faults::default();
         faults.add("info.sha256", "is not the SHA-256 of the bytes that came");
@@ -79,18 +111,14 @@ pub(super) async fn receive(
     }
     // What is uploaded is part of the request: the same key with other bytes is another request.
     info.sha256 = hex::encode(sha256);
-    Ok(Received { name, info, file, size_bytes })
+    Ok(Received { name, info, file })
 }
 
 impl Received {
     /// Does something with all of its bytes, when it is its turn to be in memory.
     pub async fn with<T>(&mut self, use_it: impl AsyncFnOnce(Bytes) -> Result<T, Status>) -> Result<T, Status> {
-        let disk = |error: std::io::Error| unavailable(&anyhow::Error::new(error).context("reading an upload"));
         let _held = HELD.acquire().await.map_err(|_| Status::from(Problem::internal()))?;
-        let mut bytes = Vec::with_capacity(self.size_bytes);
-        self.file.rewind().await.map_err(disk)?;
-        self.file.read_to_end(&mut bytes).await.map_err(disk)?;
-        use_it(bytes.into()).await
+        use_it(self.file.bytes().await.map_err(disk)?).await
     }
 }
 

@@ -1,94 +1,72 @@
 //! Looks at any PDF: is it one of this service's, is it whole, who signed it?
 //!
-//! It must never keep a byte of it, nor look at more files at a time than the process can bear.
+//! It must never keep a byte of it, nor read any of it in this process.
 
-use std::sync::Arc;
-use std::time::Duration;
-
-use bytes::{Bytes, BytesMut};
+use anyhow::Context as _;
 use countersign::v1;
-use countersign_chassis::problem::Problem;
-use countersign_paper::{
-    CertificateFacts, Fault, Later, Limits, Role, SignatureFacts, Trust, Unreadable, Verification, verify,
-};
+use countersign_paper::{CertificateFacts, Fault, Later, Limits, Role, SignatureFacts, Trust};
 use prost_types::Timestamp;
-use tokio::sync::Semaphore;
 use tonic::{Status, Streaming};
 
 use super::Handler;
-use super::status::database;
-use super::upload::unreadable;
+use super::status::{database, unavailable};
+use super::upload::{Incoming, unreadable};
+use crate::domain::envelope::Digest;
 use crate::domain::limits;
 use crate::seal::Recognised;
 use crate::store::{Known, Scope};
-
-/// Files that are looked at at a time: each is held whole and takes a processor.
-static TURNS: Semaphore = Semaphore::const_new(2);
-/// How long a caller waits for a turn, and how long sending the file may take then.
-const TURN_WAIT_MAX: Duration = Duration::from_secs(20);
-const RECEIVE_MAX: Duration = Duration::from_secs(60);
+use crate::worker::WorkerError;
 
 impl Handler {
     pub(super) async fn verify_file(
         &self,
         scope: Scope,
         limits: &limits::Limits,
-        stream: Streaming<v1::VerifyDocumentRequest>,
+        mut stream: Streaming<v1::VerifyDocumentRequest>,
     ) -> Result<v1::VerifyDocumentResponse, Status> {
-        let busy = || Status::from(Problem::unavailable());
-        let turn = tokio::time::timeout(TURN_WAIT_MAX, TURNS.acquire()).await;
-        let turn = turn.map_err(|_| busy())?.map_err(|_| busy())?;
-        let received = tokio::time::timeout(RECEIVE_MAX, receive(stream, limits.document_bytes_max)).await;
-        let bytes = received.map_err(|_| busy())??;
-        let recognised = Arc::clone(&self.0.recognised);
         let bytes_max = limits.document_bytes_max;
-        let now_unix_s = u64::try_from(self.0.store.clock().now().timestamp()).unwrap_or_default();
-        // The turn goes with the work: a caller who hangs up does not make room for another.
-        let looked_at = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let limits = Limits { bytes_max, ..Limits::default() };
-            verify(&bytes, &limits, recognised.roots(), now_unix_s)
-        });
-        let found = match looked_at.await {
-            Ok(Ok(found)) => found,
-            Ok(Err(why)) => return Err(unreadable("chunk", &why)),
-            Err(_) => return Err(unreadable("chunk", &Unreadable::Broken { detail: "it cannot be read".to_owned() })),
-        };
-        let known = self.0.store.known(scope, found.sha256).await.map_err(|error| database(&error))?;
-        Ok(response(&found, known, &self.0.recognised))
-    }
-}
-
-async fn receive(mut stream: Streaming<v1::VerifyDocumentRequest>, bytes_max: usize) -> Result<Bytes, Status> {
-    let mut bytes = BytesMut::new();
-    while let Some(message) = stream.message().await? {
-        let actual_bytes = bytes.len() + message.chunk.len();
-        if actual_bytes > bytes_max {
-            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes: bytes_max }));
+        let mut file = Incoming::new(bytes_max)?;
+        while let Some(message) = stream.message().await? {
+            file.add(&message.chunk).await?;
         }
-        bytes.extend_from_slice(&message.chunk);
+        let sha256 = file.sha256();
+        let (store, recognised) = (&self.0.store, &self.0.recognised);
+        let now_unix_s = u64::try_from(store.clock().now().timestamp()).unwrap_or_default();
+        let limits = Limits { bytes_max, ..Limits::default() };
+        let read = async { file.bytes().await.context("reading a file") };
+        let found = self.0.workers.verify(read, (recognised.roots().clone(), now_unix_s), limits).await;
+        let found = found.map_err(|error| match error {
+            WorkerError::Refused(why) => unreadable("chunk", &why),
+            WorkerError::Unavailable(why) => unavailable(&why),
+        })?;
+        let known = store.known(scope, sha256).await.map_err(|error| database(&error))?;
+        Ok(response(&found.signatures, sha256, known, recognised))
     }
-    Ok(bytes.freeze())
 }
 
-fn response(found: &Verification, known: Option<Known>, recognised: &Recognised) -> v1::VerifyDocumentResponse {
+fn response(
+    signatures: &[SignatureFacts],
+    sha256: Digest,
+    known: Option<Known>,
+    recognised: &Recognised,
+) -> v1::VerifyDocumentResponse {
     // What was made here is known by its bytes even if its key is not known any more.
     let by_us = |facts: &&SignatureFacts| known.is_some() || names_us(facts, recognised);
-    let mut ours = found.signatures.iter().filter(by_us).peekable();
+    let mut ours = signatures.iter().filter(by_us).peekable();
     let verdict = match (ours.peek().is_some(), ours.any(SignatureFacts::is_intact)) {
         (false, _) => v1::SealVerdict::NotSealed,
         (true, true) => v1::SealVerdict::Intact,
         (true, false) => v1::SealVerdict::Changed,
     };
     v1::VerifyDocumentResponse {
-        sha256: hex::encode(found.sha256),
+        sha256: hex::encode(sha256),
         verdict: verdict.into(),
         document: known.map(|known| v1::KnownDocument {
             envelope_id: known.envelope.to_string(),
             document_id: known.document.to_string(),
             version: known.version as i32,
         }),
-        signatures: found.signatures.iter().map(|facts| signature(facts, recognised)).collect(),
+        signatures: signatures.iter().map(|facts| signature(facts, recognised)).collect(),
     }
 }
 

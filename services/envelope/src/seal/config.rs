@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
+use countersign_chassis::clock::Clock;
 use countersign_chassis::config::SettingError;
+use countersign_paper::Roots;
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
@@ -61,7 +63,8 @@ pub struct SealConfig {
     /// What happens when none of them answers.
     #[arg(long, env = "COUNTERSIGN_SEAL_TSA_POLICY", value_enum, default_value_t = TsaPolicy::Fail)]
     pub seal_tsa_policy: TsaPolicy,
-    /// PEM file with CAs that VerifyDocument trusts besides the last certificate of the key.
+    /// PEM file with CAs that VerifyDocument trusts besides the last certificate of the key. With it, timestamping authorities
+    /// have to lead to one of them, too.
     #[arg(long, env = "COUNTERSIGN_SEAL_TRUST")]
     pub seal_trust: Option<PathBuf>,
     /// PEM file with the certificates of earlier keys, so that what was sealed with them is still known.
@@ -93,7 +96,8 @@ impl SealConfig {
         }
     }
 
-    pub(super) fn tsa(&self) -> Result<Option<Tsa>, SettingError> {
+    /// The authorities, which have to lead to one of `roots`, if there are any.
+    pub(super) fn tsa(&self, clock: &Clock, roots: Option<Roots>) -> Result<Option<Tsa>, SettingError> {
         if self.seal_tsa_urls.is_empty() {
             return Ok(None);
         }
@@ -102,7 +106,10 @@ impl SealConfig {
             let why = format!("must be at most {TSA_URLS_MAX} addresses that begin with http:// or https://");
             return Err(SettingError::new(TSA_URLS, why));
         }
-        let tsa = Tsa::new(self.seal_tsa_urls.clone());
+        if roots.is_none() {
+            tracing::warn!("any authority's timestamps count, whoever vouches for it: bring its CA, {TRUST}");
+        }
+        let tsa = Tsa::new(self.seal_tsa_urls.clone(), clock.clone(), roots);
         tsa.map(Some).map_err(|_| SettingError::new(TSA_URLS, "there is no HTTP client to be had"))
     }
 

@@ -76,12 +76,13 @@ impl SealConfig {
             recognised.roots = Roots::new(&trusted);
             return Ok((None, recognised));
         };
-        let sealer = Sealer::new(Arc::new(key), self.tsa()?, self.seal_tsa_policy, clock.clone());
+        let is_choosy = !trusted.is_empty();
+        recognised.roots = Roots::new(&trusted.into_iter().chain(key.chain().last().cloned()).collect::<Vec<_>>());
+        let tsa = self.tsa(clock, is_choosy.then(|| recognised.roots.clone()))?;
+        let sealer = Sealer::new(Arc::new(key), tsa, self.seal_tsa_policy, clock.clone());
         let sealer = sealer.map_err(|error| SettingError::new(KEY, format!("{error:#}")))?;
         sealer.probe().await.map_err(|error| SettingError::new(KEY, format!("{error:#}")))?;
         recognised.ours.insert(sealer.identity.leaf_sha256());
-        let own = sealer.key.chain().last().cloned();
-        recognised.roots = Roots::new(&trusted.into_iter().chain(own).collect::<Vec<_>>());
         Ok((Some(sealer), recognised))
     }
 

@@ -1,12 +1,14 @@
 //! Has signatures timestamped by an authority (RFC 3161).
 //!
-//! It must never wait long, read without bound, follow elsewhere, or take a token that does not answer its own question.
+//! It must never wait long, read without bound, follow elsewhere, or take a token that does not answer its own question,
+//! of another time, or of an authority that leads to none of the CAs that are trusted.
 
 use std::time::Duration;
 
 use anyhow::Context as _;
+use countersign_chassis::clock::Clock;
 use countersign_chassis::{grpc, keys};
-use countersign_paper::Unsealed;
+use countersign_paper::{Roots, Unsealed};
 use futures_util::StreamExt as _;
 use reqwest::Client;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
@@ -22,15 +24,17 @@ const ANSWER_BYTES_MAX: usize = 64 * 1024;
 pub struct Tsa {
     urls: Vec<Url>,
     client: Client,
+    clock: Clock,
+    roots: Option<Roots>,
 }
 
 impl Tsa {
-    /// Asked in this order.
+    /// Asked in this order. Their certificates have to lead to one of `roots`, if there are any.
     ///
     /// # Errors
     ///
     /// If there is no HTTP client to be had.
-    pub fn new(urls: Vec<Url>) -> anyhow::Result<Self> {
+    pub fn new(urls: Vec<Url>, clock: Clock, roots: Option<Roots>) -> anyhow::Result<Self> {
         grpc::install_tls_provider();
         let client = Client::builder()
             .redirect(Policy::none())
@@ -39,7 +43,7 @@ impl Tsa {
             .user_agent(concat!("Countersign/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("HTTP client")?;
-        Ok(Self { urls, client })
+        Ok(Self { urls, client, clock, roots })
     }
 
     /// A token of the first authority that gives a right one.
@@ -90,6 +94,7 @@ impl Tsa {
             );
             bytes.extend_from_slice(&part);
         }
-        Ok(request.token(&bytes)?)
+        let now_unix_s = u64::try_from(self.clock.now().timestamp()).unwrap_or_default();
+        Ok(request.token(&bytes, now_unix_s, self.roots.as_ref())?)
     }
 }

@@ -25,7 +25,7 @@ const PASSPHRASE: &str = "Fähre-7531 passphrase";
 /// The time of the machine that made the certificates, and a little.
 fn now() -> DateTime<Utc> {
     let since = Pki::get().sealer("rsa").identity.validity_unix_s().0;
-    DateTime::from_timestamp(i64::try_from(since).unwrap(), 0).unwrap() + TimeDelta::hours(1)
+    DateTime::from_timestamp(i64::try_from(since).unwrap(), 0).unwrap() + TimeDelta::minutes(1)
 }
 
 fn pkcs12(name: &str, more: &[&str]) -> PathBuf {
@@ -222,6 +222,22 @@ async fn an_authority_that_answers_wrongly_counts_as_none() {
     }
     wrong.tell(Answer::Right);
     assert_eq!(sealed(&failing).await.unwrap().1, SealLevel::Timestamped);
+}
+
+/// Anybody can make a certificate for timestamps, and set a clock.
+#[tokio::test]
+async fn an_authority_of_nobody_and_one_of_another_time_count_as_none() {
+    let authority = Authority::start(Answer::Right).await;
+    let config = stamping(&[&authority], TsaPolicy::Fail);
+    let with = |name: &str| SealConfig { seal_trust: Some(Pki::get().path().join(name)), ..config.clone() };
+    assert_eq!(sealed(&sealer(&with("root.pem")).await).await.unwrap().1, SealLevel::Timestamped);
+    let stranger = pem(&["stranger.key", "stranger.pem"]);
+    let strange = SealConfig { seal_pkcs12: Some(stranger), ..with("rsa.pem") };
+    let refused = format!("{:#}", sealed(&sealer(&strange).await).await.unwrap_err());
+    assert!(refused.contains("leads to no CA that is trusted"), "{refused}");
+    let early = opened(&config, now() + TimeDelta::hours(1)).await.unwrap().0.unwrap();
+    let refused = format!("{:#}", sealed(&early).await.unwrap_err());
+    assert!(refused.contains("more than five minutes from ours"), "{refused}");
 }
 
 #[tokio::test]

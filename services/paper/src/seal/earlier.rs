@@ -1,8 +1,10 @@
 //! The signatures that a paper bears before it is sealed.
 //!
-//! It must never take one out unless it was asked to.
+//! It must never take one out unless it was asked to, nor do more work than the file is long: lists and names can be shared by
+//! thousands of fields.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
+use std::rc::Rc;
 
 use lopdf::{Dictionary, Document, Object, ObjectId};
 
@@ -10,10 +12,14 @@ use crate::delta::Update;
 use crate::limits::REFERENCE_HOPS_MAX;
 use crate::pages::follow;
 
-/// How many fields are looked at, and how deep.
-const FIELDS_MAX: usize = 20_000;
+/// How many fields are looked at, each as often as it is named, and how deep.
+const VISITS_MAX: usize = 20_000;
 const DEPTH_MAX: usize = 32;
-const NO_CHANGES: i64 = 1;
+/// How much of one field's own name is read, and where the name with all that stand above it ends.
+const OWN_NAME_BYTES_MAX: usize = 200;
+const NAME_BYTES_MAX: usize = 1_000;
+/// The level of a certification that allows nothing to follow.
+pub(crate) const NO_CHANGES: i64 = 1;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,12 +31,12 @@ pub(crate) struct Standing {
 }
 
 /// A field for signatures.
-pub(crate) struct SignatureField {
+pub(crate) struct SignatureField<'a> {
     /// Its object, if it is one of its own.
     pub(crate) id: Option<ObjectId>,
-    pub(crate) name: String,
+    pub(crate) name: Rc<str>,
     /// The signature's dictionary with what it says, if the field is signed.
-    pub(crate) value: Option<Object>,
+    pub(crate) value: Option<&'a Dictionary>,
 }
 
 /// What earlier signatures there are.
@@ -66,50 +72,72 @@ pub(crate) fn allowed_by(document: &Document, signature: &Dictionary) -> Option<
     })
 }
 
-struct Visit<'a> {
-    object: &'a Object,
+/// What a field has from those above it.
+#[derive(Clone)]
+struct Above {
     depth: usize,
-    prefix: String,
+    name: Rc<str>,
     is_signature: bool,
 }
 
+/// The fields that are still to be looked at, the next one last.
+struct Visits<'a> {
+    todo: Vec<(&'a Object, Above)>,
+    left: usize,
+}
+
+impl<'a> Visits<'a> {
+    fn add(&mut self, fields: &'a [Object], above: &Above) {
+        let fields = &fields[..fields.len().min(self.left)];
+        self.left -= fields.len();
+        self.todo.extend(fields.iter().rev().map(|field| (field, above.clone())));
+    }
+}
+
 /// All signature fields in the order of the form.
-pub(crate) fn fields(document: &Document) -> Vec<SignatureField> {
+pub(crate) fn fields(document: &Document) -> Vec<SignatureField<'_>> {
     let mut found = Vec::new();
-    let Some(roots) = form(document).and_then(|form| follow(document, form.get(b"Fields").ok())?.as_array().ok())
-    else {
-        return found;
-    };
     let mut seen = HashSet::new();
-    let visit = |object| Visit { object, depth: 0, prefix: String::new(), is_signature: false };
-    let mut todo: Vec<Visit<'_>> = roots.iter().rev().take(FIELDS_MAX).map(visit).collect();
-    while let Some(Visit { object, depth, prefix, is_signature }) = todo.pop() {
+    let mut visits = Visits { todo: Vec::new(), left: VISITS_MAX };
+    let roots = form(document).and_then(|form| follow(document, form.get(b"Fields").ok())?.as_array().ok());
+    visits.add(roots.map_or(&[], Vec::as_slice), &Above { depth: 0, name: "".into(), is_signature: false });
+    while let Some((object, above)) = visits.todo.pop() {
         let id = last_reference(document, object);
         let Some(field) = follow(document, Some(object)).and_then(|field| field.as_dict().ok()) else { continue };
-        if depth > DEPTH_MAX || seen.len() >= FIELDS_MAX || id.is_some_and(|id| !seen.insert(id)) {
+        if above.depth > DEPTH_MAX || id.is_some_and(|id| !seen.insert(id)) {
             continue;
         }
-        let own = follow(document, field.get(b"T").ok()).and_then(|name| lopdf::decode_text_string(name).ok());
-        let name = match own {
-            Some(own) if prefix.is_empty() => own,
-            Some(own) => format!("{prefix}.{own}"),
-            None => prefix,
-        };
+        let name = name(document, field, &above.name);
         let kind = follow(document, field.get(b"FT").ok()).and_then(|kind| kind.as_name().ok());
-        let is_signature = kind.map_or(is_signature, |kind| kind == b"Sig");
+        let is_signature = kind.map_or(above.is_signature, |kind| kind == b"Sig");
         if is_signature {
-            let value = follow(document, field.get(b"V").ok()).filter(|value| value.as_dict().is_ok());
+            let value = follow(document, field.get(b"V").ok()).and_then(|value| value.as_dict().ok());
             if value.is_some() || field.get(b"Kids").is_err() {
-                found.push(SignatureField { id, name, value: value.cloned() });
+                found.push(SignatureField { id, name, value });
                 continue;
             }
         }
-        let kids = follow(document, field.get(b"Kids").ok()).and_then(|kids| kids.as_array().ok());
-        for kid in kids.into_iter().flatten().rev().take(FIELDS_MAX) {
-            todo.push(Visit { object: kid, depth: depth + 1, prefix: name.clone(), is_signature });
+        if let Some(Object::Array(kids)) = follow(document, field.get(b"Kids").ok()) {
+            visits.add(kids, &Above { depth: above.depth + 1, name, is_signature });
         }
     }
     found
+}
+
+/// The name of a field below that one.
+fn name(document: &Document, field: &Dictionary, above: &Rc<str>) -> Rc<str> {
+    let own = match follow(document, field.get(b"T").ok()) {
+        Some(Object::String(own, format)) if above.len() < NAME_BYTES_MAX => {
+            let start = own[..own.len().min(OWN_NAME_BYTES_MAX)].to_vec();
+            lopdf::decode_text_string(&Object::String(start, *format)).ok()
+        }
+        _ => None,
+    };
+    match own {
+        Some(own) if above.is_empty() => own.into(),
+        Some(own) => format!("{above}.{own}").into(),
+        None => Rc::clone(above),
+    }
 }
 
 fn form(document: &Document) -> Option<&Dictionary> {
@@ -129,28 +157,30 @@ fn last_reference(document: &Document, object: &Object) -> Option<ObjectId> {
 
 /// Takes all signatures out of the document and of what an update says of it. What is seen of them stays as plain stamps.
 pub(crate) fn take_out(document: &Document, update: &mut Update) {
-    let signed: HashSet<ObjectId> = fields(document).into_iter().filter_map(|field| field.id).collect();
+    let signed: BTreeSet<ObjectId> = fields(document).into_iter().filter_map(|field| field.id).collect();
+    let field = |id: &ObjectId| document.objects.get(id)?.as_dict().ok();
+    // Each is edited once, whoever names it: an edit copies it.
+    let parents: BTreeSet<ObjectId> =
+        signed.iter().filter_map(|id| field(id)?.get(b"Parent").ok()?.as_reference().ok()).collect();
+    let widgets: BTreeSet<ObjectId> =
+        signed.iter().flat_map(|id| widgets(document, *id, field(id))).take(VISITS_MAX).collect();
     let catalog_id = document.trailer.get(b"Root").and_then(Object::as_reference);
     let without =
         |items: &mut Vec<Object>| items.retain(|item| !item.as_reference().is_ok_and(|id| signed.contains(&id)));
-    for id in &signed {
-        let parent = document.objects.get(id).and_then(|field| field.as_dict().ok()?.get(b"Parent").ok());
-        if let Some(Object::Reference(parent)) = parent {
-            update.edit(document, *parent, |parent| {
-                if let Ok(kids) = parent.get_mut(b"Kids").and_then(Object::as_array_mut) {
-                    without(kids);
-                }
-            });
-        }
-        let widgets = document.objects.get(id).map(|field| widgets(document, *id, field)).unwrap_or_default();
-        for widget in widgets {
-            update.edit(document, widget, |widget| {
-                for key in [&b"FT"[..], b"T", b"V", b"Parent", b"Lock", b"SV", b"Ff", b"AA", b"A", b"MK"] {
-                    widget.remove(key);
-                }
-                widget.set("Subtype", "Stamp");
-            });
-        }
+    for parent in parents {
+        update.edit(document, parent, |parent| {
+            if let Ok(kids) = parent.get_mut(b"Kids").and_then(Object::as_array_mut) {
+                without(kids);
+            }
+        });
+    }
+    for widget in widgets {
+        update.edit(document, widget, |widget| {
+            for key in [&b"FT"[..], b"T", b"V", b"Parent", b"Lock", b"SV", b"Ff", b"AA", b"A", b"MK"] {
+                widget.remove(key);
+            }
+            widget.set("Subtype", "Stamp");
+        });
     }
     let form_id = document.catalog().ok().and_then(|catalog| catalog.get(b"AcroForm").ok()?.as_reference().ok());
     let fields_id = form(document).and_then(|form| form.get(b"Fields").ok()?.as_reference().ok());
@@ -179,10 +209,67 @@ pub(crate) fn take_out(document: &Document, update: &mut Update) {
 }
 
 /// The objects by which a field is seen: itself, or its kids.
-fn widgets(document: &Document, id: ObjectId, field: &Object) -> Vec<ObjectId> {
-    let kids = field.as_dict().ok().and_then(|field| follow(document, field.get(b"Kids").ok())?.as_array().ok());
-    match kids {
-        Some(kids) => kids.iter().filter_map(|kid| kid.as_reference().ok()).take(FIELDS_MAX).collect(),
-        None => vec![id],
+fn widgets<'a>(
+    document: &'a Document,
+    id: ObjectId,
+    field: Option<&'a Dictionary>,
+) -> impl Iterator<Item = ObjectId> + 'a {
+    let kids = field.and_then(|field| follow(document, field.get(b"Kids").ok())?.as_array().ok());
+    let itself = kids.is_none().then_some(id);
+    kids.into_iter().flatten().filter_map(|kid| kid.as_reference().ok()).chain(itself)
+}
+
+#[cfg(test)]
+mod tests {
+    use lopdf::dictionary;
+
+    use super::*;
+
+    fn with_fields(mut document: Document, roots: Vec<Object>) -> Document {
+        let catalog = document.add_object(dictionary! { "AcroForm" => dictionary! { "Fields" => roots } });
+        document.trailer.set("Root", catalog);
+        document
+    }
+
+    /// Each field counts as often as it is named: many may share one list.
+    #[test]
+    fn fields_are_visited_as_often_as_agreed() {
+        let mut document = Document::new();
+        let kids = document.add_object(vec![Object::Dictionary(dictionary! { "FT" => "Sig" }); 1_000]);
+        let roots = (0..1_000).map(|_| document.add_object(dictionary! { "Kids" => kids }).into()).collect();
+        assert!(fields(&with_fields(document, roots)).len() <= VISITS_MAX);
+    }
+
+    /// However long the names are and however many fields hang below them.
+    #[test]
+    fn names_are_cut_before_they_are_handed_down() {
+        let mut document = Document::new();
+        let mut below = document.add_object(dictionary! { "FT" => "Sig", "T" => Object::string_literal("last") });
+        for _ in 0..20 {
+            let name = Object::string_literal(vec![b'x'; 100_000]);
+            below = document.add_object(dictionary! { "T" => name, "Kids" => vec![below.into()] });
+        }
+        let document = with_fields(document, vec![below.into()]);
+        let found = fields(&document);
+        let [field] = found.as_slice() else { panic!("{} fields", found.len()) };
+        assert!(field.name.starts_with("xxx") && field.name.len() <= NAME_BYTES_MAX + OWN_NAME_BYTES_MAX + 1);
+    }
+
+    /// Done for each field anew, this takes an hour.
+    #[test]
+    fn what_many_fields_share_is_taken_out_once() {
+        let mut document = Document::new();
+        let widget = document.add_object(dictionary! { "Subtype" => "Widget", "FT" => "Sig" });
+        let kids = document.add_object(vec![Object::Reference(widget); VISITS_MAX]);
+        let value = document.add_object(dictionary! { "Type" => "Sig" });
+        let field = || dictionary! { "FT" => "Sig", "V" => value, "Kids" => kids };
+        let roots = (0..VISITS_MAX).map(|_| document.add_object(field()).into()).collect();
+        let document = with_fields(document, roots);
+        let mut update = Update::of(&document);
+        take_out(&document, &mut update);
+        let Some(Object::Dictionary(widget)) = update.get(widget) else { panic!("it is left") };
+        assert!(!widget.has(b"FT"));
+        let form = document.trailer.get(b"Root").and_then(Object::as_reference).ok().and_then(|id| update.get(id));
+        assert!(form.is_some_and(|catalog| !format!("{catalog:?}").contains("0 R")), "{form:?}");
     }
 }

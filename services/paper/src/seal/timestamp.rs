@@ -6,8 +6,8 @@ use der::asn1::{Any, OctetString, Uint};
 use der::{Decode, Encode, Reader, Sequence, SliceReader};
 use x509_cert::spki::AlgorithmIdentifierOwned;
 
-use crate::verify::oid;
 use crate::verify::token::{Imprint, Token, TokenFault};
+use crate::verify::{Roots, Trust, chain, oid};
 
 /// A question to a timestamping authority.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +26,8 @@ struct Request {
     cert_req: bool,
 }
 
+/// How far the clock of an authority may be from ours.
+const APART_SECONDS_MAX: u64 = 300;
 const GRANTED: u32 = 0;
 const GRANTED_WITH_MODS: u32 = 1;
 
@@ -45,15 +47,23 @@ impl TimestampRequest {
     }
 
     /// The token in what the authority answered, if it answers this request: granted, about this imprint, with this
-    /// nonce, signed by a certificate for timestamps that it brings along.
+    /// nonce, of about this time, signed by a certificate for timestamps that it brings along and that leads to one of
+    /// `roots`, if there are any.
     ///
     /// # Errors
     ///
     /// [`TokenFault`] says what is wrong with it.
-    pub fn token(&self, response: &[u8]) -> Result<Vec<u8>, TokenFault> {
-        let token = granted(response)?;
-        check(&token, &self.imprint, Some(&self.nonce))?;
-        Ok(token)
+    pub fn token(&self, response: &[u8], now_unix_s: u64, roots: Option<&Roots>) -> Result<Vec<u8>, TokenFault> {
+        let bytes = granted(response)?;
+        let token = check(&bytes, &self.imprint, Some(&self.nonce))?;
+        if token.at_unix_s().abs_diff(now_unix_s) > APART_SECONDS_MAX {
+            return Err(TokenFault::Time);
+        }
+        let leads = |roots| chain::judge(token.authority(), token.certificates(), roots, token.at_unix_s());
+        if roots.is_some_and(|roots| leads(roots) != Trust::Trusted) {
+            return Err(TokenFault::Untrusted);
+        }
+        Ok(bytes)
     }
 }
 
@@ -75,12 +85,12 @@ fn granted(response: &[u8]) -> Result<Vec<u8>, TokenFault> {
     token.ok_or(TokenFault::Unreadable)?.to_der().map_err(unreadable)
 }
 
-/// Whether a token is sound, about that imprint and, if it was asked with one, has that nonce.
-pub(super) fn check(token: &[u8], imprint: &[u8], nonce: Option<&[u8]>) -> Result<(), TokenFault> {
+/// The token if it is sound, about that imprint and, if it was asked with one, has that nonce.
+pub(super) fn check(token: &[u8], imprint: &[u8], nonce: Option<&[u8]>) -> Result<Token, TokenFault> {
     let token = Token::open(token)?;
     token.check(|hash| if hash == crate::verify::cms::Hash::Sha256 { imprint.to_vec() } else { Vec::new() })?;
     if nonce.is_some() && token.nonce() != nonce {
         return Err(TokenFault::Nonce);
     }
-    Ok(())
+    Ok(token)
 }

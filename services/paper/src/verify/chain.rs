@@ -5,7 +5,7 @@
 use der::asn1::ObjectIdentifier;
 use der::{Decode, Encode};
 use x509_cert::Certificate;
-use x509_cert::ext::pkix::{BasicConstraints, KeyUsage};
+use x509_cert::ext::pkix::{BasicConstraints, ExtendedKeyUsage, KeyUsage};
 
 use super::algorithm;
 
@@ -19,6 +19,16 @@ const UNDERSTOOD: [ObjectIdentifier; 5] = [
     ObjectIdentifier::new_unwrap("2.5.29.37"),
     ObjectIdentifier::new_unwrap("2.5.29.32"),
     ObjectIdentifier::new_unwrap("2.5.29.17"),
+];
+
+/// What the certificate of a document's signer may be for, if it says so: mail, documents (RFC 9336, and as Adobe and Microsoft
+/// said it before), anything.
+const OF_DOCUMENTS: [ObjectIdentifier; 5] = [
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.4"),
+    ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.36"),
+    ObjectIdentifier::new_unwrap("1.2.840.113583.1.1.5"),
+    ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.10.3.12"),
+    ObjectIdentifier::new_unwrap("2.5.29.37.0"),
 ];
 
 /// Where a certificate leads.
@@ -35,7 +45,8 @@ pub enum Trust {
 }
 
 /// Certificates in DER that are trusted.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(from = "Vec<Vec<u8>>", into = "Vec<Vec<u8>>")]
 pub struct Roots(Vec<Certificate>);
 
 impl Roots {
@@ -43,6 +54,18 @@ impl Roots {
     #[must_use]
     pub fn new(certificates: &[Vec<u8>]) -> Self {
         Self(certificates.iter().filter_map(|der| Certificate::from_der(der).ok()).collect())
+    }
+}
+
+impl From<Vec<Vec<u8>>> for Roots {
+    fn from(certificates: Vec<Vec<u8>>) -> Self {
+        Self::new(&certificates)
+    }
+}
+
+impl From<Roots> for Vec<Vec<u8>> {
+    fn from(roots: Roots) -> Self {
+        roots.0.iter().filter_map(|certificate| certificate.to_der().ok()).collect()
     }
 }
 
@@ -90,6 +113,15 @@ pub(crate) fn issued(issuer: &Certificate, certificate: &Certificate, issuers_be
 pub(crate) fn signs(certificate: &Certificate) -> bool {
     match certificate.tbs_certificate.get::<KeyUsage>() {
         Ok(Some((_, usage))) => usage.digital_signature() || usage.non_repudiation(),
+        Ok(None) => true,
+        Err(_) => false,
+    }
+}
+
+/// Whether it may sign documents and not only, say, be a web server.
+pub(crate) fn is_for_documents(certificate: &Certificate) -> bool {
+    match certificate.tbs_certificate.get::<ExtendedKeyUsage>() {
+        Ok(Some((_, usage))) => usage.0.iter().any(|purpose| OF_DOCUMENTS.contains(purpose)),
         Ok(None) => true,
         Err(_) => false,
     }

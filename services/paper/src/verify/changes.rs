@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
+use lopdf::xref::XrefEntry;
 use lopdf::{Dictionary, Document, Object, ObjectId};
 
 use crate::limits::Limits;
@@ -22,6 +23,10 @@ pub enum Later {
     Changes,
 }
 
+/// What a new signature may have and stay invisible: nothing that is drawn, acts, or makes it another kind of annotation.
+const INVISIBLE_FIELD_KEYS: [&[u8]; 14] =
+    [b"Type", b"Subtype", b"FT", b"T", b"TU", b"V", b"F", b"P", b"Rect", b"M", b"Ff", b"Lock", b"SV", b"DA"];
+
 /// What an object of the signed revision is, as far as it may change.
 #[derive(Clone, Copy)]
 enum Part {
@@ -35,8 +40,8 @@ enum Part {
     EmptySignatureField,
 }
 
-/// What `now` has that `signed` had not.
-pub(super) fn between(signed: &Document, now: &Document) -> Later {
+/// What `now` has that `signed`, which is of its first `end` bytes, had not. Others have to read both as they were read here.
+pub(super) fn between(signed: &Document, end: usize, now: &Document) -> Later {
     if signed.trailer.get(b"Root").ok() != now.trailer.get(b"Root").ok() || now.xref_recovery.is_some() {
         return Later::Changes;
     }
@@ -44,12 +49,12 @@ pub(super) fn between(signed: &Document, now: &Document) -> Later {
         return Later::Changes;
     }
     let parts = parts(signed);
+    if now.xref_start < end || !is_moved_rightly(signed, end, now, &parts) {
+        return Later::Changes;
+    }
     let comparison = Comparison { signed, now };
     let mut later = Later::Nothing;
     for (id, before) in &signed.objects {
-        if is_file_structure(before) {
-            continue;
-        }
         let Some(after) = now.objects.get(id) else { return Later::Changes };
         if before != after {
             let found = parts.get(id).map_or(Later::Changes, |part| comparison.judge(*part, before, after));
@@ -57,6 +62,36 @@ pub(super) fn between(signed: &Document, now: &Document) -> Later {
         }
     }
     later
+}
+
+/// Whether all that the table says otherwise now stands behind the first `end` bytes, and is new or something that may change.
+fn is_moved_rightly(signed: &Document, end: usize, now: &Document, parts: &HashMap<ObjectId, Part>) -> bool {
+    let is_behind = |entry: Option<&XrefEntry>| match entry {
+        Some(XrefEntry::Normal { offset, .. }) => *offset as usize >= end,
+        _ => false,
+    };
+    now.reference_table.entries.iter().all(|(number, entry)| {
+        let is_rightly_behind = match (signed.reference_table.get(*number), entry) {
+            (
+                Some(XrefEntry::Normal { offset: before, generation: once }),
+                XrefEntry::Normal { offset, generation },
+            ) if (before, once) == (offset, generation) => {
+                return true;
+            }
+            (
+                Some(XrefEntry::Compressed { container: before, index: once }),
+                XrefEntry::Compressed { container, index },
+            ) if (before, once) == (container, index) => {
+                return true;
+            }
+            (_, XrefEntry::Normal { .. }) => is_behind(Some(entry)),
+            (_, XrefEntry::Compressed { container, .. }) => is_behind(now.reference_table.get(*container)),
+            // What is gone is found missing.
+            (_, XrefEntry::Free | XrefEntry::UnusableFree) => return true,
+        };
+        let mut before = signed.objects.range((*number, 0)..=(*number, u16::MAX)).map(|(id, _)| id);
+        is_rightly_behind && before.all(|id| parts.contains_key(id))
+    })
 }
 
 /// Whether something is there now that the signed revision already named: it would appear without any of its objects changing.
@@ -74,11 +109,6 @@ fn collect(object: &Object, named: &mut HashSet<ObjectId>) {
         Object::Stream(stream) => stream.dict.iter().for_each(|(_, value)| collect(value, named)),
         _ => {}
     }
-}
-
-fn is_file_structure(object: &Object) -> bool {
-    let Object::Stream(stream) = object else { return false };
-    stream.dict.get(b"Type").and_then(Object::as_name).is_ok_and(|kind| kind == b"XRef" || kind == b"ObjStm")
 }
 
 fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
@@ -112,8 +142,12 @@ fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
         }
     }
     // A file may be made so that what its pages show is named as something harmless, too.
-    let shown = shown(signed);
-    parts.retain(|id, part| !matches!(part, Part::ValidationData | Part::Information) || !shown.contains(id));
+    let (shown, drawn) = (shown(signed), drawn(signed));
+    parts.retain(|id, part| match part {
+        Part::ValidationData | Part::Information => !shown.contains(id),
+        Part::Form | Part::Fields | Part::Annotations | Part::EmptySignatureField => !drawn.contains(id),
+        Part::Page | Part::Catalog => true,
+    });
     if let Ok(id) = signed.trailer.get(b"Root").and_then(Object::as_reference) {
         parts.insert(id, Part::Catalog);
     }
@@ -122,18 +156,53 @@ fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
 
 /// What is reached from the catalog and the trailer other than as validation data or information.
 fn shown(document: &Document) -> HashSet<ObjectId> {
-    let mut from = HashSet::new();
-    let aside = |key: &[u8]| [&b"DSS"[..], b"Metadata", b"Info", b"Root"].contains(&key);
-    let root = document.trailer.get(b"Root").and_then(Object::as_reference).ok();
-    let catalog = document.catalog().ok();
-    for (key, value) in document.trailer.iter().chain(catalog.into_iter().flat_map(Dictionary::iter)) {
-        if !aside(key) {
-            collect(value, &mut from);
-        }
-    }
-    let mut shown = HashSet::from_iter(root);
+    let mut shown = HashSet::from_iter(document.trailer.get(b"Root").and_then(Object::as_reference).ok());
+    let from = named_at_the_top(document, &[b"DSS", b"Metadata", b"Info", b"Root"]);
     follow_all(document, from, &mut shown);
     shown
+}
+
+/// What is reached other than as a field of the form or as an annotation, and what annotations and fields look like.
+fn drawn(document: &Document) -> HashSet<ObjectId> {
+    let mut drawn = HashSet::from_iter(document.trailer.get(b"Root").and_then(Object::as_reference).ok());
+    let mut from = named_at_the_top(document, &[b"DSS", b"Metadata", b"Info", b"Root", b"AcroForm", b"StructTreeRoot"]);
+    let form = document.catalog().ok().and_then(|catalog| follow(document, catalog.get(b"AcroForm").ok()));
+    collect_but(b"Fields", form.and_then(|form| form.as_dict().ok()), &mut from);
+    let pages = pages::walk(document, Limits::CEILING.pages_max).map(|walked| walked.pages).unwrap_or_default();
+    for page in pages {
+        drawn.insert(page.id);
+        let page = pages::node(document, page.id);
+        collect_but(b"Annots", page, &mut from);
+        let annotations = page.and_then(|page| follow(document, page.get(b"Annots").ok())?.as_array().ok());
+        for annotation in annotations.into_iter().flatten() {
+            let annotation = follow(document, Some(annotation)).and_then(|annotation| annotation.as_dict().ok());
+            let look = annotation.and_then(|annotation| annotation.get(b"AP").ok());
+            look.iter().for_each(|look| collect(look, &mut from));
+        }
+    }
+    follow_all(document, from, &mut drawn);
+    drawn
+}
+
+/// What the trailer and the catalog name under other keys than these.
+fn named_at_the_top(document: &Document, aside: &[&[u8]]) -> HashSet<ObjectId> {
+    let mut named = HashSet::new();
+    let catalog = document.catalog().ok();
+    for (key, value) in document.trailer.iter().chain(catalog.into_iter().flat_map(Dictionary::iter)) {
+        if !aside.contains(&key.as_slice()) {
+            collect(value, &mut named);
+        }
+    }
+    named
+}
+
+/// What a dictionary names under other keys than that.
+fn collect_but(aside: &[u8], entries: Option<&Dictionary>, named: &mut HashSet<ObjectId>) {
+    for (key, value) in entries.into_iter().flat_map(Dictionary::iter) {
+        if key != aside {
+            collect(value, named);
+        }
+    }
 }
 
 fn reachable(document: &Document, from: HashSet<ObjectId>) -> HashSet<ObjectId> {
@@ -176,8 +245,7 @@ impl Comparison<'_> {
                 self.appended(before, after)
             }
             (Part::EmptySignatureField, Object::Dictionary(before), Object::Dictionary(after)) => {
-                let only_signed =
-                    differing(before, after).iter().all(|key| [&b"V"[..], b"AP", b"M"].contains(&&key[..]));
+                let only_signed = differing(before, after).iter().all(|key| [&b"V"[..], b"M"].contains(&&key[..]));
                 if only_signed && !self.is_seen(after) { self.kind_of_signature(after) } else { Later::Changes }
             }
             (Part::ValidationData, ..) => Later::ValidationData,
@@ -237,15 +305,25 @@ impl Comparison<'_> {
 
     fn new_field(&self, id: ObjectId) -> Later {
         let Some(Object::Dictionary(field)) = self.now.objects.get(&id) else { return Later::Changes };
-        let is_signature = field.get(b"FT").and_then(Object::as_name).is_ok_and(|kind| kind == b"Sig");
-        let acts = [&b"AA"[..], b"A", b"Kids", b"Parent"].iter().any(|key| field.has(key));
-        if is_signature && !acts && !self.is_seen(field) { self.kind_of_signature(field) } else { Later::Changes }
+        let is_named = |key: &[u8], name: &[u8]| field.get(key).and_then(Object::as_name).is_ok_and(|it| it == name);
+        let is_widget = is_named(b"Subtype", b"Widget") && (is_named(b"Type", b"Annot") || !field.has(b"Type"));
+        let is_plain = field.iter().all(|(key, _)| INVISIBLE_FIELD_KEYS.contains(&key.as_slice()));
+        if is_named(b"FT", b"Sig") && is_widget && is_plain && !self.is_seen(field) {
+            self.kind_of_signature(field)
+        } else {
+            Later::Changes
+        }
     }
 
-    /// Whether it has a place on its page: what it shows there would lie over what was signed.
+    /// Whether it has a place on its page, or one that cannot be read: what it shows there would lie over what was signed.
     fn is_seen(&self, field: &Dictionary) -> bool {
-        let corners = follow(self.now, field.get(b"Rect").ok()).and_then(|corners| corners.as_array().ok());
-        corners.is_some_and(|corners| corners.first() != corners.get(2) && corners.get(1) != corners.get(3))
+        let Ok(place) = field.get(b"Rect") else { return false };
+        let corners = follow(self.now, Some(place)).and_then(|corners| corners.as_array().ok());
+        let corner = |index: usize| follow(self.now, corners?.get(index)).and_then(pages::number);
+        match [corner(0), corner(1), corner(2), corner(3)] {
+            [Some(left), Some(bottom), Some(right), Some(top)] => left != right && bottom != top,
+            _ => true,
+        }
     }
 
     fn kind_of_signature(&self, field: &Dictionary) -> Later {

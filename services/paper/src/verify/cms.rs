@@ -133,9 +133,15 @@ impl SignedContent {
         if digest.as_bytes() == content_hash(hash) { Ok(()) } else { Err(Fault::ContentChanged) }
     }
 
+    /// Whether the signature says by which certificate it is; if rightly, [`Self::check`] finds out.
+    pub(crate) fn names_certificate(&self) -> bool {
+        let attributes = self.signer.signed_attrs.iter().flat_map(|attributes| attributes.iter());
+        attributes.into_iter().any(|attribute| attribute.oid == oid::SIGNING_CERTIFICATE_V2)
+    }
+
     /// The signed attribute that names the certificate, where there is one.
     fn check_certificate(&self, attributes: &Attributes) -> Result<(), Fault> {
-        if !attributes.iter().any(|attribute| attribute.oid == oid::SIGNING_CERTIFICATE_V2) {
+        if !self.names_certificate() {
             return Ok(());
         }
         let named = single(attributes, oid::SIGNING_CERTIFICATE_V2);

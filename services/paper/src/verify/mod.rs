@@ -12,8 +12,11 @@ pub(crate) mod oid;
 mod range;
 pub(crate) mod token;
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
+
 use der::Encode;
-use lopdf::{Dictionary, Document, LoadOptions, Object};
+use lopdf::{Dictionary, Document, LoadOptions};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use x509_cert::Certificate;
@@ -22,6 +25,7 @@ pub use chain::{Roots, Trust};
 pub use changes::Later;
 pub use token::TokenFault;
 
+use crate::alike::read_alike;
 use crate::inspect::Unreadable;
 use crate::limits::Limits;
 use crate::pages::follow;
@@ -117,7 +121,7 @@ pub struct SignatureFacts {
     pub signed_bytes: usize,
     /// Whether those are all.
     pub covers_whole_file: bool,
-    /// What came behind them.
+    /// What came behind them. What stands behind a signature that does not hold is nothing that is known.
     pub later: Later,
     /// What is wrong with it, if anything.
     pub fault: Option<Fault>,
@@ -130,10 +134,14 @@ pub struct SignatureFacts {
 }
 
 impl SignatureFacts {
-    /// Whether it holds and what the file shows is what was signed.
+    /// Whether it holds, what the file shows is what was signed, and nothing came behind it that it forbids.
     #[must_use]
     pub fn is_intact(&self) -> bool {
-        self.fault.is_none() && self.later != Later::Changes
+        let allowed = match self.role {
+            Role::Certification(earlier::NO_CHANGES) => Later::ValidationData,
+            _ => Later::FurtherSignatures,
+        };
+        self.fault.is_none() && self.later <= allowed
     }
 }
 
@@ -152,20 +160,25 @@ pub struct Verification {
 ///
 /// [`Unreadable`] if it is no PDF, is encrypted, or cannot be read within `limits`.
 pub fn verify(bytes: &[u8], limits: &Limits, roots: &Roots, now_unix_s: u64) -> Result<Verification, Unreadable> {
-    let document = load(bytes, limits)?;
-    let mut found: Vec<(usize, SignatureFacts)> = Vec::new();
-    for field in earlier::fields(&document).into_iter().filter(|field| field.value.is_some()).take(SIGNATURES_MAX) {
-        let Some(Object::Dictionary(value)) = &field.value else { continue };
-        let judge = Judge { bytes, limits, document: &document, roots, now_unix_s };
-        let facts = judge.signature(field.name.chars().take(NAME_CHARS_MAX).collect(), value);
-        found.push((facts.signed_bytes, facts));
+    let document = load(bytes, limits, false)?;
+    let judge = Judge { bytes, limits, document: &document, roots, now_unix_s, read_alike: OnceCell::new() };
+    let signed = earlier::fields(&document).into_iter().filter_map(|field| Some((field.name, field.value?)));
+    let mut signatures: Vec<SignatureFacts> = signed
+        .take(SIGNATURES_MAX)
+        .map(|(name, value)| judge.signature(name.chars().take(NAME_CHARS_MAX).collect(), value))
+        .collect();
+    signatures.sort_by_key(|facts| facts.signed_bytes);
+    // Reading the file as it was signed takes as long as reading the file: it is done once for each, and only where it counts.
+    let mut later = HashMap::new();
+    for facts in signatures.iter_mut().filter(|facts| facts.fault.is_none()) {
+        let end = facts.signed_bytes;
+        facts.later = *later.entry(end).or_insert_with(|| judge.later(end));
     }
-    found.sort_by_key(|(signed_bytes, _)| *signed_bytes);
-    let signatures = found.into_iter().map(|(_, facts)| facts).collect();
     Ok(Verification { sha256: Sha256::digest(bytes).into(), signatures })
 }
 
-fn load(bytes: &[u8], limits: &Limits) -> Result<Document, Unreadable> {
+/// `strict` leaves nothing out that cannot be read.
+fn load(bytes: &[u8], limits: &Limits, strict: bool) -> Result<Document, Unreadable> {
     let limits = limits.under_ceiling();
     if bytes.is_empty() {
         return Err(Unreadable::Empty);
@@ -176,7 +189,8 @@ fn load(bytes: &[u8], limits: &Limits) -> Result<Document, Unreadable> {
     if crate::inspect::header_offset(bytes).is_none() {
         return Err(Unreadable::NotPdf);
     }
-    let options = LoadOptions { max_decompressed_size: Some(limits.stream_bytes_max), ..LoadOptions::default() };
+    let max_decompressed_size = Some(limits.stream_bytes_max);
+    let options = LoadOptions { max_decompressed_size, strict, ..LoadOptions::default() };
     let document = Document::load_mem_with_options(bytes, options).map_err(Unreadable::broken)?;
     if document.was_encrypted() || document.trailer.has(b"Encrypt") {
         return Err(Unreadable::Encrypted);
@@ -193,6 +207,8 @@ struct Judge<'a> {
     document: &'a Document,
     roots: &'a Roots,
     now_unix_s: u64,
+    /// The document if every reader finds the same, once that matters.
+    read_alike: OnceCell<Option<Document>>,
 }
 
 impl Judge<'_> {
@@ -222,23 +238,27 @@ impl Judge<'_> {
         };
         facts.signed_bytes = signed.end;
         facts.covers_whole_file = signed.end == self.bytes.len();
-        facts.later = self.later(signed.end);
         facts.fault = match sub_filter {
             b"ETSI.RFC3161" => self.document_timestamp(&signed, &mut facts).err(),
-            b"ETSI.CAdES.detached" | b"adbe.pkcs7.detached" => self.cms(&signed, &mut facts).err(),
+            b"ETSI.CAdES.detached" => self.cms(&signed, &mut facts, true).err(),
+            b"adbe.pkcs7.detached" => self.cms(&signed, &mut facts, false).err(),
             _ => Some(Fault::UnknownKind),
         };
         facts
     }
 
-    fn cms(&self, signed: &Signed<'_>, facts: &mut SignatureFacts) -> Result<(), Fault> {
+    fn cms(&self, signed: &Signed<'_>, facts: &mut SignatureFacts, has_to_name: bool) -> Result<(), Fault> {
         let content = SignedContent::open(&signed.contents)?;
         facts.signer = facts_of(content.signer());
         facts.timestamp = content.timestamp().and_then(|token| self.timestamp(&token, content.signature()));
         let proven = facts.timestamp.as_ref().filter(|stamp| stamp.fault.is_none() && stamp.trust == Trust::Trusted);
         let at_unix_s = proven.map_or(self.now_unix_s, |stamp| stamp.at_unix_s);
-        facts.trust = chain::judge(content.signer(), content.certificates(), self.roots, at_unix_s);
-        if content.content_type() != oid::DATA || content.own_content().is_some() {
+        facts.trust = match chain::is_for_documents(content.signer()) {
+            true => chain::judge(content.signer(), content.certificates(), self.roots, at_unix_s),
+            false => Trust::NotForThis,
+        };
+        let is_named = content.names_certificate() || !has_to_name;
+        if content.content_type() != oid::DATA || content.own_content().is_some() || !is_named {
             return Err(Fault::NotBound);
         }
         content.check(|hash| hash.of(&signed.parts))
@@ -270,7 +290,12 @@ impl Judge<'_> {
         if more.iter().all(u8::is_ascii_whitespace) {
             return Later::Nothing;
         }
-        load(signed, self.limits).map_or(Later::Changes, |signed| changes::between(&signed, self.document))
+        // Where other readers could find something else, nobody can say what was changed.
+        let read = |file| load(file, self.limits, true).ok().filter(|document| read_alike(file, document));
+        match (read(signed), self.read_alike.get_or_init(|| read(self.bytes))) {
+            (Some(signed), Some(now)) => changes::between(&signed, end, now),
+            _ => Later::Changes,
+        }
     }
 }
 

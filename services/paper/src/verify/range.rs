@@ -23,6 +23,10 @@ pub(super) fn read<'a>(file: &'a [u8], document: &Document, signature: &Dictiona
     let [0, opens, closes, more] = *numbers.collect::<Option<Vec<usize>>>()?.as_slice() else { return None };
     let end = closes.checked_add(more).filter(|end| *end <= file.len())?;
     let gap = file.get(opens..closes)?;
+    // Others look for the digits where the range says; they have to be what they are called.
+    if !file[..opens].trim_ascii_end().ends_with(b"/Contents") {
+        return None;
+    }
     let digits = gap.strip_prefix(b"<")?.strip_suffix(b">")?;
     let contents = hex_bytes(digits)?;
     // The digits in the gap are the ones that the signature itself has, not those of another.

@@ -29,6 +29,12 @@ pub enum TokenFault {
     /// Its certificate is not for timestamps and nothing else, or was not valid at that time.
     #[error("the timestamp's certificate is not one for timestamps")]
     Certificate,
+    /// It says another time than it was asked for at.
+    #[error("the timestamp's time is more than five minutes from ours")]
+    Time,
+    /// Its certificate leads to none that is trusted.
+    #[error("the timestamp's certificate leads to no CA that is trusted")]
+    Untrusted,
     /// Its signature does not hold.
     #[error("the timestamp's signature does not hold: {0}")]
     Signature(Fault),

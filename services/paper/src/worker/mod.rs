@@ -18,11 +18,12 @@ use crate::inspect::{Inspection, Unreadable, inspect};
 use crate::limits::Limits;
 use crate::markers::{Markings, markers};
 use crate::render::{Picture, render_page};
+use crate::verify::{Roots, Verification, verify};
 
 /// The argument by which a binary of ours is asked to be the child.
 pub const ARGUMENT: &str = "paper-worker";
-/// The most that a request says beside the document.
-const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
+/// The most that a request says beside the document: certificates that are trusted.
+const REQUEST_HEAD_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// The most that an answer says beside the bytes it makes: page sizes and markers of the largest paper.
 const ANSWER_HEAD_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Parsers recurse as deep as documents nest.
@@ -46,6 +47,15 @@ pub enum Task {
         /// How wide the picture is to be.
         width_px: u32,
     },
+    /// [`verify()`].
+    Verify {
+        /// What the document may cost.
+        limits: Limits,
+        /// Who is trusted.
+        roots: Roots,
+        /// The time at which.
+        now_unix_s: u64,
+    },
 }
 
 /// What came out.
@@ -59,6 +69,8 @@ pub enum Answer {
     Marked(Markings),
     /// Of [`Task::Render`], none if there is no such page; the picture itself stands behind the answer.
     Rendered(Option<Picture>),
+    /// Of [`Task::Verify`].
+    Verified(Verification),
     /// The document is at fault.
     Refused(Unreadable),
 }
@@ -139,6 +151,9 @@ fn answer(task: &Task, bytes: Vec<u8>) -> (Answer, Vec<u8>) {
             let png = found.as_mut().map(|picture| std::mem::take(&mut picture.png)).unwrap_or_default();
             (Answer::Rendered(found), png)
         }),
+        Task::Verify { limits, roots, now_unix_s } => {
+            verify(&bytes, limits, roots, *now_unix_s).map(|found| (Answer::Verified(found), Vec::new()))
+        }
     };
     result.unwrap_or_else(|why| (Answer::Refused(why), Vec::new()))
 }
@@ -181,6 +196,19 @@ mod tests {
         let expected = inspect(&sample.bytes, &Limits::default()).unwrap();
         assert_eq!(served(&task, &sample.bytes), (Answer::Inspected(expected), vec![]));
         assert_eq!(served(&task, b"nothing"), (Answer::Refused(Unreadable::NotPdf), vec![]));
+    }
+
+    #[test]
+    fn certificates_go_in_with_the_document() {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let root = rcgen::CertificateParams::default().self_signed(&pair).unwrap().der().to_vec();
+        let (limits, roots) = (Limits::default(), Roots::new(&vec![root; 1_000]));
+        let sample = crate::samples::nda().unwrap();
+        let expected = verify(&sample.bytes, &limits, &roots, 7).unwrap();
+        let task = Task::Verify { limits, roots, now_unix_s: 7 };
+        assert_eq!(served(&task, &sample.bytes), (Answer::Verified(expected), vec![]));
+        let request = request_head(&task).unwrap();
+        assert!(request.len() > 300_000 && read_head::<Task>(&mut request.as_slice()).unwrap() == task);
     }
 
     #[test]

@@ -174,6 +174,22 @@ pub fn byte_range(file: &[u8]) -> [usize; 3] {
     numbers.map(|number| number.parse().unwrap()).collect::<Vec<usize>>().try_into().unwrap()
 }
 
+/// The file with a signature of `openssl` by that key in the place of its last one.
+pub fn signed_by_openssl(file: &[u8], key: &str, options: &[&str]) -> Vec<u8> {
+    let folder = tempfile::tempdir().unwrap();
+    let [opens, closes, more] = byte_range(file);
+    let content = [&file[..opens], &file[closes..closes + more]].concat();
+    std::fs::write(folder.path().join("content"), content).unwrap();
+    let at = |name: String| Pki::get().path().join(name).display().to_string();
+    let (certificate, issuer, key) = (at(format!("{key}.pem")), at("issuer.pem".into()), at(format!("{key}.key")));
+    let sign = ["cms", "-sign", "-binary", "-md", "sha256", "-in", "content", "-outform", "DER"];
+    let by = ["-signer", &certificate, "-inkey", &key, "-certfile", &issuer];
+    let cms = super::pki::openssl(folder.path(), &[&sign[..], &by, options].concat());
+    let digits: String = cms.iter().map(|byte| format!("{byte:02x}")).collect();
+    let room = closes - opens - 2;
+    [&file[..=opens], format!("{digits:0<room$}").as_bytes(), &file[closes - 1..]].concat()
+}
+
 /// Whether the program that makes the keys is there.
 pub fn can_make_keys() -> bool {
     works("openssl", &["version"], "install it with `apt-get install openssl`")

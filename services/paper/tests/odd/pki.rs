@@ -24,6 +24,10 @@ keyUsage=critical,digitalSignature,nonRepudiation
 extendedKeyUsage=emailProtection,1.3.6.1.5.5.7.3.36
 subjectKeyIdentifier=hash
 authorityKeyIdentifier=keyid
+[server]
+basicConstraints=critical,CA:FALSE
+keyUsage=critical,digitalSignature
+extendedKeyUsage=serverAuth
 [tsa]
 basicConstraints=critical,CA:FALSE
 keyUsage=critical,digitalSignature
@@ -72,6 +76,7 @@ impl Pki {
         pki.certificate("rsa", "leaf", Some("issuer"), "RSA");
         pki.certificate("p256", "leaf", Some("issuer"), "EC");
         pki.certificate("tsa", "tsa", Some("issuer"), "EC");
+        pki.certificate("server", "server", Some("issuer"), "EC");
         pki.certificate("stranger", "leaf", None, "EC");
         pki
     }
@@ -112,6 +117,11 @@ impl Pki {
         let pkcs8 =
             openssl(self.path(), &["pkcs8", "-topk8", "-nocrypt", "-in", &format!("{name}.key"), "-outform", "DER"]);
         Sealer { identity, pkcs8 }
+    }
+
+    /// The time that its authority tells.
+    pub fn clock_unix_s() -> u64 {
+        std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_secs()
     }
 
     /// What a timestamping authority answers to that request.
@@ -160,7 +170,7 @@ impl Sealer {
     pub fn finish_stamped(&self, unsealed: Unsealed) -> Sealed {
         let signature = self.sign(unsealed.to_be_signed());
         let request = Unsealed::timestamp_request(&signature, 0x8123_4567_89ab_cdef).unwrap();
-        let token = request.token(&Pki::get().timestamp(&request.der)).unwrap();
+        let token = request.token(&Pki::get().timestamp(&request.der), Pki::clock_unix_s(), None).unwrap();
         unsealed.finish(&signature, Some(&token)).unwrap()
     }
 }
