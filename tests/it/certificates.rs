@@ -6,7 +6,7 @@ use std::process::Command;
 use countersign::v1::drawing::Content;
 use countersign::v1::{
     DocumentVersion, Drawing, Envelope, EnvelopeStatus, FieldEntry, FieldType, FieldValue, RecipientRole, Routing,
-    Stroke, Strokes, field_value,
+    Stroke, Strokes, VerifyDocumentRequest, field_value,
 };
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::{Caller, Errors as _, Service};
@@ -16,7 +16,7 @@ use crate::steps::{entry, field, people, session, until, until_status};
 use crate::stories::download;
 
 /// The words on the pages; none where poppler-utils is missing, but never in continuous integration.
-fn words(pdf: &[u8]) -> Option<String> {
+pub fn words(pdf: &[u8]) -> Option<String> {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(pdf).unwrap();
     let said = Command::new("pdftotext").arg("-layout").arg(file.path()).arg("-").output();
@@ -104,6 +104,26 @@ async fn s3_21_a_signed_document_shows_values_and_ends_with_its_certificate() {
         ] {
             assert!(said.contains(wanted), "{wanted}: {said}");
         }
+    }
+}
+
+/// Every file that the service made is known again by its bytes, the certificate alone like the others.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_made_is_known_by_its_bytes() {
+    let service = Service::start().await;
+    let sender = service.account(false).await;
+    let (signed, refused) = (sender.story(1, Routing::Parallel).await, sender.story(1, Routing::Parallel).await);
+    signed.signer(0).sign(&signed.envelope).await.unwrap();
+    signed.until(EnvelopeStatus::Completed).await;
+    refused.signer(0).decline("No").await.unwrap();
+    refused.until_artifact().await;
+    use DocumentVersion::{Certificate, Declined, Signed};
+    for (story, version) in [(&signed, Signed), (&signed, Certificate), (&refused, Declined), (&refused, Certificate)] {
+        let file = download(&sender, &story.envelope.id, version).await.unwrap();
+        let sent = tokio_stream::iter([VerifyDocumentRequest { chunk: file.into() }]);
+        let said = sender.envelopes().verify_document(sent).await.unwrap().into_inner();
+        let known = said.document.unwrap();
+        assert_eq!((known.envelope_id.as_str(), known.version()), (story.envelope.id.as_str(), version));
     }
 }
 

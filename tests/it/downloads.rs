@@ -2,7 +2,7 @@
 
 mod access;
 mod bundles;
-mod data;
+pub mod data;
 mod parts;
 mod stores;
 
@@ -75,16 +75,17 @@ pub fn with_documents(signers: usize, documents: Vec<(&str, Vec<u8>)>) -> Create
     CreateEnvelopeRequest { documents: documents.collect(), ..request(signers, Routing::Parallel, true) }
 }
 
-/// A PDF of one page with so many bytes of picture that nothing shows.
+/// A PDF of one page with a picture of so many bytes that nothing shows.
 pub fn large_pdf(size: usize) -> Vec<u8> {
     let (mut file, mut places) = (b"%PDF-1.7\n".to_vec(), Vec::new());
     let noise: Vec<u8> = (0..size as u64).map(|at| (at.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8).collect();
     let length = noise.len();
-    let picture = [format!("<< /Length {length} >>\nstream\n").as_bytes(), &noise, b"\nendstream"].concat();
+    let image = "/Type /XObject /Subtype /Image /Width 1 /Height 1 /ColorSpace /DeviceGray /BitsPerComponent 8";
+    let picture = [format!("<< {image} /Length {length} >>\nstream\n").as_bytes(), &noise, b"\nendstream"].concat();
     for (number, object) in [
         b"<< /Type /Catalog /Pages 2 0 R >>".to_vec(),
         b"<< /Type /Pages /Kids [3 0 R] /Count 1 >>".to_vec(),
-        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << >> >>".to_vec(),
+        b"<< /Type /Page /Parent 2 0 R /MediaBox [0 0 595 842] /Resources << /XObject << /I 4 0 R >> >> >>".to_vec(),
         picture,
     ]
     .into_iter()

@@ -18,6 +18,8 @@ use countersign_test_support::client::request;
 use countersign_test_support::{Caller, Errors as _, Service};
 use tonic::Status;
 
+use crate::downloads::data::data;
+use crate::pictures::seen_by_sender;
 use crate::steps::{count, epoch, kinds, later, until, until_status};
 
 pub const DAY: TimeDelta = TimeDelta::days(1);
@@ -106,6 +108,7 @@ async fn s3_9_the_completed_pdf_is_kept_for_its_days_and_then_purged() {
     service.clock.advance(DAY * 23);
     until_warned(&sender, id).await;
     assert!(!download(&sender, id, DocumentVersion::Signed).await.unwrap().is_empty());
+    assert!(seen_by_sender(&sender, id, 1, 300).await.is_ok() && data(&sender, id).await.is_ok());
     service.clock.advance(DAY * 7 - TimeDelta::seconds(1));
     let_loops_run().await;
     assert_eq!(sender.get(id).await.unwrap().purged_at, None);
@@ -120,6 +123,8 @@ async fn s3_9_the_completed_pdf_is_kept_for_its_days_and_then_purged() {
     for version in [DocumentVersion::Signed, DocumentVersion::Original, DocumentVersion::Declined] {
         assert_eq!(download(&sender, id, version).await.unwrap_err().reason(), "CONTENT_PURGED");
     }
+    assert_eq!(seen_by_sender(&sender, id, 1, 300).await.unwrap_err().reason(), "CONTENT_PURGED");
+    assert_eq!(data(&sender, id).await.unwrap_err().reason(), "CONTENT_PURGED");
     until_purged(&sender, &replacing.id).await;
     let replace = ReplaceEnvelopeRequest { envelope_id: replacing.id.clone(), ..Default::default() };
     assert_eq!(sender.envelopes().replace_envelope(replace).await.unwrap_err().reason(), "CONTENT_PURGED");

@@ -208,6 +208,29 @@ async fn slow_callers_take_no_turn() {
     slow.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
+/// Whose documents take long keeps nobody else waiting.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_documents_keep_no_others_waiting() {
+    let authority = Authority::start(Answer::Slow).await;
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let mut seal = settings(Some(&authority));
+    // The second time it is asked it answers.
+    seal.seal_tsa_urls.extend(seal.seal_tsa_urls.clone());
+    let config = countersign_envelope::config::Config { seal, ..config(&database, &documents) };
+    let service = Service::start_with(database, Clock::database(), documents, config).await;
+    let sender = service.account(false).await;
+    let (slow, quick) = (sender.story(1, Routing::Parallel).await, sender.story(1, Routing::Parallel).await);
+    slow.signer(0).sign(&slow.envelope).await.unwrap();
+    while authority.asked() == 0 {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    authority.tell(Answer::Right);
+    quick.signer(0).sign(&quick.envelope).await.unwrap();
+    quick.until(EnvelopeStatus::Completed).await;
+    assert_ne!(slow.now().await.status(), EnvelopeStatus::Completed, "it came first and is not done yet");
+    slow.until(EnvelopeStatus::Completed).await;
+}
+
 /// D10: an authority that is down keeps the artefact waiting and nothing else; it appears once when the authority is back.
 #[tokio::test(flavor = "multi_thread")]
 async fn d10_documents_wait_for_their_timestamp_and_appear_once() {

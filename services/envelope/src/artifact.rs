@@ -1,107 +1,174 @@
 //! Makes the documents of an ended envelope: with all values when everybody has signed, watermarked when somebody refused,
 //! each with the certificate behind its last page; and the certificate alone.
 //!
-//! A durable job: it is tried for ever, ever less often, and never changes what happened.
+//! A durable job: it is tried for ever, ever less often, and never changes what happened. What is made in vain is not left behind.
 
 mod certificate;
 mod marks;
 mod words;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::TimeDelta;
-use countersign_chassis::keys::sha256;
 use countersign_chassis::ticker::Progress;
 use countersign_paper as paper;
+use tokio::sync::{Mutex, Semaphore};
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 use self::certificate::Happened;
 use self::marks::Drawings;
-use crate::blobs::Blobs;
+use crate::blobs::{Blobs, hashed};
 use crate::domain::command::{By, Command, NewArtifact};
 use crate::domain::decide::Verdict;
-use crate::domain::envelope::{Document, Envelope, SealLevel, Version};
+use crate::domain::envelope::{Digest, Document, Envelope, SealLevel, Version};
 use crate::execute::{Ask, Executor};
 use crate::removal::restore;
 use crate::seal::Sealer;
 use crate::store::{Job, Scope, Store};
 
-/// Jobs of one tick.
-const BATCH_MAX: i64 = 4;
-/// How long a job may take before another process may take it over.
+/// Envelopes whose documents are made at the same time.
+const AT_ONCE_MAX: usize = 4;
+/// How long a job may be silent before another process may take it over: it is heard of before each document …
 const LEASE_SECONDS: i64 = 120;
+/// … which may take so long.
+const DOCUMENT_MAX: Duration = Duration::from_secs(100);
 /// Events that are read at a time.
 const PAGE_EVENTS: i64 = 200;
 /// The longest pause between tries.
 const PAUSE_SECONDS_MAX: i64 = 300;
 
-/// Does the due jobs.
-pub async fn tick(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>) -> anyhow::Result<Progress> {
-    let store = executor.store();
-    let now = store.clock().now();
-    let jobs = store.claim_jobs(now, now + TimeDelta::seconds(LEASE_SECONDS), BATCH_MAX).await?;
-    for job in &jobs {
-        if let Err(error) = make(executor, blobs, sealer, job).await {
+/// Takes on envelopes whose documents are to be made. What is under way ends with it, and is taken on by another when its claim
+/// runs out.
+pub struct Artifacts {
+    press: Arc<Press>,
+    places: Arc<Semaphore>,
+    under_way: Mutex<JoinSet<()>>,
+}
+
+/// What documents are made with.
+pub struct Press {
+    /// What executes commands.
+    pub executor: Executor,
+    /// The documents.
+    pub blobs: Blobs,
+    /// What seals them, if something does.
+    pub sealer: Option<Sealer>,
+}
+
+impl Artifacts {
+    /// With that press.
+    #[must_use]
+    pub fn new(press: Press) -> Self {
+        Self { press: Arc::new(press), places: Arc::new(Semaphore::new(AT_ONCE_MAX)), under_way: Mutex::default() }
+    }
+
+    /// Takes on as many due jobs as there are places. Each is done in a task of its own: one that is slow keeps nobody else
+    /// waiting.
+    pub async fn tick(&self) -> anyhow::Result<Progress> {
+        let mut under_way = self.under_way.lock().await;
+        while under_way.try_join_next().is_some() {}
+        let store = self.press.executor.store();
+        let now = store.clock().now();
+        let free = i64::try_from(self.places.available_permits()).unwrap_or_default();
+        if free == 0 {
+            return Ok(Progress::Idle);
+        }
+        let jobs = store.claim_jobs(now, now + TimeDelta::seconds(LEASE_SECONDS), free).await?;
+        let progress = if jobs.is_empty() { Progress::Idle } else { Progress::Busy };
+        for job in jobs {
+            let (press, place) = (Arc::clone(&self.press), Arc::clone(&self.places).acquire_owned().await?);
+            let made = async move {
+                if let Err(error) = press.one(&job).await {
+                    // Its claim runs out.
+                    let envelope = job.envelope.to_string();
+                    tracing::warn!(envelope, error = format!("{error:#}"), "a job of artefacts could not be settled");
+                }
+                drop(place);
+                press.executor.store().artifacts_due().notify_one();
+            };
+            under_way.spawn(made.in_current_span());
+        }
+        Ok(progress)
+    }
+}
+
+impl Press {
+    /// Makes the documents of one envelope and settles the job.
+    pub async fn one(&self, job: &Job) -> anyhow::Result<()> {
+        let (store, mut stored) = (self.executor.store(), Vec::new());
+        let made = self.make(job, &mut stored).await;
+        if let Err(error) = &made {
             let (envelope, attempts) = (job.envelope.to_string(), job.attempts);
             tracing::error!(envelope, attempts, error = format!("{error:#}"), "artefacts could not be made");
             let pause = 2_i64.saturating_pow(attempts.min(16)).min(PAUSE_SECONDS_MAX);
             store.postpone_job(job, store.clock().now() + TimeDelta::seconds(pause)).await?;
         }
+        // Seals differ each time: another try makes other bytes, and nobody ever names these.
+        if !matches!(made, Ok(Verdict::Done)) {
+            store.unnamed(&stored, store.clock().now()).await?;
+        }
+        Ok(())
     }
-    Ok(if jobs.is_empty() { Progress::Idle } else { Progress::Busy })
-}
 
-async fn make(executor: &Executor, blobs: &Blobs, sealer: Option<&Sealer>, job: &Job) -> anyhow::Result<()> {
-    let (store, scope) = (executor.store(), Scope::any_mode(job.account));
-    let envelope = store.envelope(scope, job.envelope).await?.context("the envelope is gone")?;
-    let drawings = store.drawings(scope, job.envelope).await?;
-    let history = history(store, scope, job).await?;
-    let account = store.account(job.account).await?.context("the account is gone")?;
-    let brand = account.settings.brand.name;
-    let issuer = if brand.is_empty() { account.name } else { brand };
-    let said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
-    let press = Press { store, blobs, sealer };
-    let mut artifacts = Vec::new();
-    for document in &envelope.documents {
-        let original = blobs.get(&document.sha256).await?;
-        let completion = completion(&envelope, document, &drawings, job.version, said.clone());
-        artifacts.push(press.make(document, job.version, original, completion).await?);
+    /// Makes the documents and tells the envelope; what was stored for it, whatever comes of it, is in `stored`.
+    async fn make(&self, job: &Job, stored: &mut Vec<Digest>) -> anyhow::Result<Verdict> {
+        let (store, scope) = (self.executor.store(), Scope::any_mode(job.account));
+        let envelope = store.envelope(scope, job.envelope).await?.context("the envelope is gone")?;
+        let drawings = store.drawings(scope, job.envelope).await?;
+        let history = history(store, scope, job).await?;
+        let account = store.account(job.account).await?.context("the account is gone")?;
+        let brand = account.settings.brand.name;
+        let issuer = if brand.is_empty() { account.name } else { brand };
+        let said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
+        let mut artifacts = Vec::new();
+        // Who refuses does not wait for what is still on its way: of that there is nothing to watermark.
+        for document in envelope.documents.iter().filter(|document| document.is_read()) {
+            let base = async { self.blobs.get(&document.sha256).await };
+            let completion = completion(&envelope, document, &drawings, job.version, said.clone());
+            artifacts.push(self.press(job, (document, job.version), base, completion, stored).await?);
+        }
+        // It is of the envelope, so it is there whatever was read.
+        if let Some(first) = envelope.documents.first() {
+            let alone = beside(move || paper::certificate(&said));
+            let of = (first, Version::Certificate);
+            artifacts.push(self.press(job, of, alone, paper::Completion::default(), stored).await?);
+        }
+        let command = Command::Store { artifacts };
+        let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
+        match self.executor.execute(ask, |_| true).await?.map(|outcome| outcome.answer) {
+            None | Some(Verdict::Refused(_)) => anyhow::bail!("the envelope does not take its artefacts"),
+            Some(taken) => Ok(taken),
+        }
     }
-    if let Some(first) = envelope.documents.first() {
-        let bytes = beside(move || paper::certificate(&said)).await?;
-        artifacts.push(press.make(first, Version::Certificate, bytes, paper::Completion::default()).await?);
-    }
-    let command = Command::Store { artifacts };
-    let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
-    let stored = executor.execute(ask, |_| true).await?;
-    let taken = stored.is_some_and(|outcome| !matches!(outcome.answer, Verdict::Refused(_)));
-    anyhow::ensure!(taken, "the envelope does not take its artefacts");
-    Ok(())
-}
 
-/// What documents are made with.
-struct Press<'a> {
-    store: &'a Store,
-    blobs: &'a Blobs,
-    sealer: Option<&'a Sealer>,
-}
-
-impl Press<'_> {
-    /// Draws, seals and keeps one.
-    async fn make(
+    /// Draws, seals and keeps one document.
+    async fn press(
         &self,
-        document: &Document,
-        version: Version,
-        base: Bytes,
+        job: &Job,
+        (document, version): (&Document, Version),
+        base: impl Future<Output = anyhow::Result<Bytes>>,
         completion: paper::Completion,
+        stored: &mut Vec<Digest>,
     ) -> anyhow::Result<NewArtifact> {
-        let (bytes, seal) = match self.sealer {
-            Some(sealer) => sealer.complete(base, completion).await?,
-            None => (beside(move || paper::complete(&base, &completion)).await?, SealLevel::None),
+        let store = self.executor.store();
+        store.postpone_job(job, store.clock().now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
+        let make = async {
+            let base = base.await?;
+            let (bytes, seal) = match &self.sealer {
+                Some(sealer) => sealer.complete(base, completion).await?,
+                None => (beside(move || paper::complete(&base, &completion)).await?, SealLevel::None),
+            };
+            let size_bytes = bytes.len() as u64;
+            let sha256 = hashed(&bytes).await?;
+            stored.push(sha256);
+            restore(store, &[sha256], async { self.blobs.put_known(sha256, bytes).await.map(drop) }).await?;
+            Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal })
         };
-        let size_bytes = bytes.len() as u64;
-        let sha256 = sha256(&bytes);
-        restore(self.store, &[sha256], async { self.blobs.put(bytes).await.map(drop) }).await?;
-        Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal })
+        tokio::time::timeout(DOCUMENT_MAX, make).await.context("it takes too long")?
     }
 }
 

@@ -7,13 +7,12 @@ mod place;
 mod read;
 mod write;
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use futures_util::{Stream, TryStreamExt as _};
 use moka::sync::Cache;
 use object_store::path::Path as Key;
 use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt as _};
@@ -21,11 +20,9 @@ use object_store::{Error as StoreError, ObjectMeta, ObjectStore, ObjectStoreExt 
 pub use self::cipher::DocumentKeys;
 pub use self::place::Place;
 pub use self::read::Blob;
-pub use self::write::{Stored, WriteError};
+pub use self::write::hashed;
 use crate::domain::envelope::Digest;
 
-/// Where documents are written before their address is known.
-const STAGING: &str = "staging";
 /// How the name of an encrypted document ends.
 const ENCRYPTED: &str = ".aes";
 /// Remembered checksums.
@@ -99,7 +96,13 @@ impl Blobs {
 
     /// Stores bytes and says their hash. What is stored already stays as it is, if it can be read.
     pub async fn put(&self, bytes: Bytes) -> anyhow::Result<Digest> {
-        Ok(self.put_whole(bytes).await?)
+        let digest = hashed(&bytes).await?;
+        self.put_known(digest, bytes).await
+    }
+
+    /// The same for who knows the hash. It is not looked at again: under another nobody could read them.
+    pub async fn put_known(&self, digest: Digest, bytes: Bytes) -> anyhow::Result<Digest> {
+        Ok(self.put_whole(digest, bytes).await?)
     }
 
     /// The bytes of that hash; an error if they are not there or not what they were.
@@ -145,41 +148,41 @@ impl Blobs {
         found.try_filter_map(move |meta| std::future::ready(Ok(listed(meta))))
     }
 
-    /// Forgets what was begun before that time and never became a document; says how many. Of uploads to a bucket that
-    /// were cut before their end, the bucket's own rule forgets the parts.
+    /// Forgets what was begun before that time and never became a document, as of a process that was killed; says how many. A
+    /// bucket has a document whole or not at all; a folder has it under another name first, of which its listing says nothing.
     pub async fn forget_unfinished(&self, before: DateTime<Utc>) -> Result<usize, BlobError> {
-        if let Some(folder) = &self.folder {
-            return forget_files(folder.join(STAGING), before).await.map_err(BlobError::Folder);
-        }
-        let mut forgotten = 0;
-        let mut staged = self.store.list(Some(&Key::from(STAGING)));
-        while let Some(meta) = staged.next().await {
-            let meta = meta.map_err(BlobError::Away)?;
-            if meta.last_modified < before {
-                self.store.delete(&meta.location).await.map_err(BlobError::Away)?;
-                forgotten += 1;
-            }
-        }
-        Ok(forgotten)
+        let Some(folder) = self.folder.clone() else { return Ok(0) };
+        let looked_through = tokio::task::spawn_blocking(move || forget_unfinished(&folder, before)).await;
+        looked_through.map_err(std::io::Error::other).flatten().map_err(BlobError::Folder)
     }
 }
 
-/// A process that was killed leaves files of which the store's own listing says nothing.
-async fn forget_files(folder: PathBuf, before: DateTime<Utc>) -> std::io::Result<usize> {
-    let mut entries = match tokio::fs::read_dir(&folder).await {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error),
-    };
+fn forget_unfinished(folder: &Path, before: DateTime<Utc>) -> std::io::Result<usize> {
     let mut forgotten = 0;
-    while let Some(entry) = entries.next_entry().await? {
-        // What is being moved away just now is gone in the next moment.
-        let Ok(modified) = entry.metadata().await.and_then(|about| about.modified()) else { continue };
-        if DateTime::<Utc>::from(modified) < before && tokio::fs::remove_file(entry.path()).await.is_ok() {
-            forgotten += 1;
+    for first in std::fs::read_dir(folder)? {
+        let first = first?;
+        if !first.file_type()?.is_dir() {
+            continue;
+        }
+        for entry in std::fs::read_dir(first.path())? {
+            let entry = entry?;
+            let name = [first.file_name(), entry.file_name()].map(|name| name.to_string_lossy().into_owned());
+            // What gets its own name just now is gone in the next moment.
+            let Ok(modified) = entry.metadata().and_then(|about| about.modified()) else { continue };
+            let is_old = DateTime::<Utc>::from(modified) < before;
+            if is_old && is_unfinished(&name.join("/")) && std::fs::remove_file(entry.path()).is_ok() {
+                forgotten += 1;
+            }
         }
     }
     Ok(forgotten)
+}
+
+/// Whether the local store writes a document under that name before it gives it its own.
+fn is_unfinished(name: &str) -> bool {
+    let Some((name, number)) = name.rsplit_once('#') else { return false };
+    let is_number = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+    is_number && digest_of(&Key::from(name)).is_some()
 }
 
 /// Two levels, so that no folder grows without bound.

@@ -58,7 +58,7 @@ pub async fn tick(store: &Store, blobs: &Blobs) -> anyhow::Result<Progress> {
 }
 
 /// Finds bytes that no row names: of calls that failed after they had stored them, and of documents that were replaced. They
-/// then go as all others.
+/// then go as all others. What was never written to its end goes at once.
 pub async fn look_for_orphans(store: &Store, blobs: &Blobs) -> anyhow::Result<Progress> {
     let now = store.clock().now();
     let before = now - TimeDelta::hours(ORPHAN_HOURS);
@@ -71,6 +71,10 @@ pub async fn look_for_orphans(store: &Store, blobs: &Blobs) -> anyhow::Result<Pr
     }
     if found > 0 {
         tracing::info!(found, "bytes that nobody needs");
+    }
+    let forgotten = blobs.forget_unfinished(before).await?;
+    if forgotten > 0 {
+        tracing::info!(forgotten, "files that never became documents");
     }
     Ok(Progress::Idle)
 }

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::artifact::{Artifacts, Press};
 use crate::blobs::{Blobs, DocumentKeys};
 use crate::cache::Cache;
 use crate::config::Config;
@@ -35,7 +36,7 @@ use crate::store::{MIGRATIONS, Store};
 use crate::sweep::Sweeper;
 use crate::tail::Tail;
 use crate::worker::Workers;
-use crate::{artifact, keep, removal, trim};
+use crate::{keep, removal, trim};
 
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
@@ -238,11 +239,11 @@ async fn loops(
         })
     });
     tasks.spawn({
-        let (hint, stop) = (store.artifacts_due(), stop.clone());
-        let (executor, blobs) = (executor.clone(), blobs.clone());
+        let press = Press { executor: executor.clone(), blobs: blobs.clone(), sealer };
+        let (artifacts, hint, stop) = (Arc::new(Artifacts::new(press)), store.artifacts_due(), stop.clone());
         ticker::run("artifact", sweep, hint, stop, move || {
-            let (executor, blobs, sealer) = (executor.clone(), blobs.clone(), sealer.clone());
-            async move { artifact::tick(&executor, &blobs, sealer.as_ref()).await }
+            let artifacts = Arc::clone(&artifacts);
+            async move { artifacts.tick().await }
         })
     });
     keeping_loops(&mut tasks, config, &executor, &blobs, &stop);

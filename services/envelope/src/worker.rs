@@ -53,6 +53,7 @@ pub struct Workers {
     /// What was found in documents before that stay as they came: the same contract is sent again and again.
     ingested: moka::sync::Cache<(Digest, Limits, Policy), Ingested>,
     slots: Arc<Semaphore>,
+    at_once: usize,
     wait_max: Duration,
     life_max: Duration,
 }
@@ -73,7 +74,13 @@ impl Workers {
         let pages =
             |_: &(Digest, Limits, Policy), found: &Ingested| u32::try_from(1 + found.pages.len()).unwrap_or(u32::MAX);
         let ingested = moka::sync::Cache::builder().weigher(pages).max_capacity(REMEMBERED_PAGES_MAX).build();
-        Ok(Self { program, ingested, slots, wait_max: WAIT_MAX, life_max: LIFE_MAX })
+        Ok(Self { program, ingested, slots, at_once, wait_max: WAIT_MAX, life_max: LIFE_MAX })
+    }
+
+    /// How many children live at the same time at most.
+    #[must_use]
+    pub fn at_once(&self) -> usize {
+        self.at_once
     }
 
     /// The same with other patience.

@@ -15,7 +15,7 @@ use crate::steps::{entry, field, fill, people, until_status};
 use RecipientRole::{Assistant, Signer, Viewer};
 use countersign::v1::EnvelopeStatus::{Completed, Declined, PartiallySigned, Voided};
 
-async fn data(caller: &Caller, id: &str) -> Result<GetEnvelopeDataResponse, Status> {
+pub async fn data(caller: &Caller, id: &str) -> Result<GetEnvelopeDataResponse, Status> {
     let request = GetEnvelopeDataRequest { envelope_id: id.to_owned() };
     Ok(caller.envelopes().get_envelope_data(request).await?.into_inner())
 }

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use countersign::v1::document_part::Part;
 use countersign::v1::{
-    DocumentVersion, DownloadDocumentRequest, Envelope, Routing, SignerServiceDownloadDocumentRequest,
+    DocumentVersion, DownloadDocumentRequest, DownloadDocumentResponse, Envelope, Routing,
+    SignerServiceDownloadDocumentRequest,
 };
 use countersign_chassis::clock::Clock;
 use countersign_test_support::client::pdf;
 use countersign_test_support::service::config;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
-use tonic::Code;
 use tonic::transport::Endpoint;
+use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
 
 use super::{Download, download, hash, large, of, whole};
@@ -100,33 +101,61 @@ async fn t36_a_slow_reader_holds_neither_place_nor_memory() {
     assert!(got == bytes);
 }
 
+/// Begins a download on a connection of its own: on one of them the unread bytes of several would keep each other waiting.
+async fn begin(
+    service: &Service,
+    sender: &Caller,
+    envelope: &Envelope,
+) -> Result<Streaming<DownloadDocumentResponse>, Status> {
+    let channel = Endpoint::from_shared(format!("http://{}", service.address)).unwrap().connect_lazy();
+    let caller = Caller { channel, ..sender.clone() };
+    Ok(caller.envelopes().download_document(original(envelope)).await?.into_inner())
+}
+
+/// Waits for a place, and says the last refusal if there never is one.
+async fn until_begun(service: &Service, sender: &Caller, envelope: &Envelope) {
+    for attempt in 0.. {
+        match begin(service, sender, envelope).await {
+            Ok(_) => break,
+            Err(status) => assert!(attempt < 250 && status.reason() == "RATE_LIMIT_EXCEEDED", "{status:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 /// Many at a time are too many, and each that ends makes room.
 #[tokio::test(flavor = "multi_thread")]
 async fn t36_one_credential_has_so_many_downloads_at_a_time() {
     let service = Service::start().await;
     let sender = service.account(false).await;
     let (envelope, _) = large(&sender, 12_000_000).await;
-    // Each on a connection of its own: on one of them the unread bytes of all would keep each other waiting.
-    let begin = async |sender: &Caller| {
-        let channel = Endpoint::from_shared(format!("http://{}", service.address)).unwrap().connect_lazy();
-        Caller { channel, ..sender.clone() }.envelopes().download_document(original(&envelope)).await
-    };
     let mut held = Vec::new();
     for _ in 0..20 {
-        held.push(begin(&sender).await.unwrap());
+        held.push(begin(&service, &sender, &envelope).await.unwrap());
     }
-    let refused = begin(&sender).await.unwrap_err();
+    let refused = begin(&service, &sender, &envelope).await.unwrap_err();
     assert_eq!((refused.reason().as_str(), refused.fact("allowed").as_str()), ("RATE_LIMIT_EXCEEDED", "20"));
     let colleague = service.key_of(&sender, false).await;
-    drop(begin(&colleague).await.unwrap());
+    drop(begin(&service, &colleague, &envelope).await.unwrap());
     held.clear();
-    for attempt in 0.. {
-        match begin(&sender).await {
-            Ok(_) => break,
-            Err(status) => assert!(attempt < 250 && status.reason() == "RATE_LIMIT_EXCEEDED", "{status:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    until_begun(&service, &sender, &envelope).await;
+}
+
+/// Who takes nothing gives the place back, also if the connection stays: nobody would ever look at what was said at the end.
+#[tokio::test(flavor = "multi_thread")]
+async fn t36_a_reader_who_takes_nothing_holds_no_place() {
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let mut settings = config(&database, &documents);
+    settings.stream_stall_seconds = 1;
+    let service = Service::start_with(database, Clock::database(), documents, settings).await;
+    let sender = service.account(false).await;
+    let (envelope, _) = large(&sender, 12_000_000).await;
+    let mut held = Vec::new();
+    for _ in 0..20 {
+        held.push(begin(&service, &sender, &envelope).await.unwrap());
     }
+    until_begun(&service, &sender, &envelope).await;
+    drop(held);
 }
 
 /// Changed, cut off, exchanged: a sound beginning at most, and the error says what it is.

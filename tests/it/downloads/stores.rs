@@ -123,13 +123,39 @@ async fn what_is_sealed_at_rest_is_read_by_the_service_alone() {
     }
 }
 
-fn peak_bytes(process: u32, anew: bool) -> usize {
-    if anew {
-        std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
-    }
+/// What the kernel says of a process's memory.
+fn status_bytes(process: u32, what: &str) -> usize {
     let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
+}
+
+/// The most that it has had, counted anew from now on.
+fn peak_bytes(process: u32) -> usize {
+    std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
+    status_bytes(process, "VmHWM:")
+}
+
+/// A service in a process of its own, on the database of another.
+async fn process(seed: &Service, documents: &Path, keys: &str) -> Process {
+    let master = "5c".repeat(32);
+    let mut settings = vec![
+        ("COUNTERSIGN_DATABASE_URL", seed.database.url.as_str()),
+        ("COUNTERSIGN_MASTER_KEY", &master),
+        ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+        ("COUNTERSIGN_UNSEALED", "true"),
+        ("COUNTERSIGN_DOCUMENTS", documents.to_str().unwrap()),
+    ];
+    if !keys.is_empty() {
+        settings.push(("COUNTERSIGN_DOCUMENT_KEYS", keys));
+    }
+    Process::start("countersign-envelope", &settings).await
+}
+
+/// The same caller on a new connection to that process.
+fn at(process: &Process, caller: &Caller) -> Caller {
+    let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
+    Caller { channel, ..caller.clone() }
 }
 
 /// Sixteen downloads of 25 MiB at a time take a few megabytes of the service's memory, sealed at rest or not.
@@ -140,35 +166,50 @@ async fn downloads_take_the_same_memory_whatever_their_size() {
     for keys in [String::new(), format!("a={}", "a1".repeat(32))] {
         let (seed, documents) = (Service::start().await, tempfile::tempdir().unwrap());
         let sender = seed.account(false).await;
-        let master = "5c".repeat(32);
-        let mut settings = vec![
-            ("COUNTERSIGN_DATABASE_URL", seed.database.url.as_str()),
-            ("COUNTERSIGN_MASTER_KEY", &master),
-            ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
-            ("COUNTERSIGN_UNSEALED", "true"),
-            ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
-        ];
-        if !keys.is_empty() {
-            settings.push(("COUNTERSIGN_DOCUMENT_KEYS", &keys));
-        }
-        let process = Process::start("countersign-envelope", &settings).await;
-        let address = format!("http://{}", process.address);
-        let there =
-            || Caller { channel: Endpoint::from_shared(address.clone()).unwrap().connect_lazy(), ..sender.clone() };
+        let process = process(&seed, documents.path(), &keys).await;
+        let there = || at(&process, &sender);
         let (envelope, bytes) = large(&there(), DOCUMENT).await;
         let expected = hash(&bytes);
         let id = process.child.id().unwrap();
         tokio::time::sleep(Duration::from_millis(500)).await;
-        let before = peak_bytes(id, true);
+        let before = peak_bytes(id);
         let downloads = (0..16).map(|_| {
             let (caller, request) = (there(), of(&envelope, DocumentVersion::Original));
             async move { hash(&whole(&caller, request).await.unwrap().1) }
         });
         assert!(futures_util::future::join_all(downloads).await.iter().all(|hash| *hash == expected));
-        let took = peak_bytes(id, false).saturating_sub(before);
+        let took = status_bytes(id, "VmHWM:").saturating_sub(before);
         assert!(took < MOST, "{took} bytes for 16 downloads of {DOCUMENT}, keys {}", !keys.is_empty());
         process.kill().await;
     }
+}
+
+/// What was put into one PDF waits on the disk for whoever is slow to take it: however many do, the memory is not theirs.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_combined_takes_no_memory_while_it_is_taken() {
+    const DOCUMENT: usize = 24 * 1024 * 1024;
+    let (seed, documents) = (Service::start().await, tempfile::tempdir().unwrap());
+    let sender = seed.account(false).await;
+    let process = process(&seed, documents.path(), "").await;
+    let (envelope, _) = large(&at(&process, &sender), DOCUMENT).await;
+    let request = of(&envelope, DocumentVersion::Original);
+    let request = DownloadDocumentRequest { bundle: DocumentBundle::Pdf.into(), ..request };
+    let (info, bytes) = whole(&at(&process, &sender), request.clone()).await.unwrap();
+    let rest = DownloadDocumentRequest { offset_bytes: 20_000_000, if_etag: info.etag, ..request.clone() };
+    assert!(whole(&at(&process, &sender), rest).await.unwrap().1 == bytes[20_000_000..]);
+    let id = process.child.id().unwrap();
+    let before = status_bytes(id, "VmRSS:");
+    let mut held = Vec::new();
+    for _ in 0..8 {
+        let there = at(&process, &sender);
+        let mut stream = there.envelopes().download_document(request.clone()).await.unwrap().into_inner();
+        stream.message().await.unwrap().unwrap();
+        held.push(stream);
+    }
+    let took = status_bytes(id, "VmRSS:").saturating_sub(before);
+    assert!(took < 3 * DOCUMENT, "{took} bytes for 8 bundles of {DOCUMENT}");
+    drop(held);
+    process.kill().await;
 }
 
 const S3: &str = r"

@@ -1,7 +1,10 @@
 //! Sources that are slow, gone, or not what was hoped for; and services that die over them.
 
 use countersign::v1::document_source::Source;
-use countersign::v1::{Cause, Envelope, EnvelopeStatus, EventType, IngestFaultReason, IngestStatus};
+use countersign::v1::{
+    Cause, CreateEnvelopeRequest, DeclineRecipientRequest, DocumentBundle, DocumentVersion, DownloadDocumentRequest,
+    Envelope, EnvelopeStatus, EventType, IngestFaultReason, IngestStatus,
+};
 use countersign_chassis::clock::Clock;
 use countersign_envelope::config::IngestConfig;
 use countersign_test_support::client::pdf;
@@ -10,7 +13,9 @@ use countersign_test_support::service::config;
 use countersign_test_support::{Service, client};
 
 use super::server::{Answer, Running};
-use super::{converts, new, service, service_with, until_read};
+use super::{converts, new, of, service, service_with, until_read};
+use crate::certificates::words;
+use crate::downloads::whole;
 use crate::steps::{count, epoch, kinds, until, until_status};
 
 fn fault(envelope: &Envelope) -> IngestFaultReason {
@@ -82,6 +87,46 @@ async fn s1_28_a_source_that_is_away_is_tried_again() {
     service.clock.advance(chrono::TimeDelta::minutes(6));
     let voided = until_status(&sender, &never.id, EnvelopeStatus::Voided).await;
     assert_eq!(fault(&voided), IngestFaultReason::SourceFailed);
+}
+
+/// S2.4, S4.11: who refuses while documents are still on their way does so for good: the evidence is of what there is.
+#[tokio::test(flavor = "multi_thread")]
+async fn s2_4_a_refusal_does_not_wait_for_documents_that_never_come() {
+    let (service, server) = (service().await, Running::start().await);
+    let sender = service.account(false).await;
+    let never = server.at("never", vec![Answer::Never]);
+    let lonely = new(Source::Url(never.clone()), true);
+    let here = ["here", "too"].map(|_| of(Source::Content(pdf().into())));
+    let among = CreateEnvelopeRequest { documents: [&lonely.documents[..], &here].concat(), ..lonely.clone() };
+    for (request, watermarked) in [(lonely, 0), (among, 2)] {
+        let pending = sender.create(request).await.unwrap();
+        assert_eq!(pending.status(), EnvelopeStatus::Pending);
+        let decline = DeclineRecipientRequest {
+            envelope_id: pending.id.clone(),
+            recipient_id: pending.recipients[0].id.clone(),
+            ..Default::default()
+        };
+        sender.envelopes().decline_recipient(decline).await.unwrap();
+        let certified = |now: &Envelope| !now.documents[0].artifacts.is_empty();
+        let declined = until(&sender, &pending.id, "the evidence of a refusal", certified).await;
+        let made = |of: DocumentVersion| {
+            let all = declined.documents.iter().flat_map(|document| &document.artifacts);
+            all.filter(|artifact| artifact.version() == of).count()
+        };
+        assert_eq!((made(DocumentVersion::Declined), made(DocumentVersion::Certificate)), (watermarked, 1));
+        assert_eq!(declined.documents[0].artifacts[0].version(), DocumentVersion::Certificate);
+        assert_eq!(count(&sender, &declined.id, EventType::EnvelopeArtifactReady).await, 1);
+        let bundle = |version: DocumentVersion| DownloadDocumentRequest {
+            envelope_id: declined.id.clone(),
+            version: version.into(),
+            bundle: DocumentBundle::Pdf.into(),
+            ..Default::default()
+        };
+        let said = words(&whole(&sender, bundle(DocumentVersion::Certificate)).await.unwrap().1);
+        assert!(said.is_none_or(|said| said.contains("not read") && !said.contains("000000000000")));
+        assert_eq!(whole(&sender, bundle(DocumentVersion::Declined)).await.is_ok(), watermarked > 0);
+    }
+    assert_eq!(service.database.number("SELECT count(*) FROM envelope WHERE keeping_at IS NULL").await, 0);
 }
 
 /// A service that dies over a document: the next one goes on, and what happens, happens once.

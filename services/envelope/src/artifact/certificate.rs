@@ -119,19 +119,24 @@ pub(super) fn refused_by(envelope: &Envelope) -> Option<String> {
 }
 
 fn listed(document: &Document) -> Listed {
-    let pages = document.page_count;
-    let mut facts = vec![
-        fact("SHA-256", hex::encode(document.sha256)),
-        fact("Size", format!("{} bytes", document.size_bytes)),
-        fact("Document", document.id.to_string()),
-    ];
+    let mut facts = Vec::new();
+    if document.is_read() {
+        facts.push(fact("SHA-256", hex::encode(document.sha256)));
+        facts.push(fact("Size", format!("{} bytes", document.size_bytes)));
+    }
+    facts.push(fact("Document", document.id.to_string()));
     // What came, where what was signed was made of it.
     if let Some(original) = document.original.filter(|original| original.sha256 != document.sha256) {
         facts.push(fact("SHA-256 of the original", hex::encode(original.sha256)));
     }
     Listed {
         name: document.name.clone(),
-        summary: if pages == 1 { "1 page".to_owned() } else { format!("{pages} pages") },
+        summary: match document.page_count {
+            // It was refused before it was there.
+            0 => "not read".to_owned(),
+            1 => "1 page".to_owned(),
+            pages => format!("{pages} pages"),
+        },
         facts,
     }
 }

@@ -1,49 +1,32 @@
-//! Documents into the store: at once, or as they come. What comes is hashed on its way to a place of its own and gets its
-//! address when it is whole.
+//! Documents into the store.
+//!
+//! Must never take the place of what lies there already and can be read: somebody may be reading it.
 
 use bytes::{Bytes, BytesMut};
-use countersign_chassis::keys::{random, sha256};
-use futures_util::{Stream, StreamExt as _};
-use object_store::path::Path as Key;
-use object_store::{
-    Error as StoreError, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, PutPayload, WriteMultipart,
-};
-use sha2::{Digest as _, Sha256};
+use countersign_chassis::keys::sha256;
+use object_store::{Error as StoreError, ObjectStore as _, ObjectStoreExt as _, PutMode, PutOptions, PutPayload};
 
 use super::cipher::{Exhausted, SEALED_BYTES, Sealer};
-use super::{BlobError, Blobs, STAGING, plain, sealed};
+use super::{BlobError, Blobs, plain, sealed};
 use crate::domain::envelope::Digest;
 
-/// Size of the parts in which a document goes into the store: the least that S3 takes.
-const PART_BYTES: usize = 5 * 1024 * 1024;
-/// Parts on their way to the store at a time.
-const PARTS_MAX: usize = 2;
+/// What is hashed and encrypted where calls are served, too; more is done beside, as it takes the processor for long.
+const IN_PLACE_BYTES_MAX: usize = 256 * 1024;
 
-/// A document that was stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stored {
-    /// Its SHA-256, by which it is found again.
-    pub digest: Digest,
-    /// Its size.
-    pub size_bytes: u64,
-}
-
-/// Why a document was not stored.
-#[derive(Debug)]
-pub enum WriteError<E> {
-    /// It did not come to its end.
-    Source(E),
-    /// The store did not take it.
-    Store(BlobError),
+/// The hash by which bytes are stored.
+pub async fn hashed(bytes: &Bytes) -> Result<Digest, BlobError> {
+    let same = bytes.clone();
+    beside(bytes.len(), move || sha256(&same)).await
 }
 
 impl Blobs {
-    pub(super) async fn put_whole(&self, bytes: Bytes) -> Result<Digest, BlobError> {
-        let digest = sha256(&bytes);
+    pub(super) async fn put_whole(&self, digest: Digest, bytes: Bytes) -> Result<Digest, BlobError> {
         let size = bytes.len() as u64;
-        let mut sealer = self.sealer()?;
-        let (key, payload) = match sealer.take() {
-            Some(sealer) => (sealed(&digest), seal(sealer, &bytes, &digest)?),
+        let (key, payload) = match self.sealer()? {
+            Some(sealer) => {
+                let sealing = beside(bytes.len(), move || seal(sealer, &bytes, &digest));
+                (sealed(&digest), sealing.await??)
+            }
             None => (plain(&digest), PutPayload::from_bytes(bytes)),
         };
         let create = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
@@ -55,78 +38,6 @@ impl Blobs {
                 self.store.put(&key, payload).await.map_err(BlobError::Away)?;
                 Ok(digest)
             }
-            Err(error) => Err(BlobError::Away(error)),
-        }
-    }
-
-    /// Stores what comes, holding no more than some parts of it, and says what it was. A stream that fails or is dropped
-    /// leaves nothing that could be found.
-    pub async fn put_stream<E>(
-        &self,
-        bytes: impl Stream<Item = Result<Bytes, E>> + Send,
-    ) -> Result<Stored, WriteError<E>> {
-        let staged = Key::from(format!("{STAGING}/{}", hex::encode(random::<16>())));
-        let upload = self.store.put_multipart(&staged).await.map_err(away)?;
-        let mut writing = WriteMultipart::new_with_chunk_size(upload, PART_BYTES);
-        let stored = match self.write(&mut writing, bytes).await {
-            Ok(stored) => stored,
-            Err(error) => {
-                // It failed for the first reason, which is the one to tell.
-                let _ = writing.abort().await;
-                return Err(error);
-            }
-        };
-        writing.finish().await.map_err(away)?;
-        self.publish(&staged, &stored).await.map_err(WriteError::Store)?;
-        Ok(stored)
-    }
-
-    async fn write<E>(
-        &self,
-        writing: &mut WriteMultipart,
-        bytes: impl Stream<Item = Result<Bytes, E>> + Send,
-    ) -> Result<Stored, WriteError<E>> {
-        let mut bytes = std::pin::pin!(bytes);
-        let mut sealer = self.sealer().map_err(WriteError::Store)?;
-        let (mut hash, mut size_bytes) = (Sha256::new(), 0);
-        while let Some(some) = bytes.next().await {
-            let some = some.map_err(WriteError::Source)?;
-            hash.update(&some);
-            size_bytes += some.len() as u64;
-            match &mut sealer {
-                Some(sealer) => {
-                    let mut sealed = BytesMut::with_capacity(some.len() + SEALED_BYTES);
-                    sealer.push(&some, &mut sealed).map_err(too_long)?;
-                    writing.put(sealed.freeze());
-                }
-                None => writing.put(some),
-            }
-            writing.wait_for_capacity(PARTS_MAX).await.map_err(away)?;
-        }
-        let digest = Digest::from(hash.finalize());
-        if let Some(sealer) = sealer {
-            let mut end = BytesMut::new();
-            sealer.finish(&digest, &mut end).map_err(too_long)?;
-            writing.put(end.freeze());
-        }
-        Ok(Stored { digest, size_bytes })
-    }
-
-    /// Gives what is whole its address. What lies there already and can be read stays: somebody may be reading it.
-    async fn publish(&self, staged: &Key, stored: &Stored) -> Result<(), BlobError> {
-        let key = if self.keys.is_some() { sealed(&stored.digest) } else { plain(&stored.digest) };
-        let published = if self.lies_at(&key).await? && self.holds(&stored.digest, stored.size_bytes).await? {
-            self.store.delete(staged).await
-        } else {
-            self.store.rename(staged, &key).await
-        };
-        published.map_err(BlobError::Away)
-    }
-
-    async fn lies_at(&self, key: &Key) -> Result<bool, BlobError> {
-        match self.store.head(key).await {
-            Ok(_) => Ok(true),
-            Err(StoreError::NotFound { .. }) => Ok(false),
             Err(error) => Err(BlobError::Away(error)),
         }
     }
@@ -146,6 +57,15 @@ impl Blobs {
     }
 }
 
+/// What many bytes take is computed on a thread that serves no calls.
+async fn beside<T: Send + 'static>(bytes: usize, compute: impl FnOnce() -> T + Send + 'static) -> Result<T, BlobError> {
+    if bytes <= IN_PLACE_BYTES_MAX {
+        return Ok(compute());
+    }
+    let computed = tokio::task::spawn_blocking(compute).await;
+    computed.map_err(|source| BlobError::Away(StoreError::JoinError { source }))
+}
+
 fn seal(mut sealer: Sealer, bytes: &[u8], digest: &Digest) -> Result<PutPayload, BlobError> {
     let mut out = BytesMut::with_capacity(bytes.len() + bytes.len() / 1_024 + SEALED_BYTES);
     let done = sealer.push(bytes, &mut out).and_then(|()| sealer.finish(digest, &mut out));
@@ -155,12 +75,4 @@ fn seal(mut sealer: Sealer, bytes: &[u8], digest: &Digest) -> Result<PutPayload,
 
 fn cannot_seal() -> StoreError {
     StoreError::Generic { store: "documents", source: "cannot be sealed".into() }
-}
-
-fn too_long<E>(_: Exhausted) -> WriteError<E> {
-    WriteError::Store(BlobError::Away(cannot_seal()))
-}
-
-fn away<E>(error: StoreError) -> WriteError<E> {
-    WriteError::Store(BlobError::Away(error))
 }

@@ -152,6 +152,11 @@ pub enum Version {
     Certificate = 4,
 }
 
+impl Version {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Signed, Self::Declined, Self::Certificate];
+}
+
 /// How much the seal of a PDF proves. The numbers are those of the contract and of the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum SealLevel {
@@ -188,6 +193,12 @@ impl Document {
     #[must_use]
     pub fn is_read(&self) -> bool {
         self.page_count > 0
+    }
+
+    /// That of what the service made of it, if it has.
+    #[must_use]
+    pub fn artifact(&self, version: Version) -> Option<&Artifact> {
+        self.artifacts.iter().find(|artifact| artifact.version == version)
     }
 
     /// Takes in what came of reading it; what it awaited is forgotten.

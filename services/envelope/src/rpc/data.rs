@@ -11,7 +11,7 @@ use countersign_chassis::wire::timestamp;
 use tonic::Status;
 
 use super::Handler;
-use super::status::{database, no_data};
+use super::status::{database, no_data, purged};
 use crate::domain::envelope::Envelope;
 use crate::domain::event::EventType;
 use crate::domain::field::{Field, FieldType, Value};
@@ -30,6 +30,10 @@ type Assisted = HashMap<FieldId, Option<Entered>>;
 impl Handler {
     pub(super) async fn data(&self, scope: Scope, id: EnvelopeId) -> Result<v1::GetEnvelopeDataResponse, Status> {
         let envelope = self.find(scope, id).await?;
+        // What is left of it has no values and no names, which a program would take for what was put in.
+        if envelope.keeping.is_purged() {
+            return Err(purged(envelope.status()));
+        }
         let Some(completed_at) = envelope.facts.completed_at else { return Err(no_data(envelope.status())) };
         let is_assisted = envelope.recipients.iter().any(|recipient| recipient.filled_revision > 0);
         let assisted = if is_assisted { self.assisted(scope, id).await? } else { Assisted::new() };

@@ -5,7 +5,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use countersign::v1::{DocumentBundle, DocumentInfo, DocumentPart, DocumentVersion, ErrorReason};
 use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
@@ -14,7 +13,7 @@ use tonic::Status;
 
 use super::Handler;
 use super::filename::{distinct, file_name};
-use super::parcel::{Parcel, Piece};
+use super::parcel::{Parcel, Piece, off_disk};
 use super::parse::Faults;
 use super::seats::Seat;
 use super::status::{changed_since, no_version, not_read, purged, too_large_to_bundle};
@@ -162,7 +161,8 @@ impl Handler {
         Ok(Parcel { info, pieces })
     }
 
-    /// All pages in one file. Made in memory, as no PDF can be put together as it comes: so it is bounded.
+    /// All pages in one file. Made in memory, as no PDF can be put together as it comes: so it is bounded, and what was made
+    /// waits on the disk for its consumer.
     async fn combined(&self, files: Vec<File>) -> Result<Parcel, Status> {
         if files.iter().map(|file| file.size_bytes).sum::<u64>() > COMBINED_BYTES_MAX {
             return Err(too_large_to_bundle());
@@ -175,18 +175,15 @@ impl Handler {
         }
         let combined = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            countersign_paper::combine(&papers)
-        });
-        let bytes = match combined.await {
-            Ok(Ok(bytes)) => Bytes::from(bytes),
-            Ok(Err(error)) => {
+            let bytes = countersign_paper::combine(&papers).map_err(|error| {
                 tracing::error!(error = error.to_string(), "documents could not be put into one");
-                return Err(Problem::internal().into());
-            }
-            Err(_) => return Err(Problem::internal().into()),
-        };
-        let etag = hex::encode(sha256(&bytes));
-        let pieces = vec![Piece::Made(bytes)];
+                Status::from(Problem::internal())
+            })?;
+            let piece = Piece::on_disk(&bytes).map_err(off_disk)?;
+            Ok::<_, Status>((piece, hex::encode(sha256(&bytes))))
+        });
+        let (piece, etag) = combined.await.map_err(|_| Status::from(Problem::internal()))??;
+        let pieces = vec![piece];
         Ok(Parcel { info: info(file_name("documents", "", "pdf"), PDF, String::new(), etag, &pieces), pieces })
     }
 
@@ -220,16 +217,12 @@ fn files(envelope: &Envelope, wanted: &Wanted) -> Result<Vec<File>, Status> {
             came.map_or_else(|| file(envelope, document, wanted.version), |it| Ok(original(document, it)))?,
         ]);
     }
-    let mut files: Vec<File> = Vec::new();
-    for document in &envelope.documents {
-        let file = file(envelope, document, wanted.version)?;
-        // A certificate tells of the envelope: it may be the same for all documents.
-        let is_there = files.iter().any(|other| other.digest == file.digest);
-        if wanted.version != Some(Version::Certificate) || !is_there {
-            files.push(file);
-        }
-    }
-    Ok(files)
+    // What was made is not there of every document: the certificate is one for all, and a refusal may have come before
+    // something was read.
+    let is_there = |document: &&Document| wanted.version.is_none_or(|version| document.artifact(version).is_some());
+    let files = envelope.documents.iter().filter(is_there).map(|document| file(envelope, document, wanted.version));
+    let files: Vec<File> = files.collect::<Result<_, _>>()?;
+    if files.is_empty() { Err(no_version(envelope.status())) } else { Ok(files) }
 }
 
 /// Whether an envelope of that status has that version at all. That the file is there is looked at besides.
@@ -273,8 +266,7 @@ fn file(envelope: &Envelope, document: &Document, version: Option<Version>) -> R
         let (digest, size_bytes) = (document.sha256, document.size_bytes);
         return read.map(|()| File { name: named(""), content_type, digest, size_bytes });
     };
-    let found = document.artifacts.iter().find(|artifact| artifact.version == version);
-    let artifact = found.ok_or_else(|| no_version(envelope.status()))?;
+    let artifact = document.artifact(version).ok_or_else(|| no_version(envelope.status()))?;
     let mark = match version {
         Version::Signed => "-signed",
         Version::Declined => "-declined",

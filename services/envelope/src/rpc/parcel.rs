@@ -1,14 +1,17 @@
-//! What a download sends: pieces out of memory and out of the store, one after the other, at its consumer's pace.
+//! What a download sends: pieces out of memory, off the disk and out of the store, one after the other, at its consumer's pace.
 //!
 //! Must never end in good order before all of it was sent.
 
+use std::io::{SeekFrom, Write as _};
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use countersign::v1::document_part::Part;
 use countersign::v1::{DocumentInfo, DocumentPart};
 use countersign_chassis::problem::{CALL, Problem};
 use futures_util::{Stream, TryStreamExt as _};
+use tokio::fs::File;
+use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _};
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::Instant;
@@ -16,15 +19,16 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
 use super::seats::Seat;
-use super::status::not_read;
+use super::status::{not_read, unavailable};
 use crate::blobs::Blob;
+use crate::store::READING_MINUTES_MAX;
 
 /// Size of a part.
 const PART_BYTES: usize = 64 * 1024;
 /// Parts on their way to the consumer.
 const ON_THEIR_WAY_MAX: usize = 2;
-/// How long a download may take in all: who is slower goes on in another.
-const LIFETIME: Duration = Duration::from_secs(60 * 60);
+/// How long a download may take in all: who is slower goes on in another. As long as bytes stay after a purge.
+const LIFETIME: Duration = Duration::from_secs(60 * READING_MINUTES_MAX.unsigned_abs());
 
 /// A file on its way out.
 pub(super) struct Parcel {
@@ -36,13 +40,23 @@ pub(super) struct Parcel {
 pub(super) enum Piece {
     Made(Bytes),
     Stored(Box<Blob>),
+    /// A file without a name, with its size: gone when it has been sent.
+    OnDisk(File, u64),
 }
 
 impl Piece {
+    /// Puts bytes on the disk. It waits for the disk: not for a thread that serves calls.
+    pub fn on_disk(bytes: &[u8]) -> std::io::Result<Self> {
+        let mut file = tempfile::tempfile()?;
+        file.write_all(bytes)?;
+        Ok(Self::OnDisk(File::from_std(file), bytes.len() as u64))
+    }
+
     pub fn size_bytes(&self) -> u64 {
         match self {
             Self::Made(bytes) => bytes.len() as u64,
             Self::Stored(blob) => blob.size(),
+            Self::OnDisk(_, size) => *size,
         }
     }
 }
@@ -51,14 +65,13 @@ impl Parcel {
     /// All parts from `info.offset_bytes` on. Ends with an error if the consumer takes nothing for as long as `stall`.
     pub fn send(self, seat: Seat, stall: Duration) -> impl Stream<Item = Result<DocumentPart, Status>> + Send + use<> {
         let (consumer, mut parts) = mpsc::channel(ON_THEIR_WAY_MAX);
-        let sending = Sending { consumer, stall, end: Instant::now() + LIFETIME };
+        let sending = Sending { consumer, stall, end: Instant::now() + LIFETIME, _seat: seat };
         let task = AbortOnDropHandle::new(match CALL.try_with(Clone::clone) {
             // What the task says at its end is said of this call.
             Ok(facts) => tokio::spawn(CALL.scope(facts, sending.run(self))),
             Err(_) => tokio::spawn(sending.run(self)),
         });
         async_stream::stream! {
-            let _seat = seat;
             while let Some(part) = parts.recv().await {
                 yield Ok(DocumentPart { part: Some(part) });
             }
@@ -79,6 +92,8 @@ struct Sending {
     consumer: mpsc::Sender<Part>,
     stall: Duration,
     end: Instant,
+    /// It ends with the sending: of a consumer who takes nothing nobody looks at the stream any more.
+    _seat: Seat,
 }
 
 impl Sending {
@@ -96,6 +111,14 @@ impl Sending {
                 Piece::Made(bytes) => {
                     let from = usize::try_from(from).unwrap_or(usize::MAX).min(bytes.len());
                     self.chunks(bytes.slice(from..)).await?;
+                }
+                Piece::OnDisk(mut file, _) => {
+                    file.seek(SeekFrom::Start(from)).await.map_err(off_disk)?;
+                    let mut part = BytesMut::with_capacity(PART_BYTES);
+                    while file.read_buf(&mut part).await.map_err(off_disk)? > 0 {
+                        let sent = std::mem::replace(&mut part, BytesMut::with_capacity(PART_BYTES));
+                        self.send(Part::Chunk(sent.freeze())).await?;
+                    }
                 }
                 Piece::Stored(blob) => {
                     let mut windows = std::pin::pin!(blob.read(from..size));
@@ -129,4 +152,9 @@ impl Sending {
             SendTimeoutError::Closed(_) => Status::cancelled(""),
         })
     }
+}
+
+/// The disk did not keep what was made.
+pub(super) fn off_disk(error: std::io::Error) -> Status {
+    unavailable(&anyhow::Error::new(error).context("keeping a download"))
 }

@@ -5,7 +5,7 @@ use countersign_chassis::problem::Problem;
 use tonic::Status;
 
 use super::parse::Faults;
-use super::status::{no_version, unavailable};
+use super::status::{no_version, purged, unavailable};
 use crate::domain::envelope::{Document, Envelope};
 use crate::pictures::Pictures;
 use crate::worker::WorkerError;
@@ -21,6 +21,10 @@ pub(super) async fn of(
     page: u32,
     width_px: u32,
 ) -> Result<PagePicture, Status> {
+    // It may still be kept here, and lies in the store for a while.
+    if envelope.keeping.is_purged() {
+        return Err(purged(envelope.status()));
+    }
     if !document.is_read() {
         return Err(no_version(envelope.status()));
     }

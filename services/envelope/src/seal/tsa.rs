@@ -3,7 +3,8 @@
 //! It must never wait long, read without bound, follow elsewhere, or take a token that does not answer its own question,
 //! of another time, or of an authority that leads to none of the CAs that are trusted.
 
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use countersign_chassis::clock::Clock;
@@ -17,19 +18,39 @@ use url::Url;
 
 /// How long one authority may take.
 const ANSWER_MAX: Duration = Duration::from_secs(5);
+/// For how long one that failed is asked after the others: whoever is down is not waited for by each document.
+const ASIDE: Duration = Duration::from_secs(30);
 /// Size of an answer: a token with its certificates has some thousand.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
 
 /// The authorities.
 pub struct Tsa {
-    urls: Vec<Url>,
+    authorities: Vec<Authority>,
     client: Client,
     clock: Clock,
     roots: Option<Roots>,
 }
 
+/// One of them.
+struct Authority {
+    url: Url,
+    /// Until when the others are asked before it.
+    aside_until: Mutex<Option<Instant>>,
+}
+
+impl Authority {
+    fn is_aside(&self, now: Instant) -> bool {
+        self.aside_until.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now < until)
+    }
+
+    fn set_aside(&self, until: Option<Instant>) {
+        *self.aside_until.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+}
+
 impl Tsa {
-    /// Asked in this order. Their certificates have to lead to one of `roots`, if there are any.
+    /// Asked in this order, those last that have just failed. Their certificates have to lead to one of `roots`, if there
+    /// are any.
     ///
     /// # Errors
     ///
@@ -43,7 +64,8 @@ impl Tsa {
             .user_agent(concat!("Countersign/", env!("CARGO_PKG_VERSION")))
             .build()
             .context("HTTP client")?;
-        Ok(Self { urls, client, clock, roots })
+        let authorities = urls.into_iter().map(|url| Authority { url, aside_until: Mutex::default() });
+        Ok(Self { authorities: authorities.collect(), client, clock, roots })
     }
 
     /// A token of the first authority that gives a right one.
@@ -53,11 +75,18 @@ impl Tsa {
     /// What the last of them did wrong.
     pub async fn token(&self, signature: &[u8]) -> anyhow::Result<Vec<u8>> {
         let mut last = anyhow::anyhow!("there is no authority to ask");
-        for url in &self.urls {
+        let now = Instant::now();
+        let (aside, first): (Vec<_>, Vec<_>) = self.authorities.iter().partition(|it| it.is_aside(now));
+        for authority in first.into_iter().chain(aside) {
+            let Authority { url, .. } = authority;
             match self.ask(url, signature).await {
-                Ok(token) => return Ok(token),
+                Ok(token) => {
+                    authority.set_aside(None);
+                    return Ok(token);
+                }
                 // The address may hold a password: only the host is told.
                 Err(error) => {
+                    authority.set_aside(Some(Instant::now() + ASIDE));
                     let host = url.host_str().unwrap_or_default();
                     tracing::info!(
                         host,

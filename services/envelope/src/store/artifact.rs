@@ -42,7 +42,7 @@ impl Store {
             })
             .await?;
         let known = row.map(|(envelope, document, version)| {
-            let version = [Version::Signed, Version::Declined].into_iter().find(|it| *it as i16 == version);
+            let version = Version::ALL.into_iter().find(|it| *it as i16 == version);
             QueryResult::Ok(Known {
                 envelope: EnvelopeId::from_uuid(envelope),
                 document: DocumentId::from_uuid(document),

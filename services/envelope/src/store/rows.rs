@@ -311,9 +311,8 @@ fn document_of(row: DocumentRow) -> QueryResult<Document> {
 }
 
 fn artifact_of(row: ArtifactRow) -> QueryResult<Artifact> {
-    let known = [Version::Signed, Version::Declined, Version::Certificate];
     Ok(Artifact {
-        version: known.into_iter().find(|it| *it as i16 == row.version).ok_or_else(|| corrupt("version"))?,
+        version: Version::ALL.into_iter().find(|it| *it as i16 == row.version).ok_or_else(|| corrupt("version"))?,
         sha256: digest(row.sha256)?,
         size_bytes: row.size_bytes.unsigned_abs(),
         created_at: row.created_at,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
-use countersign_envelope::blobs::{BlobError, Blobs, WriteError};
+use countersign_envelope::blobs::{BlobError, Blobs};
 use futures_util::stream::BoxStream;
 use futures_util::{StreamExt as _, stream};
 use object_store::memory::InMemory;
@@ -15,7 +15,7 @@ use object_store::{
     PutMultipartOptions, PutOptions, PutPayload, PutResult, Result,
 };
 
-use crate::{content, digest, keys, listed, pieces, put, read};
+use crate::{content, digest, keys, listed, read};
 
 /// A store in memory that can be switched off.
 #[derive(Clone, Debug, Default)]
@@ -86,12 +86,11 @@ async fn a_store_that_is_away_is_named_and_then_goes_on() {
         let store = Flaky::default();
         let blobs = Blobs::on(Arc::new(store.clone()), (!ring.is_empty()).then(|| keys(ring)));
         let bytes = content(700_000);
-        let stored = put(&blobs, &bytes, 10_000).await.digest;
+        let stored = blobs.put(bytes.clone()).await.unwrap();
         store.away(true);
         assert!(matches!(blobs.find(&stored).await, Err(BlobError::Away(_))), "not that it is missing");
         assert!(matches!(blobs.delete(&stored).await, Err(BlobError::Away(_))));
         assert!(blobs.put(content(10)).await.is_err());
-        assert!(matches!(blobs.put_stream(pieces(&bytes, 1_000)).await, Err(WriteError::Store(BlobError::Away(_)))));
         assert!(blobs.list().next().await.unwrap().is_err());
         store.away(false);
         assert_eq!(blobs.get(&stored).await.unwrap(), bytes);
@@ -104,7 +103,7 @@ async fn a_store_that_goes_away_in_the_middle_ends_the_reading() {
     let store = Flaky::default();
     let blobs = Blobs::on(Arc::new(store.clone()), None);
     let bytes = content(2_000_000);
-    let stored = put(&blobs, &bytes, 100_000).await.digest;
+    let stored = blobs.put(bytes.clone()).await.unwrap();
     let mut parts = std::pin::pin!(blobs.find(&stored).await.unwrap().read(0..u64::MAX));
     let first = parts.next().await.unwrap().unwrap();
     store.away(true);

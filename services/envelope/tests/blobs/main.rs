@@ -10,8 +10,8 @@ mod keeping;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use countersign_envelope::blobs::{BlobError, Blobs, DocumentKeys, Place, Stored};
-use futures_util::{Stream, StreamExt as _, TryStreamExt as _, stream};
+use countersign_envelope::blobs::{BlobError, Blobs, DocumentKeys, Place};
+use futures_util::{StreamExt as _, TryStreamExt as _};
 use sha2::{Digest as _, Sha256};
 
 /// Larger than a window of reading, and no multiple of anything.
@@ -34,17 +34,6 @@ fn content(size: usize) -> Bytes {
 
 fn digest(bytes: &[u8]) -> [u8; 32] {
     Sha256::digest(bytes).into()
-}
-
-/// The same in pieces of some size, as a network would bring it.
-fn pieces(bytes: &Bytes, size: usize) -> impl Stream<Item = Result<Bytes, &'static str>> + Send + use<> {
-    let bytes = bytes.clone();
-    let starts = (0..bytes.len()).step_by(size);
-    stream::iter(starts.map(move |at| Ok(bytes.slice(at..(at + size).min(bytes.len())))))
-}
-
-async fn put(blobs: &Blobs, bytes: &Bytes, size: usize) -> Stored {
-    blobs.put_stream(pieces(bytes, size)).await.unwrap()
 }
 
 /// What is read of a range, and how it ended.

@@ -250,6 +250,8 @@ async fn authorities_are_asked_in_order_and_none_is_waited_for_long() {
     assert_eq!(sealed(&sealer).await.unwrap().1, SealLevel::Timestamped);
     assert!(started.elapsed() < Duration::from_secs(30));
     assert_eq!((slow.asked(), right.asked()), (1, 1));
+    assert_eq!(sealed(&sealer).await.unwrap().1, SealLevel::Timestamped);
+    assert_eq!((slow.asked(), right.asked()), (1, 2), "the next document does not wait for what is down");
 }
 
 #[tokio::test]
