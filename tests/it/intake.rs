@@ -1,5 +1,7 @@
 //! Documents on every way in: PDF and DOCX, inline, uploaded and fetched; read at once or afterwards.
 
+#[path = "intake/budgets.rs"]
+mod budgets;
 #[path = "intake/doors.rs"]
 mod doors;
 #[path = "intake/markers.rs"]

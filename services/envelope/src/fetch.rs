@@ -1,19 +1,20 @@
 //! Documents from addresses that callers name: to nowhere but where the guard allows, within bounds of time, bytes and
 //! redirects.
 //!
-//! Must never send a credential, believe what the other side says about the content, or tell an address: what went wrong is told
-//! as a class.
+//! Must never send a credential, believe what the other side says about the content, hold it in memory while it comes, or tell
+//! an address: what went wrong is told as a class.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use bytes::{Bytes, BytesMut};
 use countersign_chassis::guard::{Guard, NotFound, NotPublic};
 use futures_util::StreamExt as _;
 use reqwest::header::LOCATION;
 use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
+
+use crate::spool::Spool;
 
 /// Redirects that are followed.
 const REDIRECTS_MAX: usize = 3;
@@ -51,6 +52,9 @@ pub enum FetchError {
     /// The other side is not there, or not well: another try makes sense.
     #[error("the address does not answer ({0})")]
     Away(&'static str),
+    /// Nothing to do with the address.
+    #[error("what is at the address cannot be kept here ({0})")]
+    Disk(std::io::ErrorKind),
 }
 
 /// Fetches.
@@ -83,7 +87,7 @@ impl Fetcher {
     }
 
     /// The bytes at an address.
-    pub async fn fetch(&self, address: &str, bytes_max: usize) -> Result<Bytes, FetchError> {
+    pub async fn fetch(&self, address: &str, bytes_max: usize) -> Result<Spool, FetchError> {
         let exchange = async {
             let mut url = self.guard.check(address).map_err(|_| FetchError::NotAllowed)?;
             for _ in 0..=REDIRECTS_MAX {
@@ -117,19 +121,20 @@ impl Fetcher {
 }
 
 /// Never more than the most, whatever the other side says.
-async fn read(response: Response, bytes_max: usize) -> Result<Bytes, FetchError> {
+async fn read(response: Response, bytes_max: usize) -> Result<Spool, FetchError> {
     if response.content_length().is_some_and(|length| length > bytes_max as u64) {
         return Err(FetchError::TooLarge);
     }
-    let (mut bytes, mut stream) = (BytesMut::new(), response.bytes_stream());
+    let disk = |error: std::io::Error| FetchError::Disk(error.kind());
+    let (mut came, mut stream) = (Spool::new().map_err(disk)?, response.bytes_stream());
     while let Some(chunk) = stream.next().await {
         let chunk = chunk.map_err(|_| FetchError::Away("broken_answer"))?;
-        if bytes.len() + chunk.len() > bytes_max {
+        if came.size_bytes() + chunk.len() > bytes_max {
             return Err(FetchError::TooLarge);
         }
-        bytes.extend_from_slice(&chunk);
+        came.write(&chunk).await.map_err(disk)?;
     }
-    Ok(bytes.freeze())
+    Ok(came)
 }
 
 fn class(error: &reqwest::Error) -> FetchError {

@@ -21,6 +21,7 @@ pub mod removal;
 pub mod rpc;
 pub mod seal;
 pub mod serve;
+pub mod spool;
 pub mod store;
 pub mod sweep;
 pub mod tail;

@@ -173,6 +173,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         tail: Arc::clone(&tail),
         seats: Seats::default(),
         downloads: Seats::default(),
+        uploads: Seats::default(),
         combining: Arc::new(Semaphore::new(COMBINED_AT_ONCE)),
         signing_url: config.signing_url.clone(),
         heartbeat,

@@ -1,14 +1,20 @@
 //! What is refused at the door, and what a draft takes while a document is being read.
 
+use std::time::Duration;
+
 use countersign::v1::document_source::Source;
 use countersign::v1::{
     AddFieldsRequest, DownloadDocumentRequest, EventType, FieldType, IngestStatus, ReplaceDocumentRequest,
+    UploadDocumentRequest, UploadInfo, upload_document_request,
 };
 use countersign_chassis::clock::Clock;
-use countersign_envelope::config::IngestConfig;
+use countersign_envelope::config::{Config, IngestConfig};
 use countersign_test_support::client::pdf;
 use countersign_test_support::docx::{body, docx, docx_of, zipped};
-use countersign_test_support::{Errors as _, Service};
+use countersign_test_support::service::config;
+use countersign_test_support::{Database, Errors as _, Service};
+use futures_util::future::join_all;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 
 use super::server::{Answer, Running};
@@ -45,6 +51,9 @@ async fn bad_docx_are_refused_at_the_door() {
     let whole = docx(&["a"]);
     let refused = upload(&sender, &whole[..whole.len() - 30]).await.unwrap_err();
     assert_eq!((refused.reason(), refused.fields()), ("UNREADABLE_DOCUMENT".into(), vec!["chunk".to_owned()]));
+    // What is none is called so, here as well as by who reads it afterwards.
+    let refused = upload(&sender, &zipped(&[("word/document.xml", b"<x/>")])).await.unwrap_err();
+    assert_eq!((refused.reason(), refused.fact("type")), ("UNSUPPORTED_DOCUMENT_TYPE".into(), "zip".into()));
 }
 
 /// Where nothing makes PDFs of DOCX, that is said at once and to whom it concerns.
@@ -151,4 +160,25 @@ async fn t69_a_replaced_document_is_not_read() {
     let told = kinds(&sender, &draft.id).await;
     assert_eq!(told, [EnvelopeCreated, EnvelopeUpdated, EnvelopeUpdated, EnvelopeDocumentReady]);
     assert_eq!(service.database.number("SELECT count(*) FROM ingest_job").await, 0);
+}
+
+/// S1.35: whoever sends no more has gone, and nobody has more uploads on the way than may be.
+#[tokio::test(flavor = "multi_thread")]
+async fn s1_35_uploads_that_do_not_come_are_ended() {
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let config = Config { stream_stall_seconds: 2, ..config(&database, &documents) };
+    let service = Service::start_with(database, Clock::database(), documents, config).await;
+    let sender = service.account(false).await;
+    let begun = || {
+        let info = UploadInfo { name: "begun".into(), ..UploadInfo::default() };
+        let info = UploadDocumentRequest { part: Some(upload_document_request::Part::Info(info)) };
+        let mut client = sender.envelopes();
+        async move { client.upload_document(tokio_stream::once(info).chain(tokio_stream::pending())).await }
+    };
+    let ended = tokio::time::timeout(Duration::from_secs(20), join_all((0..21).map(|_| begun()))).await.unwrap();
+    let reasons: Vec<_> = ended.into_iter().map(|ended| ended.unwrap_err()).collect();
+    let too_many = reasons.iter().filter(|refused| refused.reason() == "RATE_LIMIT_EXCEEDED").count();
+    let slow = reasons.iter().filter(|refused| refused.code() == Code::Unavailable).count();
+    assert_eq!((too_many, slow), (1, 20));
+    upload(&sender, &pdf()).await.unwrap();
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -11,10 +12,11 @@ use axum::routing::get;
 use tokio::net::TcpListener;
 use tokio_util::task::AbortOnDropHandle;
 
-/// What it answers: a status with a body, or nothing for ever.
+/// What it answers: a status with a body, the same after a while, or nothing for ever.
 #[derive(Clone)]
 pub enum Answer {
     Of(u16, Vec<u8>),
+    Late(Duration, u16, Vec<u8>),
     Never,
 }
 
@@ -41,10 +43,15 @@ async fn answer(State(server): State<Server>, Path(path): Path<String>, headers:
         let answers = inside.answers.entry(path).or_default();
         if answers.len() > 1 { answers.pop_front() } else { answers.front().cloned() }
     };
+    let of = |status: u16, body: Vec<u8>| Response::builder().status(status).body(Body::from(body)).unwrap();
     match answer {
-        Some(Answer::Of(status, body)) => Response::builder().status(status).body(Body::from(body)).unwrap(),
+        Some(Answer::Of(status, body)) => of(status, body),
+        Some(Answer::Late(after, status, body)) => {
+            tokio::time::sleep(after).await;
+            of(status, body)
+        }
         Some(Answer::Never) => std::future::pending().await,
-        None => Response::builder().status(404).body(Body::empty()).unwrap(),
+        None => of(404, Vec::new()),
     }
 }
 

@@ -25,6 +25,9 @@ const CONTENT_TYPES: &str = "[Content_Types].xml";
 /// What files may be, by the ends of their names: pictures that hold no references, and fonts.
 const KEPT: [&str; 12] = ["xml", "rels", "png", "jpg", "jpeg", "gif", "bmp", "tif", "tiff", "emf", "wmf", "odttf"];
 
+/// Where files may be: not where other formats have theirs.
+const FOLDERS: [&str; 6] = ["_rels", "charts", "diagrams", "docProps", "media", "word"];
+
 /// What is wrong with a DOCX.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Flaw {
@@ -87,11 +90,12 @@ pub fn rewrite<W: Write + Seek>(bytes: &[u8], to: W) -> Result<W, Flaw> {
             return Err(Flaw::Inflated);
         }
         left -= read;
-        if !KEPT.contains(&end.as_str()) {
+        let is_here = name == CONTENT_TYPES || name.split_once('/').is_some_and(|(top, _)| FOLDERS.contains(&top));
+        if !is_here || !KEPT.contains(&end.as_str()) {
             continue;
         }
         if is_xml {
-            content = part(&name, &content)?;
+            content = part(&end, &content)?;
         }
         listed |= name == CONTENT_TYPES;
         main |= is_main(&name);
@@ -113,11 +117,11 @@ pub fn is_main(name: &str) -> bool {
 }
 
 /// One part without what could reach out.
-fn part(name: &str, content: &[u8]) -> Result<Vec<u8>, Flaw> {
+fn part(end: &str, content: &[u8]) -> Result<Vec<u8>, Flaw> {
     // Other encodings would be read in another way than here.
     let text = std::str::from_utf8(content).map_err(|_| Flaw::Damaged)?;
     let text = text.trim_start_matches('\u{feff}');
-    if name.ends_with(".rels") { xml::relationships(text) } else { xml::content(text) }
+    if end == "rels" { xml::relationships(text) } else { xml::content(text) }
 }
 
 fn open(bytes: &[u8]) -> Result<ZipArchive<Cursor<&[u8]>>, Flaw> {

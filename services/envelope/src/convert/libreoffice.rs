@@ -7,8 +7,8 @@ use std::ffi::OsStr;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -27,6 +27,10 @@ const USUAL: [&str; 6] = [
     "/snap/bin/libreoffice",
     "/Applications/LibreOffice.app/Contents/MacOS/soffice",
 ];
+/// How the names of its folders begin.
+const FOLDER: &str = "countersign-convert-";
+/// Folders that are older belong to nobody: a process that was killed left them. Also how often they are looked for.
+const LEFT_OVER: Duration = Duration::from_secs(3_600);
 /// Sets the limits that only a process can set for itself, then becomes the program. Ends with its time also if nobody is left
 /// to kill it.
 const SHELL: &str =
@@ -72,13 +76,25 @@ pub struct LibreOffice {
     program: PathBuf,
     limits: Limits,
     places: Arc<Semaphore>,
+    tidied_at: Mutex<Instant>,
 }
 
 impl LibreOffice {
     /// That program, so many times at once.
     #[must_use]
     pub fn new(program: PathBuf, at_once: usize, limits: Limits) -> Self {
-        Self { program, limits, places: Arc::new(Semaphore::new(at_once)) }
+        tidy();
+        Self { program, limits, places: Arc::new(Semaphore::new(at_once)), tidied_at: Mutex::new(Instant::now()) }
+    }
+
+    /// Whether it is time to look for what was left over.
+    fn is_untidy(&self) -> bool {
+        let mut tidied_at = self.tidied_at.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_untidy = tidied_at.elapsed() >= LEFT_OVER;
+        if is_untidy {
+            *tidied_at = Instant::now();
+        }
+        is_untidy
     }
 
     /// Where it is, if it is where it usually is.
@@ -101,6 +117,8 @@ impl LibreOffice {
             "--nolockcheck",
             "--nodefault",
             "--nofirststartwizard",
+            // What else the file might look like to it is nothing that was looked through.
+            "--infilter=MS Word 2007 XML",
             "--convert-to",
             "pdf:writer_pdf_Export",
             "--outdir",
@@ -123,7 +141,14 @@ impl Converter for LibreOffice {
         let Ok(Ok(_place)) = place else {
             return Err(ConvertError::Unavailable(std::io::Error::other("all converters are busy")));
         };
-        let made = tokio::task::spawn_blocking(move || lay_out(&docx)).await;
+        let is_untidy = self.is_untidy();
+        let laid_out = move || {
+            if is_untidy {
+                tidy();
+            }
+            lay_out(&docx)
+        };
+        let made = tokio::task::spawn_blocking(laid_out).await;
         let folder = made.map_err(|_| ConvertError::Failed)??;
         let mut running = Running::of(self.command(folder.path()).spawn().map_err(ConvertError::Unavailable)?);
         let ended = tokio::time::timeout(self.limits.time, running.child.wait()).await;
@@ -147,7 +172,7 @@ impl Converter for LibreOffice {
 /// A folder with the document, written anew, and an empty profile.
 fn lay_out(docx: &[u8]) -> Result<TempDir, ConvertError> {
     let lay = || -> std::io::Result<(TempDir, std::fs::File)> {
-        let folder = tempfile::Builder::new().prefix("countersign-convert-").tempdir()?;
+        let folder = tempfile::Builder::new().prefix(FOLDER).tempdir()?;
         std::fs::create_dir_all(folder.path().join("profile/user"))?;
         std::fs::create_dir(folder.path().join("out"))?;
         let mut settings = std::fs::File::create(folder.path().join("profile/user/registrymodifications.xcu"))?;
@@ -158,6 +183,20 @@ fn lay_out(docx: &[u8]) -> Result<TempDir, ConvertError> {
     let (folder, file) = lay().map_err(ConvertError::Unavailable)?;
     docx::rewrite(docx, std::io::BufWriter::new(file))?.flush().map_err(ConvertError::Unavailable)?;
     Ok(folder)
+}
+
+/// Removes what processes that were killed have left: documents among it.
+fn tidy() {
+    let Ok(folders) = std::fs::read_dir(std::env::temp_dir()) else { return };
+    let is_old = |folder: &std::fs::DirEntry| {
+        let about = folder.metadata().ok().filter(std::fs::Metadata::is_dir);
+        let age = about.and_then(|about| SystemTime::now().duration_since(about.modified().ok()?).ok());
+        folder.file_name().as_encoded_bytes().starts_with(FOLDER.as_bytes()) && age.is_some_and(|age| age >= LEFT_OVER)
+    };
+    for folder in folders.flatten().filter(is_old) {
+        // Another process may have been faster, or it is somebody else's.
+        let _ = std::fs::remove_dir_all(folder.path());
+    }
 }
 
 /// A child with all that it starts.

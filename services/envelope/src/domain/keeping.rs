@@ -124,9 +124,15 @@ impl Envelope {
         terms.watchers.iter_mut().for_each(|watcher| watcher.email = Personal::new(""));
         self.void_reason = None;
         self.recipients.iter_mut().for_each(forget_recipient);
-        self.documents.iter_mut().for_each(|Document { name, .. }| name.clear());
+        self.documents.iter_mut().for_each(forget_document);
         self.fields.iter_mut().for_each(forget_field);
     }
+}
+
+fn forget_document(document: &mut Document) {
+    document.name.clear();
+    // An address may hold secrets, a fault quotes markers.
+    (document.awaits, document.fault) = (None, None);
 }
 
 fn forget_recipient(recipient: &mut Recipient) {

@@ -4,9 +4,12 @@
 //! not for ever. Must never tell or log an address or anything of a document.
 
 pub mod pdf;
+mod places;
 pub mod sniff;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -14,11 +17,13 @@ use chrono::TimeDelta;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::ticker::Progress;
 use countersign_paper::Unreadable;
+use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tracing::Instrument as _;
 
 use self::pdf::{Found, PdfReader, ReadError, covered};
+use self::places::Places;
 use crate::blobs::Blobs;
 use crate::convert::{ConvertError, Converter, Flaw};
 use crate::domain::command::{By, Command};
@@ -32,18 +37,23 @@ use crate::execute::{Ask, Executor, new_id};
 use crate::fetch::{FetchError, Fetcher};
 use crate::removal::restore;
 use crate::rpc::Accounts;
+use crate::spool::Spool;
 use crate::store::{Got, KeptBytes, ReadingJob, Scope};
 
-/// Documents that are read at the same time.
-const AT_ONCE_MAX: usize = 4;
-/// How long a document may take before another process may take it over: longer than fetching and converting together.
-const LEASE_SECONDS: i64 = 240;
+/// Documents whose bytes are in memory at the same time. The others still come in, onto the disk.
+static HELD: Semaphore = Semaphore::const_new(8);
+/// How long one try may take.
+const TRY_MAX: Duration = Duration::from_secs(420);
+/// How long a document may take before another process may take it over: longer than a try, so that none is tried twice at once.
+const LEASE_SECONDS: i64 = 480;
 /// The longest pause between tries.
 const PAUSE_SECONDS_MAX: i64 = 300;
 /// How long an address is tried that does not answer.
 const SOURCE_MINUTES_MAX: i64 = 15;
 /// How long a document is tried that the service itself cannot read.
 const OWN_HOURS_MAX: i64 = 24;
+/// How often it is tried at least: time in which nobody tried says nothing about a document.
+const TRIES_MIN: u32 = 5;
 /// How often a document is converted on which the converter dies.
 const CONVERSIONS_MAX: u32 = 3;
 
@@ -55,6 +65,8 @@ enum Trouble {
     Away(FetchError),
     /// It was not possible now.
     Later(anyhow::Error),
+    /// Another process has taken it over.
+    Lost,
 }
 
 impl From<anyhow::Error> for Trouble {
@@ -70,7 +82,7 @@ fn failed(reason: FaultReason, message: impl Into<String>) -> Trouble {
 /// Takes on documents that are to be read. What is under way ends with it, and is taken on by another when its claim runs out.
 pub struct Intake {
     reader: Arc<Reader>,
-    places: Arc<Semaphore>,
+    places: Places,
     under_way: Mutex<JoinSet<()>>,
 }
 
@@ -94,56 +106,65 @@ impl Intake {
     /// With that reader.
     #[must_use]
     pub fn new(reader: Reader) -> Self {
-        let (reader, places) = (Arc::new(reader), Arc::new(Semaphore::new(AT_ONCE_MAX)));
-        Self { reader, places, under_way: Mutex::default() }
+        Self { reader: Arc::new(reader), places: Places::default(), under_way: Mutex::default() }
     }
 
-    /// Takes on as many due documents as there are places. Each is read in a task of its own: one that is slow keeps nobody else
+    /// Takes on a due document if there is a place for it. Each is read in a task of its own: one that is slow keeps nobody else
     /// waiting.
     pub async fn tick(&self) -> anyhow::Result<Progress> {
         let mut under_way = self.under_way.lock().await;
         while under_way.try_join_next().is_some() {}
+        let Some(without) = self.places.without() else { return Ok(Progress::Idle) };
         let store = self.reader.executor.store();
         let now = store.clock().now();
-        let free = i64::try_from(self.places.available_permits()).unwrap_or_default();
-        if free == 0 {
-            return Ok(Progress::Idle);
-        }
-        let jobs = store.claim_readings(now, now + TimeDelta::seconds(LEASE_SECONDS), free).await?;
-        let progress = if jobs.is_empty() { Progress::Idle } else { Progress::Busy };
-        for job in jobs {
-            let (reader, place) = (Arc::clone(&self.reader), Arc::clone(&self.places).acquire_owned().await?);
-            let read = async move {
-                if let Err(error) = reader.one(&job).await {
-                    // Its claim runs out.
-                    let document = job.document.to_string();
-                    tracing::warn!(document, error = format!("{error:#}"), "a document's job could not be settled");
-                }
-                drop(place);
-                reader.executor.store().readings_due().notify_one();
-            };
-            under_way.spawn(read.in_current_span());
-        }
-        Ok(progress)
+        let job = store.claim_reading(now, now + TimeDelta::seconds(LEASE_SECONDS), &without).await?;
+        let Some(job) = job else { return Ok(Progress::Idle) };
+        let (reader, place) = (Arc::clone(&self.reader), self.places.take(job.account));
+        let read = async move {
+            if let Err(error) = reader.one(&job).await {
+                // Its claim runs out.
+                let document = job.document.to_string();
+                tracing::warn!(document, error = format!("{error:#}"), "a document's job could not be settled");
+            }
+            drop(place);
+            reader.executor.store().readings_due().notify_one();
+        };
+        under_way.spawn(read.in_current_span());
+        Ok(Progress::Busy)
     }
 }
 
 impl Reader {
-    /// Reads one document and settles its job.
+    /// Tries one document, and judges what stood in the way, whatever that was.
     async fn one(&self, job: &ReadingJob) -> anyhow::Result<()> {
-        let scope = Scope::any_mode(job.account);
-        let envelope = self.executor.store().envelope(scope, job.envelope).await?;
+        let tried = tokio::time::timeout(TRY_MAX, AssertUnwindSafe(self.try_once(job)).catch_unwind()).await;
+        let trouble = match tried {
+            Ok(Ok(Ok(()))) => return Ok(()),
+            Ok(Ok(Err(trouble))) => trouble,
+            Ok(Err(_)) => Trouble::Later(anyhow::anyhow!("reading it panicked")),
+            Err(_) => Trouble::Later(anyhow::anyhow!("reading it took too long")),
+        };
+        match self.judge(job, trouble) {
+            Ok(fault) => self.tell(job, Reading::Failed(fault)).await,
+            Err(trouble) => self.postpone(job, &trouble).await,
+        }
+    }
+
+    /// Reads it, and settles its job.
+    async fn try_once(&self, job: &ReadingJob) -> Result<(), Trouble> {
+        let store = self.executor.store();
+        let envelope = store.envelope(Scope::any_mode(job.account), job.envelope).await.context("its envelope")?;
         let Some((envelope, document, awaited)) = envelope.as_ref().and_then(|envelope| awaited(envelope, job)) else {
-            return Ok(self.executor.store().forget_reading(job).await?);
+            return Ok(store.forget_reading(job).await.context("forgetting it")?);
         };
-        let reading = match self.read(job, envelope, document, awaited).await {
-            Ok(read) => Reading::Ready(Box::new(read)),
-            Err(trouble) => match self.judge(job, trouble) {
-                Ok(fault) => Reading::Failed(fault),
-                Err(trouble) => return self.postpone(job, &trouble).await,
-            },
-        };
+        let read = self.read(job, envelope, document, awaited).await?;
+        Ok(self.tell(job, Reading::Ready(Box::new(read))).await?)
+    }
+
+    /// Tells the envelope what came of it.
+    async fn tell(&self, job: &ReadingJob, reading: Reading) -> anyhow::Result<()> {
         let command = Command::Ingest { document: job.document, source: Some(job.source), reading };
+        let scope = Scope::any_mode(job.account);
         let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
         let outcome = self.executor.execute(ask, |_| true).await?;
         if outcome.is_none_or(|outcome| outcome.answer == Verdict::AlreadyDone) {
@@ -155,12 +176,13 @@ impl Reader {
     /// The fault that it comes to; what may pass, unless it has been tried for too long.
     fn judge(&self, job: &ReadingJob, trouble: Trouble) -> Result<IngestFault, Trouble> {
         let age = self.executor.store().clock().now() - job.begun_at;
+        let tried_for = |most: TimeDelta| age >= most && job.attempts >= TRIES_MIN;
         match trouble {
             Trouble::Fault(fault) => Ok(fault),
-            Trouble::Away(why) if age >= TimeDelta::minutes(SOURCE_MINUTES_MAX) => {
+            Trouble::Away(why) if tried_for(TimeDelta::minutes(SOURCE_MINUTES_MAX)) => {
                 Ok(IngestFault::new(FaultReason::SourceFailed, why.to_string()))
             }
-            Trouble::Later(_) if age >= TimeDelta::hours(OWN_HOURS_MAX) => {
+            Trouble::Later(_) if tried_for(TimeDelta::hours(OWN_HOURS_MAX)) => {
                 Ok(IngestFault::new(FaultReason::Unavailable, "the service could not read it for a day"))
             }
             other => Err(other),
@@ -174,7 +196,7 @@ impl Reader {
                 tracing::warn!(document, attempts, error = format!("{error:#}"), "a document could not be read");
             }
             Trouble::Away(why) => tracing::info!(document, attempts, error = why.to_string(), "a source is away"),
-            Trouble::Fault(_) => {}
+            Trouble::Fault(_) | Trouble::Lost => {}
         }
         let pause = 2_i64.saturating_pow(job.attempts.min(16)).min(PAUSE_SECONDS_MAX);
         let store = self.executor.store();
@@ -190,7 +212,9 @@ impl Reader {
     ) -> Result<Read, Trouble> {
         let account = self.accounts.get(job.account).await.context("the account")?.context("the account is gone")?;
         let limits = &account.settings.limits;
-        let (original, bytes) = self.original(job, document, awaited, limits).await?;
+        let came = self.came(job, document, awaited, limits).await?;
+        let _held = HELD.acquire().await.context("a turn")?;
+        let (original, bytes) = self.original(job, came).await?;
         let (made, pdf) = match original.content_type {
             ContentType::Pdf => (original, bytes),
             ContentType::Docx => self.converted(job, original, bytes).await?,
@@ -224,28 +248,38 @@ impl Reader {
         Ok(Read { sha256, size_bytes, page_count, original, fields, fields_max: limits.fields_max })
     }
 
-    /// What came: fetched once, and kept from then on.
-    async fn original(
+    /// What came, wherever it is.
+    async fn came(
         &self,
         job: &ReadingJob,
         document: &Document,
         awaited: &Awaited,
         limits: &Limits,
-    ) -> Result<(KeptBytes, Bytes), Trouble> {
+    ) -> Result<Came, Trouble> {
         let here = document.original.map(|it| KeptBytes {
             sha256: it.sha256,
             size_bytes: it.size_bytes,
             content_type: it.content_type,
         });
         if let Some(here) = job.got.original.or(here) {
-            return Ok((here, self.blobs.get(&here.sha256).await?));
+            return Ok(Came::Before(here));
         }
         let Some(url) = &awaited.url else { return Err(Trouble::Later(anyhow::anyhow!("nothing to read"))) };
-        let bytes = self.fetcher.fetch(url.reveal(), limits.document_bytes_max).await.map_err(not_fetched)?;
+        let fetched = self.fetcher.fetch(url.reveal(), limits.document_bytes_max).await;
+        Ok(Came::Now(fetched.map_err(not_fetched)?))
+    }
+
+    /// Its bytes: fetched once, and kept from then on.
+    async fn original(&self, job: &ReadingJob, came: Came) -> Result<(KeptBytes, Bytes), Trouble> {
+        let fetched = match came {
+            Came::Before(kept) => return Ok((kept, self.blobs.get(&kept.sha256).await?)),
+            Came::Now(fetched) => fetched,
+        };
+        let bytes = fetched.read().await.context("what was fetched")?;
         let content_type = sniff::sniff(&bytes);
         let content_type = content_type.map_err(|why| failed(FaultReason::UnsupportedType, why.message()))?;
         let kept = self.keep(bytes.clone(), content_type).await?;
-        self.note(job, Got { original: Some(kept), pdf: None }).await?;
+        self.note(job, Got { original: Some(kept), ..Got::default() }).await?;
         Ok((kept, bytes))
     }
 
@@ -262,17 +296,28 @@ impl Reader {
         let Some(converter) = &self.converter else {
             return Err(failed(FaultReason::ConversionFailed, "there is no program here that makes PDFs of DOCX"));
         };
-        let pdf = converter.convert(docx).await.map_err(|error| match error {
-            ConvertError::Flawed(Flaw::NotDocx) => failed(FaultReason::UnsupportedType, error.to_string()),
-            ConvertError::Flawed(Flaw::Entries | Flaw::Inflated) => failed(FaultReason::OverLimit, error.to_string()),
-            ConvertError::Flawed(_) => failed(FaultReason::Unreadable, error.to_string()),
-            ConvertError::Failed | ConvertError::Slow if job.attempts >= CONVERSIONS_MAX => {
-                failed(FaultReason::ConversionFailed, error.to_string())
+        let got = Got { original: Some(original), ..job.got };
+        let pdf = match converter.convert(docx).await {
+            Ok(pdf) => pdf,
+            Err(error @ ConvertError::Unavailable(_)) => return Err(Trouble::Later(error.into())),
+            Err(error @ ConvertError::Flawed(flaw)) => {
+                let reason = match flaw {
+                    Flaw::NotDocx => FaultReason::UnsupportedType,
+                    Flaw::Entries | Flaw::Inflated => FaultReason::OverLimit,
+                    Flaw::Damaged | Flaw::Encrypted | Flaw::Doctype | Flaw::Nested => FaultReason::Unreadable,
+                };
+                return Err(failed(reason, error.to_string()));
             }
-            ConvertError::Failed | ConvertError::Slow | ConvertError::Unavailable(_) => Trouble::Later(error.into()),
-        })?;
+            Err(error @ (ConvertError::Failed | ConvertError::Slow)) => {
+                let deaths = got.deaths + 1;
+                self.note(job, Got { deaths, ..got }).await?;
+                let is_last = deaths >= CONVERSIONS_MAX;
+                let reason = FaultReason::ConversionFailed;
+                return Err(if is_last { failed(reason, error.to_string()) } else { Trouble::Later(error.into()) });
+            }
+        };
         let made = self.keep(pdf.clone(), ContentType::Pdf).await?;
-        self.note(job, Got { original: Some(original), pdf: Some(made) }).await?;
+        self.note(job, Got { pdf: Some(made), ..got }).await?;
         Ok((made, pdf))
     }
 
@@ -283,9 +328,18 @@ impl Reader {
         Ok(kept)
     }
 
-    async fn note(&self, job: &ReadingJob, got: Got) -> anyhow::Result<()> {
-        Ok(self.executor.store().note_reading(job, got).await?)
+    async fn note(&self, job: &ReadingJob, got: Got) -> Result<(), Trouble> {
+        let is_ours = self.executor.store().note_reading(job, got).await.context("noting what was got")?;
+        if is_ours { Ok(()) } else { Err(Trouble::Lost) }
     }
+}
+
+/// What came, and where it is.
+enum Came {
+    /// In the store of documents.
+    Before(KeptBytes),
+    /// From its address, just now.
+    Now(Spool),
 }
 
 /// What of an envelope is still to be read, if it still is.
@@ -299,6 +353,7 @@ fn awaited<'a>(envelope: &'a Envelope, job: &ReadingJob) -> Option<(&'a Envelope
 fn not_fetched(why: FetchError) -> Trouble {
     let reason = match why {
         FetchError::Away(_) => return Trouble::Away(why),
+        FetchError::Disk(_) => return Trouble::Later(why.into()),
         FetchError::NotAllowed => FaultReason::SourceNotAllowed,
         FetchError::Status(_) | FetchError::Redirects => FaultReason::SourceFailed,
         FetchError::TooLarge => FaultReason::OverLimit,
@@ -313,6 +368,9 @@ fn unread(error: ReadError) -> Trouble {
                 Unreadable::TooLarge { .. } | Unreadable::TooManyPages { .. } | Unreadable::TooManyObjects { .. } => {
                     FaultReason::OverLimit
                 }
+                Unreadable::TooMuchContent { .. }
+                | Unreadable::TooMuchText { .. }
+                | Unreadable::TooManyMarkers { .. } => FaultReason::OverLimit,
                 _ => FaultReason::Unreadable,
             };
             failed(reason, why.to_string())

@@ -2,17 +2,15 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use countersign::v1;
-use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use futures_util::future::try_join_all;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
 use super::auth::Sender;
-use super::documents::{Named, Origin, Taken};
+use super::documents::{Content, Named, Origin, Taken};
 use super::envelope::rendered;
 use super::fields::{Ground, fields, pages as off_pages};
 use super::parse::Faults;
@@ -84,9 +82,7 @@ impl Handler {
             events.extend(decision.events);
         }
         let events = seal(&mut envelope, &events, &call.by, now, &mut Fresh(now));
-        for content in &contents {
-            context.blobs.put(content.clone()).await.map_err(|error| unavailable(&error))?;
-        }
+        context.put(&contents).await.map_err(|error| unavailable(&error))?;
         let billing = &sender.account.settings.billing;
         let movement = settle(None, &mut envelope, Some(billing), now);
         let reply = v1::CreateEnvelopeResponse { envelope: rendered(&envelope) };
@@ -100,7 +96,7 @@ impl Handler {
 
 impl Context {
     /// Stores a new envelope; where its bytes were just being removed, after storing them again.
-    async fn insert(&self, new: NewEnvelope, contents: &[Bytes]) -> Result<Result<(), DatabaseError>, Status> {
+    async fn insert(&self, new: NewEnvelope, contents: &[Content]) -> Result<Result<(), DatabaseError>, Status> {
         let (new, mut tries) = (Arc::new(new), 1);
         loop {
             match self.store.create(Arc::clone(&new)).await {
@@ -116,15 +112,17 @@ impl Context {
     }
 
     /// Stores bytes, also such as are just being removed.
-    pub(super) async fn keep(&self, contents: &[Bytes]) -> Result<(), Status> {
-        let digests: Vec<Digest> = contents.iter().map(|content| sha256(content)).collect();
-        let put = async {
-            for content in contents {
-                self.blobs.put(content.clone()).await?;
-            }
-            Ok(())
-        };
-        restore(&self.store, &digests, put).await.map_err(|error| unavailable(&error))
+    pub(super) async fn keep(&self, contents: &[Content]) -> Result<(), Status> {
+        let digests: Vec<Digest> = contents.iter().map(Content::sha256).collect();
+        restore(&self.store, &digests, self.put(contents)).await.map_err(|error| unavailable(&error))
+    }
+
+    /// Stores bytes, one after the other.
+    async fn put(&self, contents: &[Content]) -> anyhow::Result<()> {
+        for content in contents {
+            self.blobs.put(content.bytes().await?).await?;
+        }
+        Ok(())
     }
 }
 
@@ -209,7 +207,7 @@ fn origins(
 }
 
 /// Puts in the documents with the fields that their markers made, and gives back the bytes that are still to be kept.
-fn put_in(envelope: &mut Envelope, taken: Vec<Taken>, fields_max: usize) -> Result<Vec<Bytes>, Status> {
+fn put_in(envelope: &mut Envelope, taken: Vec<Taken>, fields_max: usize) -> Result<Vec<Content>, Status> {
     let mut contents = Vec::new();
     for Taken { document, contents: own, fields } in taken {
         envelope.documents.push(document);

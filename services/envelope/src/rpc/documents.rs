@@ -1,5 +1,6 @@
 //! Documents of a request: what is a PDF is read at once, what is a DOCX or comes from an address is left to be read.
 
+use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use countersign::v1;
@@ -12,7 +13,7 @@ use tonic::{Request, Response, Status};
 use super::envelope::rendered;
 use super::parse::Faults;
 use super::status::{database, unavailable};
-use super::upload::checked;
+use super::upload::{checked, turn};
 use super::{Context, Handler};
 use crate::domain::command::{Command, Edit};
 use crate::domain::decide::Verdict;
@@ -26,6 +27,7 @@ use crate::domain::personal::Personal;
 use crate::domain::recipient::Recipient;
 use crate::execute::new_id;
 use crate::ingest::pdf::{Found, covered};
+use crate::spool::Spool;
 use crate::store::{Scope, Upload};
 
 /// Markers that are told of in one answer.
@@ -50,9 +52,39 @@ pub(super) struct Named<'a> {
 pub(super) struct Taken {
     pub document: Document,
     /// What is still to be kept.
-    pub contents: Vec<Bytes>,
+    pub contents: Vec<Content>,
     /// The fields that were made of its markers; none: it has no say about fields.
     pub fields: Option<Vec<Field>>,
+}
+
+/// Bytes that are still to be kept.
+pub(super) enum Content {
+    /// They came with the request.
+    Held(Bytes),
+    /// They were made here: a small request must not take much memory until it is answered.
+    Spooled(Digest, Spool),
+}
+
+impl Content {
+    pub(super) fn sha256(&self) -> Digest {
+        match self {
+            Self::Held(bytes) => sha256(bytes),
+            Self::Spooled(digest, _) => *digest,
+        }
+    }
+
+    pub(super) async fn bytes(&self) -> anyhow::Result<Bytes> {
+        match self {
+            Self::Held(bytes) => Ok(bytes.clone()),
+            Self::Spooled(_, spool) => spool.read().await.context("reading a spooled document"),
+        }
+    }
+
+    async fn spooled(bytes: &Bytes) -> anyhow::Result<Self> {
+        let mut spool = Spool::new().context("spooling a document")?;
+        spool.write(bytes).await.context("spooling a document")?;
+        Ok(Self::Spooled(sha256(bytes), spool))
+    }
 }
 
 impl Context {
@@ -103,7 +135,9 @@ impl Context {
                 let path = format!("{path}.content");
                 let original = checked(&path, &content, self.can_convert, limits).await?;
                 match original.content_type {
-                    ContentType::Docx => Taken { contents: vec![content], ..left(bare, Some(original), markers, now) },
+                    ContentType::Docx => {
+                        Taken { contents: vec![Content::Held(content)], ..left(bare, Some(original), markers, now) }
+                    }
                     ContentType::Pdf => {
                         let found = self.read(&path, content.clone(), limits, markers).await?;
                         whole(bare, original, content, found, recipients, (&path, markers, now)).await?
@@ -157,12 +191,17 @@ impl Context {
         if !markers {
             return Ok(Taken { document, contents: Vec::new(), fields: None });
         }
+        let _turn = turn().await?;
         let content = self.blobs.get(&original.sha256).await.map_err(|error| unavailable(&error))?;
         let found = self.read(path, content.clone(), limits, true).await?;
-        let mut taken = whole(document, original, content, found, recipients, (path, true, now)).await?;
+        let taken = whole(document, original, content, found, recipients, (path, true, now)).await?;
         // What came is kept already.
-        taken.contents.remove(0);
-        Ok(taken)
+        let mut contents = Vec::new();
+        for made in taken.contents.iter().skip(1) {
+            let spooled = async { Content::spooled(&made.bytes().await?).await };
+            contents.push(spooled.await.map_err(|error| unavailable(&error))?);
+        }
+        Ok(Taken { contents, ..taken })
     }
 }
 
@@ -224,11 +263,11 @@ async fn whole(
         let pdf = base.unwrap_or_else(|| content.clone());
         base = Some(covered(pdf, &read).await.map_err(|error| unavailable(&error))?);
     }
-    let (mut stored, mut contents) = ((original.sha256, original.size_bytes), vec![content]);
+    let (mut stored, mut contents) = ((original.sha256, original.size_bytes), vec![Content::Held(content)]);
     let rewritten = base.is_some();
     if let Some(base) = base {
         stored = (sha256(&base), base.len() as u64);
-        contents.push(base);
+        contents.push(Content::Held(base));
     }
     let document = Document {
         sha256: stored.0,

@@ -10,6 +10,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::auth::{Reader, overview, reader, sender};
+use super::documents::Content;
 use super::download::{Asked, Wanted};
 use super::once::keep;
 use super::parse::{Faults, envelope_id, page_size};
@@ -39,8 +40,9 @@ impl Handler {
     ) -> Result<Response<v1::UploadDocumentResponse>, Status> {
         let sender = sender(request.extensions())?;
         let limits = &sender.account.settings.limits;
+        let _seat = self.0.uploads.take(Some((sender.scope.account, sender.key)))?;
         let (metadata, _, stream) = request.into_parts();
-        let mut received = upload::receive(stream, limits.document_bytes_max).await?;
+        let mut received = upload::receive(stream, limits.document_bytes_max, self.0.stall).await?;
         let claimed = self.claim(&metadata, &mut received.info, sender.scope)?;
         self.once(claimed.as_ref(), async {
             let name = received.name.clone();
@@ -69,11 +71,11 @@ impl Handler {
             ContentType::Pdf => self.0.read("chunk", bytes.clone(), limits, false).await?,
             ContentType::Docx => Found::default(),
         };
-        self.0.keep(&[bytes]).await?;
+        self.0.keep(&[Content::Held(bytes)]).await?;
         let mut base = None;
         if let Some(mended) = found.base {
             base = Some((hash(&mended), mended.len() as u64));
-            self.0.keep(&[mended]).await?;
+            self.0.keep(&[Content::Held(mended)]).await?;
         }
         let id = UploadId::from_uuid(new_id(self.0.store.clock().now()));
         Ok(Upload { id, name, sha256, size_bytes, page_count: found.page_count, content_type, base })

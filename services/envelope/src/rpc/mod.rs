@@ -113,6 +113,8 @@ pub struct Context {
     pub seats: Seats,
     /// How many downloads there are.
     pub downloads: Seats,
+    /// How many uploads there are.
+    pub uploads: Seats,
     /// Turns at putting documents into one: each takes memory.
     pub combining: Arc<Semaphore>,
     /// Address of the signing page.

@@ -1,5 +1,7 @@
 //! Documents on their way in: read, checked and only then kept.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use countersign::v1::upload_document_request::Part;
 use countersign::v1::{ErrorReason, UploadDocumentRequest, UploadInfo};
@@ -7,9 +9,8 @@ use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use countersign_paper::Unreadable;
 use sha2::{Digest as _, Sha256};
-use tokio::fs::File;
-use tokio::io::{AsyncReadExt as _, AsyncSeekExt as _, AsyncWriteExt as _};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 use tonic::{Status, Streaming};
 
 use super::Context;
@@ -20,45 +21,43 @@ use crate::domain::envelope::Digest;
 use crate::domain::ingest::{ContentType, Original};
 use crate::domain::limits::{FILE_NAME_CHARS_MAX, Limits};
 use crate::ingest::pdf::{Found, ReadError};
-use crate::ingest::sniff::sniff;
+use crate::ingest::sniff::{Unsupported, sniff};
+use crate::spool::Spool;
 
-/// Uploads that are held in memory at the same time, once they are complete. How many come in at a time is nobody's matter: they
-/// wait on disk.
+/// Uploads that are held in memory at the same time, once they are complete. Those that still come in wait on disk.
 static HELD: Semaphore = Semaphore::const_new(4);
 /// DOCX that are looked through at the same time: each is inflated.
 static LOOKED_THROUGH: Semaphore = Semaphore::const_new(2);
+/// How long an upload may take in all.
+const RECEIVE_MAX: Duration = Duration::from_secs(600);
 
 /// An uploaded file, complete and of the announced hash.
 pub(super) struct Received {
     pub name: String,
     /// As announced.
     pub info: UploadInfo,
-    file: Incoming,
+    came: Incoming,
 }
 
 /// A file that comes in, on disk: it may take its time, but no memory.
 pub(super) struct Incoming {
-    file: File,
-    size_bytes: usize,
+    spool: Spool,
     bytes_max: usize,
     hash: Sha256,
 }
 
 impl Incoming {
     pub fn new(bytes_max: usize) -> Result<Self, Status> {
-        // Without a name: it is gone with the process at the latest.
-        let file = File::from_std(tempfile::tempfile().map_err(disk)?);
-        Ok(Self { file, size_bytes: 0, bytes_max, hash: Sha256::new() })
+        Ok(Self { spool: Spool::new().map_err(disk)?, bytes_max, hash: Sha256::new() })
     }
 
     pub async fn add(&mut self, chunk: &[u8]) -> Result<(), Status> {
-        self.size_bytes += chunk.len();
-        if self.size_bytes > self.bytes_max {
-            let why = Unreadable::TooLarge { actual_bytes: self.size_bytes, max_bytes: self.bytes_max };
-            return Err(unreadable("chunk", &why));
+        let (actual_bytes, max_bytes) = (self.spool.size_bytes() + chunk.len(), self.bytes_max);
+        if actual_bytes > max_bytes {
+            return Err(unreadable("chunk", &Unreadable::TooLarge { actual_bytes, max_bytes }));
         }
         self.hash.update(chunk);
-        self.file.write_all(chunk).await.map_err(disk)
+        self.spool.write(chunk).await.map_err(disk)
     }
 
     pub fn sha256(&self) -> Digest {
@@ -66,12 +65,8 @@ impl Incoming {
     }
 
     /// All of it that came so far.
-    pub async fn bytes(&mut self) -> std::io::Result<Bytes> {
-        self.file.flush().await?;
-        let mut bytes = Vec::with_capacity(self.size_bytes);
-        self.file.rewind().await?;
-        self.file.read_to_end(&mut bytes).await?;
-        Ok(bytes.into())
+    pub async fn bytes(&self) -> std::io::Result<Bytes> {
+        self.spool.read().await
     }
 }
 
@@ -79,13 +74,34 @@ fn disk(error: std::io::Error) -> Status {
     unavailable(&anyhow::Error::new(error).context("taking a file"))
 }
 
-/// Takes an upload to its end.
+/// A turn at holding an upload in memory.
+pub(super) async fn turn() -> Result<SemaphorePermit<'static>, Status> {
+    HELD.acquire().await.map_err(|_| Problem::internal().into())
+}
+
+/// Takes an upload to its end, onto the disk: it may take its time within bounds, but no memory. Whoever sends nothing for as
+/// long as `stall` has gone.
 pub(super) async fn receive(
+    stream: Streaming<UploadDocumentRequest>,
+    bytes_max: usize,
+    stall: Duration,
+) -> Result<Received, Status> {
+    timeout(RECEIVE_MAX, received(stream, bytes_max, stall)).await.unwrap_or_else(|_| Err(too_slow()))
+}
+
+fn too_slow() -> Status {
+    tracing::info!("an upload that did not come was ended");
+    Problem::unavailable().into()
+}
+
+async fn received(
     mut stream: Streaming<UploadDocumentRequest>,
     bytes_max: usize,
+    stall: Duration,
 ) -> Result<Received, Status> {
+    let mut next = async || timeout(stall, stream.message()).await.unwrap_or_else(|_| Err(too_slow()));
     let mut faults = Faults::default();
-    let Some(Part::Info(mut info)) = stream.message().await?.and_then(|message| message.part) else {
+    let Some(Part::Info(mut info)) = next().await?.and_then(|message| message.part) else {
         faults.add("info", "must come first");
         return Err(faults.finish().err().unwrap_or_else(|| Problem::internal().into()));
     };
@@ -93,17 +109,17 @@ pub(super) async fn receive(
     let announced: Option<Digest> =
         (!info.sha256.is_empty()).then(|| faults.digest("info.sha256", &info.sha256.to_lowercase()));
     faults.finish()?;
-    let mut file = Incoming::new(bytes_max)?;
-    while let Some(message) = stream.message().await? {
+    let mut came = Incoming::new(bytes_max)?;
+    while let Some(message) = next().await? {
         let Some(Part::Chunk(chunk)) = message.part else {
             let mut faults = Faults::default();
             faults.add("chunk", "must be in every message but the first");
             faults.finish()?;
             continue;
         };
-        file.add(&chunk).await?;
+        came.add(&chunk).await?;
     }
-    let sha256 = file.sha256();
+    let sha256 = came.sha256();
     if announced.is_some_and(|announced| announced != sha256) {
         let mut faults = Faults::default();
         faults.add("info.sha256", "is not the SHA-256 of the bytes that came");
@@ -111,14 +127,14 @@ pub(super) async fn receive(
     }
     // What is uploaded is part of the request: the same key with other bytes is another request.
     info.sha256 = hex::encode(sha256);
-    Ok(Received { name, info, file })
+    Ok(Received { name, info, came })
 }
 
 impl Received {
     /// Does something with all of its bytes, when it is its turn to be in memory.
-    pub async fn with<T>(&mut self, use_it: impl AsyncFnOnce(Bytes) -> Result<T, Status>) -> Result<T, Status> {
-        let _held = HELD.acquire().await.map_err(|_| Status::from(Problem::internal()))?;
-        use_it(self.file.bytes().await.map_err(disk)?).await
+    pub async fn with<T>(&self, use_it: impl AsyncFnOnce(Bytes) -> Result<T, Status>) -> Result<T, Status> {
+        let _turn = turn().await?;
+        use_it(self.came.bytes().await.map_err(disk)?).await
     }
 }
 
@@ -128,10 +144,7 @@ pub(super) async fn checked(path: &str, bytes: &Bytes, can_convert: bool, limits
     if actual_bytes > max_bytes {
         return Err(unreadable(path, &Unreadable::TooLarge { actual_bytes, max_bytes }));
     }
-    let content_type = sniff(bytes).map_err(|why| {
-        let problem = Problem::new(ErrorReason::UnsupportedDocumentType, format!("{path}: {why}")).with("type", why.0);
-        Status::from(problem.field(path, why.to_string()))
-    })?;
+    let content_type = sniff(bytes).map_err(|why| unsupported(path, why))?;
     if content_type == ContentType::Docx {
         if !can_convert {
             let message = "This installation has no program that makes PDFs of DOCX: send a PDF.";
@@ -155,6 +168,11 @@ impl Context {
     }
 }
 
+fn unsupported(path: &str, why: Unsupported) -> Status {
+    let problem = Problem::new(ErrorReason::UnsupportedDocumentType, format!("{path}: {why}"));
+    problem.with("type", why.0).field(path, why.to_string()).into()
+}
+
 fn flawed(path: &str, flaw: Flaw) -> Status {
     let message = format!("{path}: {flaw}");
     match flaw {
@@ -163,7 +181,8 @@ fn flawed(path: &str, flaw: Flaw) -> Status {
             let most = usize::try_from(docx::INFLATED_BYTES_MAX).unwrap_or(usize::MAX);
             over_limit(path, "docx_inflated_bytes_max", most + 1, most, &message)
         }
-        Flaw::NotDocx | Flaw::Damaged | Flaw::Encrypted | Flaw::Doctype | Flaw::Nested => {
+        Flaw::NotDocx => unsupported(path, Unsupported("zip")),
+        Flaw::Damaged | Flaw::Encrypted | Flaw::Doctype | Flaw::Nested => {
             Problem::new(ErrorReason::UnreadableDocument, message).field(path, flaw.to_string()).into()
         }
     }
@@ -177,6 +196,10 @@ pub(super) fn unreadable(path: &str, why: &Unreadable) -> Status {
         Unreadable::TooLarge { actual_bytes, max_bytes } => over("document_bytes_max", *actual_bytes, *max_bytes),
         Unreadable::TooManyPages { actual, max } => over("pages_max", *actual, *max),
         Unreadable::TooManyObjects { actual, max } => over("objects_max", *actual, *max),
+        // Counting stops at the first too many.
+        Unreadable::TooMuchContent { max_bytes } => over("content_bytes_max", max_bytes + 1, *max_bytes),
+        Unreadable::TooMuchText { max } => over("page_letters_max", max + 1, *max),
+        Unreadable::TooManyMarkers { max } => over("markers_max", max + 1, *max),
         // Also of kinds to come: the text says what is wrong.
         _ => {
             let problem = Problem::new(ErrorReason::UnreadableDocument, format!("{path}: {why}"));

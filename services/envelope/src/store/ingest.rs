@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Jsonb, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Jsonb, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -84,6 +84,9 @@ pub struct Got {
     pub original: Option<Kept>,
     /// The PDF that was made of it.
     pub pdf: Option<Kept>,
+    /// How often the converter died on it.
+    #[serde(default)]
+    pub deaths: u32,
 }
 
 /// Bytes in the store of documents.
@@ -109,7 +112,7 @@ pub struct ReadingJob {
     pub document: DocumentId,
     /// What of it.
     pub source: SourceId,
-    /// Since when it is tried.
+    /// When it was tried first.
     pub begun_at: DateTime<Utc>,
     /// How often it has been tried, this time included.
     pub attempts: u32,
@@ -118,9 +121,11 @@ pub struct ReadingJob {
 }
 
 const CLAIM: &str = "
-UPDATE ingest_job SET due_at = $2, attempts = attempts + 1
+UPDATE ingest_job SET due_at = $2, attempts = attempts + 1,
+    begun_at = CASE WHEN attempts = 0 THEN $1 ELSE begun_at END
 WHERE (account_id, envelope_id, document_id) IN (
-    SELECT account_id, envelope_id, document_id FROM ingest_job WHERE due_at <= $1 ORDER BY due_at LIMIT $3
+    SELECT account_id, envelope_id, document_id FROM ingest_job
+    WHERE due_at <= $1 AND account_id <> ALL ($3) ORDER BY due_at LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
 RETURNING account_id, envelope_id, document_id, source_id, begun_at, attempts, got";
@@ -161,32 +166,32 @@ impl JobRow {
 }
 
 impl Store {
-    /// Claims documents to be read until `until`: if nothing is heard of them by then, they are due again.
-    pub async fn claim_readings(
+    /// Claims a document to be read until `until`, of none of these accounts: if nothing is heard of it by then, it is due again.
+    pub async fn claim_reading(
         &self,
         now: DateTime<Utc>,
         until: DateTime<Utc>,
-        limit: i64,
-    ) -> Result<Vec<ReadingJob>, DatabaseError> {
-        let query =
-            diesel::sql_query(CLAIM).bind::<Timestamptz, _>(now).bind::<Timestamptz, _>(until).bind::<BigInt, _>(limit);
+        without: &[AccountId],
+    ) -> Result<Option<ReadingJob>, DatabaseError> {
+        let without: Vec<Uuid> = without.iter().map(|account| account.uuid()).collect();
+        let query = diesel::sql_query(CLAIM).bind::<Timestamptz, _>(now).bind::<Timestamptz, _>(until);
+        let query = query.bind::<Array<SqlUuid>, _>(without);
         let mut conn = acquire(&self.across_accounts).await?;
-        let rows: Vec<JobRow> = prepared::<Claim, _>(query).load(&mut *conn).await?;
-        Ok(rows.into_iter().map(JobRow::job).collect::<QueryResult<_>>()?)
+        let row: Option<JobRow> = prepared::<Claim, _>(query).get_result(&mut *conn).await.optional()?;
+        Ok(row.map(JobRow::job).transpose()?)
     }
 
     /// Puts a document off that could not be read.
     pub async fn postpone_reading(&self, job: &ReadingJob, due_at: DateTime<Utc>) -> Result<(), DatabaseError> {
         let mut conn = acquire(&self.across_accounts).await?;
-        diesel::update(own(job)).set(ingest_job::due_at.eq(due_at)).execute(&mut *conn).await?;
+        diesel::update(claimed(job)).set(ingest_job::due_at.eq(due_at)).execute(&mut *conn).await?;
         Ok(())
     }
 
-    /// Notes what a job has got, so that the next try goes on from there.
-    pub async fn note_reading(&self, job: &ReadingJob, got: Got) -> Result<(), DatabaseError> {
+    /// Notes what a job has got, so that the next try goes on from there. False if another has claimed it since.
+    pub async fn note_reading(&self, job: &ReadingJob, got: Got) -> Result<bool, DatabaseError> {
         let mut conn = acquire(&self.across_accounts).await?;
-        diesel::update(own(job)).set(ingest_job::got.eq(json(got))).execute(&mut *conn).await?;
-        Ok(())
+        Ok(diesel::update(claimed(job)).set(ingest_job::got.eq(json(got))).execute(&mut *conn).await? > 0)
     }
 
     /// Forgets a job of which nothing can come any more: its envelope has ended.
@@ -206,4 +211,9 @@ type Own = diesel::dsl::Filter<
 fn own(job: &ReadingJob) -> Own {
     let key = (job.account.uuid(), job.envelope.uuid(), job.document.uuid());
     ingest_job::table.find(key).filter(ingest_job::source_id.eq(job.source.uuid()))
+}
+
+/// The job's row, as long as nobody has claimed it since.
+fn claimed(job: &ReadingJob) -> diesel::dsl::Filter<Own, diesel::dsl::Eq<ingest_job::attempts, i32>> {
+    own(job).filter(ingest_job::attempts.eq(job.attempts.cast_signed()))
 }

@@ -66,6 +66,11 @@ async fn two_at_once_both_succeed() {
     }
 }
 
+/// A picture by the relationship of a link, which stays.
+const LINKED_PICTURE: &str = "<w:p><w:r><w:drawing><wp:inline><wp:extent cx=\"900000\" cy=\"900000\"/><wp:docPr id=\"1\" name=\"p\"/><a:graphic><a:graphicData uri=\"http://schemas.openxmlformats.org/drawingml/2006/picture\"><pic:pic><pic:nvPicPr><pic:cNvPr id=\"1\" name=\"p\"/><pic:cNvPicPr/></pic:nvPicPr><pic:blipFill><a:blip r:link=\"rId5\"/><a:stretch><a:fillRect/></a:stretch></pic:blipFill><pic:spPr><a:xfrm><a:off x=\"0\" y=\"0\"/><a:ext cx=\"900000\" cy=\"900000\"/></a:xfrm><a:prstGeom prst=\"rect\"/></pic:spPr></pic:pic></a:graphicData></a:graphic></wp:inline></w:drawing></w:r></w:p>";
+/// Says that a file is a text of LibreOffice's own kind.
+const MANIFEST: &str = "<manifest:manifest xmlns:manifest=\"urn:oasis:names:tc:opendocument:xmlns:manifest:1.0\" manifest:version=\"1.2\"><manifest:file-entry manifest:full-path=\"/\" manifest:media-type=\"application/vnd.oasis.opendocument.text\"/><manifest:file-entry manifest:full-path=\"content.xml\" manifest:media-type=\"text/xml\"/></manifest:manifest>";
+
 /// A document that names files and addresses: nothing is fetched, no file of the machine is in the PDF.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_outside_the_file_is_reached() {
@@ -82,6 +87,7 @@ async fn nothing_outside_the_file_is_reached() {
             relationship("rId2", "image", &format!("file://{file}"), "External"),
             relationship("rId3", "attachedTemplate", &web, "External"),
             relationship("rId4", "aFChunk", &web, "External"),
+            relationship("rId5", "hyperlink", &web, "External"),
         ]
         .concat(),
     );
@@ -102,8 +108,18 @@ async fn nothing_outside_the_file_is_reached() {
         field(&format!(" INCLUDETEXT \"{file}\" ")),
         field(&format!(" INCLUDEPICTURE \"{web}\" \\d ")),
         "<w:altChunk r:id=\"rId4\"/>".to_owned(),
+        LINKED_PICTURE.to_owned(),
     ];
-    let docx = docx_of(&body(&inside.concat()), &[("word/_rels/document.xml.rels", list.as_bytes())]);
+    let web = format!(
+        "<office:document-content xmlns:office=\"urn:oasis:names:tc:opendocument:xmlns:office:1.0\" xmlns:text=\"urn:oasis:names:tc:opendocument:xmlns:text:1.0\" xmlns:xlink=\"http://www.w3.org/1999/xlink\" office:version=\"1.2\"><office:body><office:text><text:p>Another text</text:p><text:section text:name=\"s\"><text:section-source xlink:href=\"{web}\"/></text:section></office:text></office:body></office:document-content>"
+    );
+    let files: [(&str, &[u8]); 4] = [
+        ("word/_rels/document.xml.rels", list.as_bytes()),
+        ("mimetype.xml", b"<x/>"),
+        ("content.xml", web.as_bytes()),
+        ("META-INF/manifest.xml", MANIFEST.as_bytes()),
+    ];
+    let docx = docx_of(&body(&inside.concat()), &files);
     let converting = converter(program, Limits::default());
     let converting = converting.convert(docx.into());
     let pdf = tokio::select! {
@@ -111,7 +127,10 @@ async fn nothing_outside_the_file_is_reached() {
         reached = canary.accept() => panic!("the converter connected: {reached:?}"),
     };
     if let Some(words) = words(&pdf) {
-        assert!(words.contains("The text itself") && !words.contains("secret"), "{words}");
+        assert!(
+            words.contains("The text itself") && !words.contains("secret") && !words.contains("Another"),
+            "{words}"
+        );
     }
 }
 
@@ -200,19 +219,37 @@ async fn gone(pids: &Path) {
 async fn it_runs_bare_and_limited() {
     let folder = tempfile::tempdir().unwrap();
     let said = folder.path().join("said");
-    let text = format!("env > {0}; ulimit -v >> {0}; ulimit -t >> {0}; ulimit -c >> {0}; pwd >> {0}", said.display());
+    let text = format!(
+        "env > {0}; ulimit -v >> {0}; ulimit -t >> {0}; ulimit -c >> {0}; for given in \"$@\"; do echo \"$given\" >> {0}; done; pwd >> {0}",
+        said.display()
+    );
     let limits = Limits { memory_bytes: 3 << 30, time: Duration::from_secs(7), ..Limits::default() };
     let _ = converter(script(&folder, &text), limits).convert(docx(&["a"]).into()).await;
     let said = std::fs::read_to_string(said).unwrap();
     let lines: Vec<_> = said.lines().collect();
     let known = ["PATH=", "LANG=", "TZ=", "HOME=", "TMPDIR=", "PWD=", "OLDPWD=", "SHLVL=", "_="];
     let foreign = |line: &&&str| line.contains('=') && !known.iter().any(|name| line.starts_with(name));
-    assert_eq!(lines.iter().find(foreign), None);
-    for limit in ["3145728", "7", "0"] {
+    assert_eq!(lines.iter().take_while(|line| !line.starts_with('-')).find(foreign), None);
+    for limit in ["3145728", "7", "0", "--infilter=MS Word 2007 XML"] {
         assert!(lines.contains(&limit), "{limit}: {said}");
     }
     let own = lines.last().unwrap();
     assert!(own.contains("countersign-convert-") && !Path::new(own).exists(), "its folder is gone: {own}");
+}
+
+/// What a process that was killed has left is removed; what is in use stays.
+#[test]
+fn left_over_folders_are_removed() {
+    let folder = || {
+        let folder = tempfile::Builder::new().prefix("countersign-convert-").tempdir().unwrap();
+        std::fs::write(folder.path().join("document.docx"), "a contract").unwrap();
+        folder
+    };
+    let (left, fresh) = (folder(), folder());
+    let long_ago = std::time::SystemTime::now() - Duration::from_secs(7_200);
+    std::fs::File::open(left.path()).unwrap().set_modified(long_ago).unwrap();
+    let _converter = converter("/bin/true".into(), brief(1_000));
+    assert!(!left.path().exists() && fresh.path().join("document.docx").exists());
 }
 
 /// As many at once as there are places, and nobody waits for ever.

@@ -127,17 +127,130 @@ fn fields_that_fetch_lose_their_instruction() {
     assert!(!simple.contains("INCLUDETEXT") && simple.contains("PAGE"), "{simple}");
 }
 
+/// Nothing that LibreOffice might pass over makes an instruction look like another one.
+#[test]
+fn instructions_cannot_be_hidden() {
+    let mark = |kind: &str| format!("<w:r><w:fldChar w:fldCharType=\"{kind}\"/></w:r>");
+    let code = |text: &str| format!("<w:r><w:instrText>{text}</w:instrText></w:r>");
+    let alternative = |inside: &str| {
+        format!(
+            "<mc:AlternateContent xmlns:mc=\"http://schemas.openxmlformats.org/markup-compatibility/2006\">\
+         <mc:Choice Requires=\"w99\">{inside}</mc:Choice></mc:AlternateContent>"
+        )
+    };
+    let foreign = |inside: &str| format!("<x:any xmlns:x=\"urn:x\">{inside}</x:any>");
+    let include = code("INCLUDETEXT x");
+    let harmless = code("PAGE ");
+    for (begun, hidden) in [
+        ("words beside", "<w:r><w:t>INCLUDETEXT x</w:t></w:r>".to_owned()),
+        ("no run", "INCLUDETEXT x".to_owned()),
+        ("an alternative first", alternative(&harmless) + &include),
+        ("an unknown element first", foreign(&harmless) + &include),
+        ("deleted words first", harmless.replace("instrText", "delInstrText") + &include),
+        (
+            "words of another kind first",
+            "<w:r><x:instrText xmlns:x=\"urn:x\">PAGE </x:instrText></w:r>".to_owned() + &include,
+        ),
+        ("an end that is none", alternative(&mark("end")) + "<w:r><w:t>INCLUDETEXT x</w:t></w:r>"),
+        ("a separator that is none", foreign(&mark("separate")) + "<w:r><w:t>INCLUDETEXT x</w:t></w:r>"),
+        (
+            "an empty part in it",
+            "<w:r><w:instrText><x:instrText xmlns:x=\"urn:x\"></x:instrText>INCLUDETEXT x</w:instrText></w:r>"
+                .to_owned(),
+        ),
+        (
+            "a part of its own kind in it",
+            "<w:r><w:instrText><w:instrText></w:instrText>INCLUDETEXT x</w:instrText></w:r>".to_owned(),
+        ),
+        ("a property", "<w:r><w:rPr><w:instrText>PAGE</w:instrText></w:rPr></w:r>".to_owned() + &include),
+        (
+            "an embedded object",
+            format!("<o:OLEObject>{}</o:OLEObject>", mark("separate")) + "<w:r><w:t>INCLUDETEXT x</w:t></w:r>",
+        ),
+    ] {
+        let text = format!(
+            "<w:p>{}{hidden}{}<w:r><w:t>shown</w:t></w:r>{}</w:p>",
+            mark("begin"),
+            mark("separate"),
+            mark("end")
+        );
+        let left = document(&text);
+        assert!(!left.contains("INCLUDETEXT") && left.contains("shown"), "{begun}: {left}");
+    }
+    // A field without separator, with a form field, and one within another: as they are.
+    let form = "<w:r><w:fldChar w:fldCharType=\"begin\"><w:ffData><w:name w:val=\"c\"/><w:checkBox><w:default w:val=\"1\"/></w:checkBox></w:ffData></w:fldChar></w:r>";
+    let nested = format!(
+        "<w:p>{form}{}{}{}{}{}{}{}</w:p>",
+        code("IF "),
+        mark("begin"),
+        code("PAGE"),
+        mark("separate"),
+        mark("end"),
+        code(" = 1 a"),
+        mark("end")
+    );
+    let left = document(&nested);
+    for kept in ["IF ", "PAGE", " = 1 a", "w:checkBox", "w:default"] {
+        assert!(left.contains(kept), "{kept}: {left}");
+    }
+    let odd = |kind: &str| check(&docx_of(&body(&format!("<w:p><w:r><w:fldChar {kind}/></w:r></w:p>")), &[]));
+    assert_eq!(odd("w:fldCharType=\"ended\""), Err(Flaw::Damaged));
+    assert_eq!(odd("w:fldCharType=\"begin\" o:fldCharType=\"end\""), Err(Flaw::Damaged));
+    assert_eq!(odd("xmlns:x=\"&#117;rn:x\""), Err(Flaw::Damaged));
+}
+
+/// Links of fields lead to where links may lead.
+#[test]
+fn links_of_fields_lead_where_links_may() {
+    for kept in [
+        "HYPERLINK \"https://example.com/a\" \\o \"tip\"",
+        " hyperlink mailto:ada@example.com ",
+        "HYPERLINK \\l \"clause\"",
+    ] {
+        let left = document(&field(&[&kept.replace('"', "&quot;")], "shown"));
+        assert!(left.contains("&quot;") || left.contains("mailto:"), "{kept}: {left}");
+    }
+    for gone in ["file:///etc/passwd", "smb://server/x", "\\\\server\\x", "C:\\x", "other.docx", "javascript:x"] {
+        let left = document(&field(&[&format!("HYPERLINK &quot;{gone}&quot;")], "shown"));
+        assert!(!left.contains("HYPERLINK") && left.contains("shown"), "{gone}: {left}");
+    }
+    let second = document(&field(&["HYPERLINK &quot;https://example.com&quot; file:///etc/passwd"], "shown"));
+    assert!(!second.contains("passwd"), "{second}");
+}
+
+/// Nothing is left that another program than Word would open, and no list of relations by another spelling.
+#[test]
+fn other_formats_inside_are_left_out() {
+    let list = relations(&relationship("rId1", "image", "http://127.0.0.1/x.png", "External"));
+    let files: [(&str, &[u8]); 6] = [
+        ("content.xml", b"<x/>"),
+        ("META-INF/manifest.xml", b"<x/>"),
+        ("xl/workbook.xml", b"<x/>"),
+        ("customXml/item1.xml", b"<x/>"),
+        ("media/image1.png", b"\x89PNG"),
+        ("word/_rels/document.xml.RELS", list.as_bytes()),
+    ];
+    let left = parts(&docx_of(&body(""), &files));
+    let names: Vec<_> = left.iter().map(|(name, _)| name.as_str()).collect();
+    let kept =
+        ["[Content_Types].xml", "_rels/.rels", "word/document.xml", "media/image1.png", "word/_rels/document.xml.RELS"];
+    assert_eq!(names, kept);
+    assert!(!left[4].1.contains("127.0.0.1"), "{}", left[4].1);
+}
+
 #[test]
 fn attributes_that_lead_out_are_left_out() {
     let text = document(
         "<w:p><w:r><w:pict><v:imagedata src=\"http://127.0.0.1/x.png\" o:href=\"file:///etc/passwd\" r:id=\"rId1\" \
-         o:title=\"A: a title\"/></w:pict></w:r><a:graphicData uri=\"http://schemas.example.org/x\"/>\
+         o:title=\"A: a title\"/></w:pict></w:r><a:blip r:embed=\"rId7\" r:link=\"rId8\"/><a:graphicData uri=\"http://schemas.example.org/x\"/>\
          <w:altChunk r:id=\"rId9\"><w:t>gone</w:t></w:altChunk><o:OLEObject ProgID=\"x\"/></w:p>",
     );
-    for gone in ["127.0.0.1", "passwd", "altChunk", "gone", "OLEObject"] {
+    for gone in ["127.0.0.1", "passwd", "altChunk", "gone", "OLEObject", "rId8"] {
         assert!(!text.contains(gone), "{gone}: {text}");
     }
-    for kept in ["rId1", "A: a title", "http://schemas.example.org/x", "xmlns:w=\"http://schemas.openxmlformats.org"] {
+    for kept in
+        ["rId1", "rId7", "A: a title", "http://schemas.example.org/x", "xmlns:w=\"http://schemas.openxmlformats.org"]
+    {
         assert!(text.contains(kept), "{kept}: {text}");
     }
 }

@@ -5,7 +5,9 @@ use countersign_envelope::domain::envelope::{Document, Envelope, Ingest};
 use countersign_envelope::domain::event::EventType;
 use countersign_envelope::domain::field::{Field, FieldType};
 use countersign_envelope::domain::id::SourceId;
-use countersign_envelope::domain::ingest::{Awaited, ContentType, FaultReason, Original, Read, Reading};
+use countersign_envelope::domain::ingest::{
+    Awaited, ContentType, FaultReason, IngestFault, MarkerFault, Original, Read, Reading,
+};
 use countersign_envelope::domain::recipient::Role::Signer;
 use countersign_envelope::domain::record::Record;
 use countersign_envelope::domain::refusal::Why;
@@ -13,7 +15,9 @@ use countersign_envelope::domain::replace::copy;
 use countersign_envelope::domain::status::Status;
 
 use crate::play::Play;
-use crate::shape::{Count, broken, document, draft, env, field, place_of, rcp, read, start, text_of, unread, uuid};
+use crate::shape::{
+    Count, broken, document, draft, env, field, place_of, rcp, read, start, text, text_of, unread, uuid,
+};
 
 fn source(number: u128) -> SourceId {
     SourceId::from_uuid(uuid(number))
@@ -151,4 +155,17 @@ fn a_copy_awaits_by_itself() {
     let copied = copy(&envelope(false), env(9), start(), &mut Count(700));
     let awaited = copied.documents[0].awaits.clone().unwrap();
     assert!(awaited.id != source(50) && copied.documents[0].ingest == Ingest::Processing);
+}
+
+/// S4.9: what is purged says neither where a document was to be fetched nor which markers were wrong with it.
+#[test]
+fn s4_9_a_purge_forgets_sources_and_faults() {
+    let mut purged = envelope(false);
+    purged.documents[0].awaits.as_mut().unwrap().url = Some(text("https://files.example.com/?key=secret"));
+    let marker = MarkerFault { page: 1, text: text("{{text:Ada}}"), message: "no recipient has this label".to_owned() };
+    purged.documents.push(Document { fault: Some(IngestFault::of(vec![marker])), ..document(1) });
+    purged.forget_content();
+    for document in &purged.documents {
+        assert_eq!((&document.awaits, &document.fault, document.name.as_str()), (&None, &None, ""));
+    }
 }
