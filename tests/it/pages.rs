@@ -133,7 +133,7 @@ fn c18_the_page_of_limits_is_what_the_contract_says() {
     }
     page.push_str(
         "\nThe same for everybody: a request has at most 64 MiB, its headers 16 KiB, a connection 100 calls at a time, a key 20 \
-         streams and an account 200 at a time in each process; a subject, a name \
+         streams, 20 downloads and 20 uploads at a time and an account 200 of each in each process; a subject, a name \
          and an\nexternal reference 200 characters; an e-mail address 254 octets; a deadline lies 1 minute to 366 days ahead; an invitation \
          goes out\nagain after an hour.\n",
     );

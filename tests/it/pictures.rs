@@ -85,7 +85,7 @@ fn started(folder: &TempDir) -> usize {
 /// Who asks for the same page at the same time gets the same picture, and so does who asks in vain.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_page_is_drawn_once_for_all_who_ask() {
-    let (service, folder) = scripted("[ -e refuse ] && kill -9 $$").await;
+    let (service, folder) = scripted("[ -e refuse ] && kill -XCPU $$").await;
     let sender = service.account(false).await;
     let envelope = sender.create(countersign_test_support::client::request(1, Routing::Parallel, true)).await.unwrap();
     let before = started(&folder);

@@ -328,7 +328,7 @@ async fn documents(service: &Service, sender: &Caller) -> Vec<Status> {
 async fn converted() -> Vec<Status> {
     let (folder, own) = (tempfile::tempdir().unwrap(), binary::path("countersign-envelope").await);
     let asked = folder.path().join("asked");
-    let script = format!("/bin/mkdir {} 2>/dev/null && exec {} \"$@\"; kill -9 $$", asked.display(), own.display());
+    let script = format!("/bin/mkdir {} 2>/dev/null && exec {} \"$@\"; kill -XCPU $$", asked.display(), own.display());
     let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
     let mut config = config(&database, &documents);
     config.ingest.converter = Some("none".into());
@@ -358,7 +358,7 @@ async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
         }
         tokio::time::sleep(std::time::Duration::from_millis(20)).await;
     }
-    client.execute("UPDATE feed_head SET floor_position = extent.last_position FROM feed_extent AS extent WHERE extent.part = feed_head.part", &[]).await.unwrap();
+    client.execute("UPDATE feed_head SET floor_position = (SELECT coalesce(max(position), 0) FROM feed WHERE feed.part = feed_head.part)", &[]).await.unwrap();
     let old = until_refused(sender, &start).await;
     let now = watch(sender, "", WatchStart::Now).await.unwrap();
     client.execute("UPDATE feed_incarnation SET id = gen_random_uuid()", &[]).await.unwrap();

@@ -41,7 +41,7 @@ const CASES: [Case; 44] = [
     (
         "not a PDF",
         |r| r.documents[0].source = content(b"GIF89a".repeat(100)),
-        "UNREADABLE_DOCUMENT",
+        "UNSUPPORTED_DOCUMENT_TYPE",
         "documents[0].content",
     ),
     (

@@ -124,6 +124,7 @@ async fn t72_killing_the_envelope_service_loses_nothing_acknowledged() {
         let process = Process::start("countersign-envelope", &settings).await;
         let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
         let sender = Caller { channel, ..sender.clone() };
+        let (made, mut enough) = tokio::sync::watch::channel(0);
         let work = async {
             loop {
                 let new = countersign_test_support::client::request(1, Routing::Parallel, true);
@@ -131,12 +132,20 @@ async fn t72_killing_the_envelope_service_loses_nothing_acknowledged() {
                     Ok(envelope) => acknowledged.push(envelope.id),
                     Err(_) => break,
                 }
+                made.send_modify(|made| *made += 1);
             }
         };
-        let _ = tokio::time::timeout(Duration::from_millis(300 + kill * 113), work).await;
+        let moment = async {
+            enough.wait_for(|made| *made >= 2).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(kill * 37)).await;
+        };
+        tokio::select! {
+            () = work => {}
+            () = moment => {}
+        }
         process.kill().await;
     }
-    assert!(acknowledged.len() > 6, "{} created", acknowledged.len());
+    assert!(acknowledged.len() >= 12, "{} created", acknowledged.len());
     for id in &acknowledged {
         seed_has(&sender, id).await;
     }

@@ -225,7 +225,10 @@ async fn s3_50_those_who_must_know_get_mails() {
     done.signer(0).sign(&done.envelope).await.unwrap();
     done.until(EnvelopeStatus::Completed).await;
     let completed = until("the completed copy", || mails_of("completed").into_values().next()).await;
-    assert!(completed.contains("application/pdf") && completed.contains("nda.pdf"), "S3.17: the document is attached");
+    assert!(
+        completed.contains("application/pdf") && completed.contains("nda-signed.pdf"),
+        "S3.17: the document is attached"
+    );
     notifier.stop().await;
 }
 

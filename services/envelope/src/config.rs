@@ -136,7 +136,7 @@ pub struct Config {
     /// Seconds between heartbeats of a watch stream.
     #[arg(long, env = "COUNTERSIGN_HEARTBEAT_SECONDS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=60))]
     pub heartbeat_seconds: u64,
-    /// Seconds after which a watch stream is ended whose consumer takes nothing.
+    /// Seconds after which a watch stream is ended whose consumer takes nothing, and an upload whose sender sends nothing.
     #[arg(long, env = "COUNTERSIGN_STREAM_STALL_SECONDS", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=600))]
     pub stream_stall_seconds: u64,
     /// Days for which the feed can be resumed. Histories stay.

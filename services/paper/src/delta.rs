@@ -10,6 +10,8 @@ use lopdf::xref::XrefType;
 use lopdf::{Dictionary, Document, Object, ObjectId, Stream, StringFormat, Writer};
 use sha2::{Digest, Sha256};
 
+use crate::pages;
+
 mod sections;
 
 pub(crate) use sections::each_names_once;
@@ -278,11 +280,18 @@ pub(crate) fn rewrite(base: &[u8], mut document: Document, update: Update) -> io
     Ok(file)
 }
 
-/// Numbers the objects from 1 without gaps or generations, gives every stream its true length, and makes dangling references
-/// null.
+/// Numbers the objects from 1 without gaps or generations, gives every stream its true length, makes dangling references null,
+/// and leaves out objects that only lead to others: not all readers follow them.
 fn renumber(document: &mut Document) {
+    let (detours, kept): (Vec<ObjectId>, Vec<ObjectId>) =
+        document.objects.keys().partition(|id| matches!(document.objects.get(id), Some(Object::Reference(_))));
     let fresh = (1..).map(|number| (number, 0));
-    let renamed: HashMap<ObjectId, ObjectId> = document.objects.keys().copied().zip(fresh).collect();
+    let mut renamed: HashMap<ObjectId, ObjectId> = kept.into_iter().zip(fresh).collect();
+    for detour in &detours {
+        let end = pages::last_id(document, &Object::Reference(*detour)).and_then(|id| renamed.get(&id).copied());
+        renamed.extend(end.map(|end| (*detour, end)));
+    }
+    document.objects.retain(|_, object| !matches!(object, Object::Reference(_)));
     let objects = std::mem::take(&mut document.objects);
     document.objects = objects
         .into_iter()
@@ -338,7 +347,10 @@ mod tests {
         let mut document = Document::new();
         document.objects.insert((1, 0), Object::Integer(1));
         document.objects.insert((1, 3), dictionary! { "A" => (1, 0), "B" => (1, 3), "C" => (7, 0) }.into());
+        document.objects.insert((2, 0), Object::Reference((1, 3)));
+        document.trailer.set("Root", Object::Reference((2, 0)));
         renumber(&mut document);
+        assert_eq!(document.trailer.get(b"Root").unwrap().as_reference().unwrap(), (2, 0));
         let moved = document.objects.get(&(2, 0)).unwrap().as_dict().unwrap();
         assert_eq!(moved.get(b"A").unwrap().as_reference().unwrap(), (1, 0));
         assert_eq!(moved.get(b"B").unwrap().as_reference().unwrap(), (2, 0));

@@ -229,6 +229,25 @@ pub fn line(call: &str) -> Option<Line> {
         }
         "EnvelopeService.ReplaceEnvelope" => (Ended, of_envelope),
         "EnvelopeService.GetEnvelopeData" => (Completed, of_envelope),
+        "AccountService.RotateApiKey" => (Account, |own| json!({"key_id": own.key, "overlap": "0s"})),
+        "AccountService.RevokeApiKey" => (Account, |own| json!({"key_id": own.key})),
+        "AccountService.RevokeUserToken" => (Draft, |own| json!({"user_id": own.user})),
+        // Drafts cost nothing: whose entries are seen is shown elsewhere.
+        "AccountService.ListLedger" => (Draft, of_envelope),
+        "SignerService.Sign" => (Due(RecipientRole::Signer), |own| with(act(own), "consent", json!(true))),
+        "SignerService.Approve" => (Due(RecipientRole::Approver), act),
+        "SignerService.FillFields" => {
+            (Due(RecipientRole::Assistant), |own| without(act(own), &["seen_documents", "seen_revision"]))
+        }
+        _ => return of_contents(call).or_else(|| of_endpoints(call)),
+    };
+    Some(line)
+}
+
+/// The lines of the calls that give documents and their pages.
+fn of_contents(call: &str) -> Option<Line> {
+    use Scene::{Due, Sent};
+    let line: Line = match call {
         "EnvelopeService.DownloadDocument" => (Sent, |own| {
             let version = "DOCUMENT_VERSION_ORIGINAL";
             json!({"envelope_id": own.envelope, "document_id": own.document, "version": version})
@@ -236,21 +255,11 @@ pub fn line(call: &str) -> Option<Line> {
         "EnvelopeService.RenderPage" => {
             (Sent, |own| json!({"envelope_id": own.envelope, "document_id": own.document, "page": 1, "width_px": 50}))
         }
-        "AccountService.RotateApiKey" => (Account, |own| json!({"key_id": own.key, "overlap": "0s"})),
-        "AccountService.RevokeApiKey" => (Account, |own| json!({"key_id": own.key})),
-        "AccountService.RevokeUserToken" => (Draft, |own| json!({"user_id": own.user})),
-        // Drafts cost nothing: whose entries are seen is shown elsewhere.
-        "AccountService.ListLedger" => (Draft, of_envelope),
         "SignerService.DownloadDocument" => (Due(RecipientRole::Signer), |own| json!({"document_id": own.document})),
         "SignerService.RenderPage" => {
             (Due(RecipientRole::Signer), |own| json!({"document_id": own.document, "page": 1, "width_px": 50}))
         }
-        "SignerService.Sign" => (Due(RecipientRole::Signer), |own| with(act(own), "consent", json!(true))),
-        "SignerService.Approve" => (Due(RecipientRole::Approver), act),
-        "SignerService.FillFields" => {
-            (Due(RecipientRole::Assistant), |own| without(act(own), &["seen_documents", "seen_revision"]))
-        }
-        _ => return of_endpoints(call),
+        _ => return None,
     };
     Some(line)
 }

@@ -36,11 +36,13 @@ async fn take(stream: &mut Told, events: usize) -> Vec<(String, u64)> {
     taken
 }
 
-/// How often events have been looked up so far, to be told or, once for each, to be flooded.
-async fn looks(service: &Service) -> i64 {
+/// How often the feed's rows and the events have been looked up so far: the feed also to see how far it reaches, an event
+/// also when it is flooded, once for each flood.
+async fn looks(service: &Service) -> [i64; 2] {
     // Backends tell of what they did after a second.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
-    service.database.number("SELECT seq_scan + idx_scan FROM pg_stat_user_tables WHERE relname = 'event'").await
+    let scans = |table| format!("SELECT seq_scan + idx_scan FROM pg_stat_user_tables WHERE relname = '{table}'");
+    [service.database.number(&scans("feed")).await, service.database.number(&scans("event")).await]
 }
 
 /// D3, T-36: however many streams stand at the end of the feed, the database is asked for one.
@@ -80,7 +82,7 @@ async fn d3_fifty_streams_ask_the_database_as_much_as_one() {
     let before = looks(&service).await;
     flood(&service.database, &id, 5).await;
     settle(&service).await;
-    let looked = looks(&service).await - before;
+    let looked = looks(&service).await[1] - before[1];
     assert!(looked <= 1, "{looked} looks while nobody follows");
 }
 

@@ -169,7 +169,7 @@ async fn t36_a_service_that_does_not_see_the_feed_ends_its_streams() {
     let mut stream = sender.envelopes().watch_status_changes(oldest()).await.unwrap().into_inner();
     stream.message().await.unwrap().unwrap();
     let database = service.database.connect().await;
-    database.batch_execute("ALTER VIEW feed_extent RENAME TO away").await.unwrap();
+    database.batch_execute("ALTER TABLE feed_head RENAME TO away").await.unwrap();
     let mut beats = 0;
     let ended = loop {
         match stream.message().await {
@@ -181,7 +181,7 @@ async fn t36_a_service_that_does_not_see_the_feed_ends_its_streams() {
     assert_eq!((ended.code(), ended.reason().as_str()), (Code::Unavailable, "UNAVAILABLE"));
     let again = sender.envelopes().watch_status_changes(oldest()).await.unwrap_err();
     assert_eq!(again.code(), Code::Unavailable);
-    database.batch_execute("ALTER VIEW away RENAME TO feed_extent").await.unwrap();
+    database.batch_execute("ALTER TABLE away RENAME TO feed_head").await.unwrap();
     let mut follower = Follower::new(sender.envelopes(), oldest());
     tokio::time::timeout(Duration::from_secs(30), follower.next()).await.expect("it sees again").unwrap();
 }

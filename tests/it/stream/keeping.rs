@@ -77,8 +77,8 @@ async fn d3_the_old_end_is_cut_off_and_the_floor_is_told() {
     assert_eq!(trim::tick(&store, MONTH).await.unwrap(), Progress::Busy);
     assert_eq!(trim::tick(&store, MONTH).await.unwrap(), Progress::Idle);
     assert_eq!(service.database.number(held).await, new, "what is not old is kept, all of it");
-    let wrong = "SELECT count(*) FROM feed_extent h WHERE floor_position > last_position OR last_position - floor_position <> \
-                 (SELECT count(*) FROM feed f WHERE f.part = h.part AND position > floor_position)";
+    let wrong = "SELECT count(*) FROM (SELECT FROM feed JOIN feed_head USING (part) GROUP BY part, floor_position \
+                 HAVING min(position) <> floor_position + 1 OR max(position) - floor_position <> count(*)) AS wrong";
     assert_eq!(service.database.number(wrong).await, 0, "the floor is right below the oldest that is kept");
     settle(&service).await;
     let refused = events(&sender, &start).await.unwrap_err();

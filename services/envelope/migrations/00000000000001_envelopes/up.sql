@@ -662,11 +662,6 @@ CREATE TABLE feed (
     PRIMARY KEY (part, position)
 );
 
--- From behind the floor up to the last position, each partition of the feed has every position once.
-CREATE VIEW feed_extent AS
-SELECT part, floor_position, settled_id, greatest(floor_position, (SELECT max(position) FROM feed WHERE feed.part = head.part)) AS last_position
-FROM feed_head AS head;
-
 -- Artefacts that are still to be made.
 CREATE TABLE artifact_job (
     account_id uuid NOT NULL,

@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -190,7 +190,7 @@ fn tidy() {
     let Ok(folders) = std::fs::read_dir(std::env::temp_dir()) else { return };
     let is_old = |folder: &std::fs::DirEntry| {
         let about = folder.metadata().ok().filter(std::fs::Metadata::is_dir);
-        let age = about.and_then(|about| SystemTime::now().duration_since(about.modified().ok()?).ok());
+        let age = about.and_then(|about| about.modified().ok()?.elapsed().ok());
         folder.file_name().as_encoded_bytes().starts_with(FOLDER.as_bytes()) && age.is_some_and(|age| age >= LEFT_OVER)
     };
     for folder in folders.flatten().filter(is_old) {

@@ -7,7 +7,7 @@ use super::command::{Edit, NewArtifact};
 use super::envelope::{Artifact, Cause, End, Envelope};
 use super::event::{Acted, Event};
 use super::field::Value;
-use super::id::{FieldId, RecipientId};
+use super::id::{DocumentId, FieldId, RecipientId};
 use super::ingest::Reading;
 use super::recipient::{Ending, Person, Recipient, RecipientState};
 use super::reminder::Notices;
@@ -23,13 +23,7 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
             envelope.facts.dispatched_at.get_or_insert(at);
             envelope.facts.sent_at = Some(at);
         }
-        Event::Ingested { document, reading } => {
-            let documents = envelope.documents.iter_mut().filter(|other| other.id == *document);
-            documents.for_each(|document| document.take(reading));
-            if let Reading::Ready(read) = reading {
-                envelope.fields.extend(read.fields.iter().cloned());
-            }
-        }
+        Event::Ingested { document, reading } => read(envelope, *document, reading),
         Event::Signed(acted) => {
             envelope.facts.first_signed_at.get_or_insert(at);
             act(envelope, acted, at);
@@ -82,6 +76,15 @@ pub fn apply(envelope: &mut Envelope, event: &Event, at: DateTime<Utc>) {
         | Event::Reminded { recipient }
         | Event::Bounced { recipient }
         | Event::Muted { recipient } => with(envelope, *recipient, |it| happen(it, event, at)),
+    }
+}
+
+/// A document has been read, or cannot be.
+fn read(envelope: &mut Envelope, document: DocumentId, reading: &Reading) {
+    let documents = envelope.documents.iter_mut().filter(|other| other.id == document);
+    documents.for_each(|document| document.take(reading));
+    if let Reading::Ready(read) = reading {
+        envelope.fields.extend(read.fields.iter().cloned());
     }
 }
 

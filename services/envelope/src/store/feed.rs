@@ -126,15 +126,21 @@ WITH due AS (
     INSERT INTO feed (part, position, account_id, livemode, envelope_id, sequence)
     SELECT part, last_position + row_number() OVER (PARTITION BY part ORDER BY id), account_id, livemode, envelope_id,
         sequence
-    FROM taken JOIN feed_extent USING (part)
+    FROM taken JOIN (",
+    extent!(),
+    ") AS extent USING (part)
 )
-SELECT count(*) AS count FROM taken";
+SELECT count(*) AS count FROM taken"
+);
 
 const HEADS: &str = concat!(
     "
 SELECT array_agg(last_position ORDER BY part) AS last, array_agg(floor_position ORDER BY part) AS floor,
     (SELECT id FROM feed_incarnation) AS incarnation, clock_timestamp() AS now
-FROM feed_extent";
+FROM (",
+    extent!(),
+    ") AS extent"
+);
 
 enum AnyWaiting {}
 enum LockHeads {}

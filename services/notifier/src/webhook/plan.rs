@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn every_event_is_posted() {
-        assert_eq!(all().count(), 32);
+        assert_eq!(all().count(), 36);
         for kind in all() {
             let plan = planned(&event(kind, &[RecipientStatus::Released]), &[listener(1, true)]);
             assert_eq!(plan.len(), 1, "{kind:?}");

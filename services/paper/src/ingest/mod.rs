@@ -190,7 +190,7 @@ fn may_be_changed(document: &Document) -> bool {
 
 /// Whether a field of the form holds a signature. Flags and empty fields prove nothing, nor does what nobody refers to.
 fn is_signed(document: &Document) -> bool {
-    earlier::fields(document).iter().filter_map(|field| field.value.as_ref()?.as_dict().ok()).any(|value| {
+    earlier::fields(document).iter().filter_map(|field| field.value).any(|value| {
         let is_there = |key: &[u8]| follow(document, value.get(key).ok()).is_some();
         is_there(b"ByteRange") && is_there(b"Contents")
     })

@@ -9,8 +9,7 @@ use std::rc::Rc;
 use lopdf::{Dictionary, Document, Object, ObjectId};
 
 use crate::delta::Update;
-use crate::limits::REFERENCE_HOPS_MAX;
-use crate::pages::follow;
+use crate::pages::{follow, last_id};
 
 /// How many fields are looked at, each as often as it is named, and how deep.
 const VISITS_MAX: usize = 20_000;
@@ -102,7 +101,7 @@ pub(crate) fn fields(document: &Document) -> Vec<SignatureField<'_>> {
     let roots = form(document).and_then(|form| follow(document, form.get(b"Fields").ok())?.as_array().ok());
     visits.add(roots.map_or(&[], Vec::as_slice), &Above { depth: 0, name: "".into(), is_signature: false });
     while let Some((object, above)) = visits.todo.pop() {
-        let id = last_reference(document, object);
+        let id = last_id(document, object);
         let Some(field) = follow(document, Some(object)).and_then(|field| field.as_dict().ok()) else { continue };
         if above.depth > DEPTH_MAX || id.is_some_and(|id| !seen.insert(id)) {
             continue;
@@ -142,17 +141,6 @@ fn name(document: &Document, field: &Dictionary, above: &Rc<str>) -> Rc<str> {
 
 fn form(document: &Document) -> Option<&Dictionary> {
     follow(document, document.catalog().ok()?.get(b"AcroForm").ok())?.as_dict().ok()
-}
-
-fn last_reference(document: &Document, object: &Object) -> Option<ObjectId> {
-    let mut last = object.as_reference().ok()?;
-    for _ in 0..REFERENCE_HOPS_MAX {
-        match document.objects.get(&last) {
-            Some(Object::Reference(next)) => last = *next,
-            _ => break,
-        }
-    }
-    Some(last)
 }
 
 /// Takes all signatures out of the document and of what an update says of it. What is seen of them stays as plain stamps.
