@@ -29,6 +29,7 @@ mod pages;
 mod picture;
 mod refuse;
 mod render;
+mod revocation;
 mod runs;
 pub mod samples;
 mod seal;
@@ -50,6 +51,7 @@ pub use markers::{FieldKind, Marker, MarkerFault, MarkerFlaw, Markings, OPTIONS,
 pub use picture::{BadPicture, PICTURE_HEIGHT_PX_MAX, PICTURE_WIDTH_PX_MAX, check_picture};
 pub use refuse::{Refusal, refuse};
 pub use render::{Picture, render_page};
+pub use revocation::{Finding, Good, Issued, Path, Unfit, Validation};
 pub use seal::{
     Algorithm, AlreadySigned, BadChain, BaseDigest, Identity, Level, Prepared, SealError, SealKind, SealOptions,
     Sealed, TimestampRequest, Unsealed, seal, seal_complete,

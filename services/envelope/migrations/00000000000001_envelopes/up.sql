@@ -471,8 +471,8 @@ CREATE TABLE artifact (
     sha256 bytea NOT NULL CHECK (length(sha256) = 32),
     size_bytes bigint NOT NULL CHECK (size_bytes > 0),
     created_at timestamptz NOT NULL,
-    -- How much its seal proves: nothing, who and that it is whole, also when.
-    seal smallint NOT NULL CHECK (seal BETWEEN 1 AND 3),
+    -- How much its seal proves: nothing, who and that it is whole, also when, also for the long term.
+    seal smallint NOT NULL CHECK (seal BETWEEN 1 AND 4),
     -- As of a document.
     stored boolean NOT NULL DEFAULT true,
     PRIMARY KEY (account_id, envelope_id, document_id, version),

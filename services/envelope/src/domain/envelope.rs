@@ -166,11 +166,13 @@ pub enum SealLevel {
     Basic = 2,
     /// Also when.
     Timestamped = 3,
+    /// It also brings along what shows that no certificate was revoked by then.
+    LongTerm = 4,
 }
 
 impl SealLevel {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::None, Self::Basic, Self::Timestamped];
+    pub const ALL: [Self; 4] = [Self::None, Self::Basic, Self::Timestamped, Self::LongTerm];
 }
 
 /// A PDF that the service made.

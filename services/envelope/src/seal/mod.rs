@@ -205,5 +205,6 @@ pub fn level(level: Level) -> SealLevel {
     match level {
         Level::Basic => SealLevel::Basic,
         Level::Timestamped => SealLevel::Timestamped,
+        Level::LongTerm => SealLevel::LongTerm,
     }
 }

@@ -103,13 +103,13 @@ fn free_name(document: &Document, update: &Update, fields: &[Object]) -> String 
     name
 }
 
-fn dictionary_at(document: &Document, update: &Update, id: ObjectId) -> Result<Dictionary, SealError> {
+pub(super) fn dictionary_at(document: &Document, update: &Update, id: ObjectId) -> Result<Dictionary, SealError> {
     let object = resolved(document, update, update.current(document, id)).and_then(|(_, object)| object.as_dict().ok());
     object.cloned().ok_or_else(|| SealError::compose("the catalog or a page is not where it is said to be"))
 }
 
 /// A list and, if it is an object of its own, its number.
-fn array(document: &Document, update: &Update, object: Option<&Object>) -> (Option<ObjectId>, Vec<Object>) {
+pub(super) fn array(document: &Document, update: &Update, object: Option<&Object>) -> (Option<ObjectId>, Vec<Object>) {
     match resolved(document, update, object) {
         Some((id, Object::Array(items))) => (id, items.clone()),
         _ => (None, Vec::new()),
@@ -117,7 +117,7 @@ fn array(document: &Document, update: &Update, object: Option<&Object>) -> (Opti
 }
 
 /// The value behind a few references as it will be, with the number of the last of them.
-fn resolved<'a>(
+pub(super) fn resolved<'a>(
     document: &'a Document,
     update: &'a Update,
     object: Option<&'a Object>,

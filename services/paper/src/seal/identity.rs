@@ -127,6 +127,10 @@ impl Identity {
         algorithm::holds(key, &algorithm, None, message, signature)
     }
 
+    pub(crate) fn chain(&self) -> &[Certificate] {
+        &self.chain
+    }
+
     pub(crate) fn leaf(&self) -> &Certificate {
         &self.chain[0]
     }

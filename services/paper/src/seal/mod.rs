@@ -8,6 +8,7 @@ pub(crate) mod earlier;
 mod field;
 mod identity;
 mod prepared;
+mod store;
 mod timestamp;
 mod unsealed;
 
@@ -26,6 +27,7 @@ use crate::ingest;
 use crate::inspect::{self, Opened, Unreadable};
 use crate::limits::Limits;
 use crate::pages::Page;
+use crate::revocation::Validation;
 
 /// What happens to a paper that somebody else signed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -63,6 +65,8 @@ pub struct SealOptions {
     pub kind: SealKind,
     /// What happens to earlier signatures.
     pub already_signed: AlreadySigned,
+    /// What shows later that the certificates were good. It goes into the same update, below the seal.
+    pub validation: Validation,
 }
 
 /// Why a paper could not be sealed.
@@ -208,13 +212,15 @@ pub(crate) fn continued(
     let signature = update.reserve();
     let page = pages.first().ok_or(Unreadable::NoPages)?;
     field::add(document, &mut update, page.id, signature, options.kind)?;
+    let stored = store::add(document, &mut update, &options.validation)?;
     let dictionary = dictionary::write(options)?;
     update.set_verbatim(signature, dictionary.bytes.clone());
     let end = BaseEnd { base_bytes: digest.base_bytes(), ends_line: digest.ends_line() };
     let written = delta::append(end, document, update).map_err(SealError::compose)?;
     let start = written.starts.get(&signature).ok_or_else(|| SealError::compose("the signature was not written"))?;
     let gap = dictionary.at(start + delta::header_bytes(signature));
-    Unsealed::new(digest, written.bytes, gap, identity)
+    let places = stored.places(&written.starts, &written.bytes);
+    Unsealed::new(digest, written.bytes, gap, identity, places)
 }
 
 /// The paper written anew with the update, and the seal as an update of that: other readers would have to repair the base.

@@ -9,6 +9,7 @@ use x509_cert::attr::Attributes;
 use super::base::BaseDigest;
 use super::dictionary::{CMS_BYTES_MAX, Gap, range_text};
 use super::identity::Identity;
+use super::store::Places;
 use super::timestamp::{self, TimestampRequest};
 use super::{Algorithm, SealError};
 use crate::verify::cms::{self as check, Hash};
@@ -20,6 +21,8 @@ pub enum Level {
     Basic,
     /// Also when, by an authority of its own (PAdES B-T).
     Timestamped,
+    /// It also brings along what shows that no certificate of the two was revoked by then (PAdES B-LT).
+    LongTerm,
 }
 
 /// A paper that is ready to be sealed.
@@ -30,6 +33,7 @@ pub struct Unsealed {
     rewritten: Option<Vec<u8>>,
     delta: Vec<u8>,
     gap: Gap,
+    validation: Places,
     identity: Identity,
     attributes: Attributes,
     to_be_signed: Vec<u8>,
@@ -64,7 +68,13 @@ impl Sealed {
 }
 
 impl Unsealed {
-    pub(super) fn new(base: BaseDigest, mut delta: Vec<u8>, gap: Gap, identity: &Identity) -> Result<Self, SealError> {
+    pub(super) fn new(
+        base: BaseDigest,
+        mut delta: Vec<u8>,
+        gap: Gap,
+        identity: &Identity,
+        validation: Places,
+    ) -> Result<Self, SealError> {
         let opens = base.base_bytes() + gap.contents.start - 1;
         let closes = base.base_bytes() + gap.contents.end + 1;
         let range = range_text([opens, closes, base.base_bytes() + delta.len() - closes]);
@@ -76,7 +86,7 @@ impl Unsealed {
         let attributes = identity.attributes(content_sha256).map_err(SealError::compose)?;
         let to_be_signed = attributes.to_der().map_err(SealError::compose)?;
         let identity = identity.clone();
-        Ok(Self { base, rewritten: None, delta, gap, identity, attributes, to_be_signed, content_sha256 })
+        Ok(Self { base, rewritten: None, delta, gap, validation, identity, attributes, to_be_signed, content_sha256 })
     }
 
     /// The same where the base was not what was given, but had to be written anew.
@@ -119,7 +129,7 @@ impl Unsealed {
             return Err(SealError::TooLarge { actual_bytes: cms.len(), max_bytes: CMS_BYTES_MAX });
         }
         put_hex(&mut self.delta[self.gap.contents.clone()], &cms);
-        self.check(signature, timestamp)?;
+        let level = self.check(signature, timestamp)?;
         let sha256 = self.base.begin().chain_update(&self.delta).finalize().into();
         let (base_bytes, delta) = match self.rewritten {
             Some(mut whole) => {
@@ -128,12 +138,11 @@ impl Unsealed {
             }
             None => (self.base.base_bytes(), self.delta),
         };
-        let level = if timestamp.is_some() { Level::Timestamped } else { Level::Basic };
         Ok(Sealed { base_bytes, delta, sha256, level })
     }
 
-    /// Reads the seal back from where it was put, as a stranger would.
-    fn check(&self, signature: &[u8], timestamp: Option<&[u8]>) -> Result<(), SealError> {
+    /// Reads the seal back from where it was put, as a stranger would, and says how much it proves.
+    fn check(&self, signature: &[u8], timestamp: Option<&[u8]>) -> Result<Level, SealError> {
         let does_not_hold = |what: &str| SealError::DoesNotHold(what.to_owned());
         let read =
             check::hex_bytes(&self.delta[self.gap.contents.clone()]).ok_or_else(|| does_not_hold("no digits"))?;
@@ -145,11 +154,13 @@ impl Unsealed {
         if content != self.content_sha256 || opened.signer() != self.identity.leaf() {
             return Err(does_not_hold("it is not about this file or not by this certificate"));
         }
-        if let Some(token) = timestamp {
-            timestamp::check(token, &Sha256::digest(signature), None)
-                .map_err(|fault| does_not_hold(&fault.to_string()))?;
-        }
-        Ok(())
+        let Some(token) = timestamp else { return Ok(Level::Basic) };
+        let token = timestamp::check(token, &Sha256::digest(signature), None)
+            .map_err(|fault| does_not_hold(&fault.to_string()))?;
+        let (proof, at_unix_s) = (self.validation.read(&self.delta), token.at_unix_s());
+        let is_shown = proof.covers(opened.signer(), opened.certificates(), at_unix_s)
+            && proof.covers(token.authority(), token.certificates(), at_unix_s);
+        Ok(if is_shown { Level::LongTerm } else { Level::Timestamped })
     }
 }
 

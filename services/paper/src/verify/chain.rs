@@ -101,9 +101,16 @@ pub(crate) fn issued(issuer: &Certificate, certificate: &Certificate, issuers_be
     let Ok(Some((_, constraints))) = own.get::<BasicConstraints>() else { return false };
     let long_enough = constraints.path_len_constraint.is_none_or(|length| usize::from(length) >= issuers_below);
     let may_issue = own.get::<KeyUsage>().ok().flatten().is_none_or(|(_, usage)| usage.key_cert_sign());
-    if !constraints.ca || !long_enough || !may_issue {
-        return false;
-    }
+    constraints.ca && long_enough && may_issue && signed(issuer, certificate)
+}
+
+/// Whether it is the end of a chain.
+pub(crate) fn is_self_signed(certificate: &Certificate) -> bool {
+    certificate.tbs_certificate.subject == certificate.tbs_certificate.issuer && signed(certificate, certificate)
+}
+
+fn signed(issuer: &Certificate, certificate: &Certificate) -> bool {
+    let (own, theirs) = (&issuer.tbs_certificate, &certificate.tbs_certificate);
     let (Ok(message), Some(signature)) = (theirs.to_der(), certificate.signature.as_bytes()) else { return false };
     let same_algorithm = theirs.signature == certificate.signature_algorithm;
     same_algorithm
@@ -127,12 +134,12 @@ pub(crate) fn is_for_documents(certificate: &Certificate) -> bool {
     }
 }
 
-fn has_strange_conditions(certificate: &Certificate) -> bool {
+pub(crate) fn has_strange_conditions(certificate: &Certificate) -> bool {
     let extensions = certificate.tbs_certificate.extensions.iter().flatten();
     extensions.into_iter().any(|extension| extension.critical && !UNDERSTOOD.contains(&extension.extn_id))
 }
 
-fn is_valid_at(certificate: &Certificate, at_unix_s: u64) -> bool {
+pub(crate) fn is_valid_at(certificate: &Certificate, at_unix_s: u64) -> bool {
     let validity = &certificate.tbs_certificate.validity;
     let since = validity.not_before.to_unix_duration().as_secs();
     (since..=validity.not_after.to_unix_duration().as_secs()).contains(&at_unix_s)

@@ -54,6 +54,68 @@ with open(source, 'rb') as file, open(target, 'wb') as signed:
     signers.sign_pdf(IncrementalPdfFileWriter(file), metadata, signer=signer, output=signed)
 "#;
 
+/// Judges with nothing but the root and what the file brings along: no network, and revocation data for each certificate. Now,
+/// as of the time of the timestamp, and by the rules of ETSI EN 319 102-1 for signatures with time.
+const PYHANKO_LONG_TERM: &str = r#"
+import sys, json, logging, asyncio
+logging.disable(logging.CRITICAL)
+from asn1crypto import crl, ocsp
+from pyhanko.keys import load_cert_from_pemder
+from pyhanko.pdf_utils.reader import PdfFileReader
+from pyhanko.sign.validation import DocumentSecurityStore, PdfSignatureStatus, validate_pdf_signature
+from pyhanko.sign.validation.ades import ades_with_time_validation
+from pyhanko.sign.validation.policy_decl import (
+    LocalKnowledge, RevinfoOnlineFetchingRule, RevocationInfoGatheringSpec, SignatureValidationSpec)
+from pyhanko_certvalidator.context import CertValidationPolicySpec
+from pyhanko_certvalidator.policy_decl import CertRevTrustPolicy, REQUIRE_REVINFO
+from pyhanko_certvalidator.registry import SimpleTrustManager
+from pyhanko_certvalidator.revinfo.archival import CRLContainer, OCSPContainer
+root = load_cert_from_pemder(sys.argv[1])
+def judge(said, verdict):
+    try:
+        said.append(verdict())
+    except Exception as error:
+        said.append('INVALID ' + type(error).__name__ + ' ' + str(error).replace('"', ''))
+for path in sys.argv[2:]:
+    said = []
+    with open(path, 'rb') as file:
+        reader = PdfFileReader(file)
+        signature = reader.embedded_signatures[-1]
+        store = DocumentSecurityStore.read_dss(reader)
+        offline = {'trust_roots': [root], 'allow_fetching': False, 'revocation_mode': 'require'}
+        context = lambda **more: store.as_validation_context({**offline, **more})
+        def plain(**more):
+            status = validate_pdf_signature(signature, context(**more), ts_validation_context=context())
+            good = status.bottom_line and status.timestamp_validity.trusted
+            return status.coverage.name if good else 'INVALID'
+        def then():
+            return plain(moment=validate_pdf_signature(signature, context(), context()).timestamp_validity.timestamp)
+        def with_time():
+            known = LocalKnowledge(
+                known_ocsps=[part for ref in store.ocsps for part in OCSPContainer.load_multi(
+                    ocsp.OCSPResponse.load(ref.get_object().data))],
+                known_crls=[CRLContainer(crl.CertificateList.load(ref.get_object().data)) for ref in store.crls],
+                known_certs=list(store.load_certs()))
+            spec = SignatureValidationSpec(
+                CertValidationPolicySpec(SimpleTrustManager.build([root]), CertRevTrustPolicy(REQUIRE_REVINFO)),
+                RevocationInfoGatheringSpec(RevinfoOnlineFetchingRule.LOCAL_ONLY), local_knowledge=known)
+            result = asyncio.run(ades_with_time_validation(
+                signature.signed_data, spec, raw_digest=signature.compute_digest(), status_cls=PdfSignatureStatus,
+                extra_status_kwargs=signature.summarise_integrity_info()))
+            return str(result.ades_subindic)
+        for verdict in (plain, then, with_time):
+            judge(said, verdict)
+    print(json.dumps(said))
+"#;
+
+/// How that program says that a seal is for the long term.
+pub const LONG_TERM: [&str; 3] = ["ENTIRE_FILE", "ENTIRE_FILE", "AdESPassed.OK"];
+
+/// What pyHanko says of each file's last seal by the root and the file alone. `None` if it is missing.
+pub fn pyhanko_long_term(files: &[Vec<u8>], root: &std::path::Path) -> Option<Vec<Vec<String>>> {
+    asked(PYHANKO_LONG_TERM, files, root)
+}
+
 /// The file with a signature that pyHanko makes, `PADES` or `ADOBE_PKCS7_DETACHED`. `None` if it is missing.
 pub fn signed_by_pyhanko(file: &[u8], kind: &str) -> Option<Vec<u8>> {
     if !works("python3", &["-c", "import pyhanko.sign.validation"], "install it with `pip install pyhanko`") {
@@ -82,12 +144,16 @@ pub fn works(command: &str, arguments: &[&str], advice: &str) -> bool {
 
 /// What pyHanko says of each file's signatures, trusting the root. `None` if it is missing.
 pub fn pyhanko(files: &[Vec<u8>]) -> Option<Vec<Vec<String>>> {
+    asked(PYHANKO, files, &Pki::get().path().join("root.pem"))
+}
+
+fn asked(script: &str, files: &[Vec<u8>], root: &std::path::Path) -> Option<Vec<Vec<String>>> {
     if !works("python3", &["-c", "import pyhanko.sign.validation"], "install it with `pip install pyhanko`") {
         return None;
     }
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new("python3");
-    command.arg("-c").arg(PYHANKO).arg(Pki::get().path().join("root.pem"));
+    command.arg("-c").arg(script).arg(root);
     for (index, file) in files.iter().enumerate() {
         let path = folder.path().join(format!("{index}.pdf"));
         std::fs::write(&path, file).unwrap();

@@ -6,6 +6,7 @@
 
 pub mod judges;
 pub mod pki;
+pub mod revocable;
 pub mod tools;
 
 use lopdf::xref::XrefType;

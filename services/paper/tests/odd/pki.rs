@@ -50,6 +50,7 @@ ess_cert_id_alg=sha256
 /// The folder with all of it.
 pub struct Pki {
     folder: TempDir,
+    extensions: String,
 }
 
 /// Runs `openssl` in a folder.
@@ -66,11 +67,17 @@ impl Pki {
         PKI.get_or_init(Self::make)
     }
 
-    fn make() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let pki = Self { folder };
-        std::fs::write(pki.path().join("extensions"), EXTENSIONS).unwrap();
+    /// One without any certificate; what they may say besides the usual.
+    pub fn empty(more_extensions: &str) -> Self {
+        let extensions = format!("{EXTENSIONS}{more_extensions}");
+        let pki = Self { folder: tempfile::tempdir().unwrap(), extensions };
+        std::fs::write(pki.path().join("extensions"), &pki.extensions).unwrap();
         std::fs::write(pki.path().join("tsa.serial"), "01\n").unwrap();
+        pki
+    }
+
+    fn make() -> Self {
+        let pki = Self::empty("");
         pki.certificate("root", "ca", None, "EC");
         pki.certificate("issuer", "ca", Some("root"), "EC");
         pki.certificate("rsa", "leaf", Some("issuer"), "RSA");
@@ -85,7 +92,7 @@ impl Pki {
         self.folder.path()
     }
 
-    fn certificate(&self, name: &str, section: &str, issuer: Option<&str>, kind: &str) {
+    pub fn certificate(&self, name: &str, section: &str, issuer: Option<&str>, kind: &str) {
         let (key, request, pem) = (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
         let option = if kind == "RSA" { "rsa_keygen_bits:2048" } else { "ec_paramgen_curve:P-256" };
         openssl(self.path(), &["genpkey", "-algorithm", kind, "-pkeyopt", option, "-out", &key]);
@@ -130,7 +137,7 @@ impl Pki {
         let query = here.path().join("query");
         std::fs::write(&query, request).unwrap();
         // A serial number of its own: tests run side by side.
-        let config = EXTENSIONS.replace("tsa.serial", here.path().join("serial").to_str().unwrap());
+        let config = self.extensions.replace("tsa.serial", here.path().join("serial").to_str().unwrap());
         let config_path = here.path().join("config");
         std::fs::write(&config_path, config).unwrap();
         let (query, config) = (query.to_str().unwrap(), config_path.to_str().unwrap());
@@ -141,7 +148,7 @@ impl Pki {
 /// A key with its certificates.
 pub struct Sealer {
     pub identity: Identity,
-    pkcs8: Vec<u8>,
+    pub pkcs8: Vec<u8>,
 }
 
 impl Sealer {
@@ -168,9 +175,14 @@ impl Sealer {
 
     /// With a timestamp.
     pub fn finish_stamped(&self, unsealed: Unsealed) -> Sealed {
+        self.finish_stamped_by(Pki::get(), unsealed)
+    }
+
+    /// With a timestamp of that authority.
+    pub fn finish_stamped_by(&self, pki: &Pki, unsealed: Unsealed) -> Sealed {
         let signature = self.sign(unsealed.to_be_signed());
         let request = Unsealed::timestamp_request(&signature, 0x8123_4567_89ab_cdef).unwrap();
-        let token = request.token(&Pki::get().timestamp(&request.der), Pki::clock_unix_s(), None).unwrap();
+        let token = request.token(&pki.timestamp(&request.der), Pki::clock_unix_s(), None).unwrap();
         unsealed.finish(&signature, Some(&token)).unwrap()
     }
 }
