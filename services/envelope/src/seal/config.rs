@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use clap::{Args, ValueEnum};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::SettingError;
-use countersign_paper::Roots;
+use countersign_paper::{Identity, Roots};
 use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
 use super::key::FileKey;
+use super::revocation::Revocation;
 use super::tsa::Tsa;
 
 pub(super) const KEY: &str = "--seal-pkcs12 (COUNTERSIGN_SEAL_PKCS12)";
@@ -23,6 +24,7 @@ const TRUST: &str = "--seal-trust (COUNTERSIGN_SEAL_TRUST)";
 const FORMER: &str = "--seal-former (COUNTERSIGN_SEAL_FORMER)";
 const PASSPHRASE: &str = "--seal-passphrase (COUNTERSIGN_SEAL_PASSPHRASE)";
 const PASSPHRASE_FILE: &str = "--seal-passphrase-file (COUNTERSIGN_SEAL_PASSPHRASE_FILE)";
+pub(super) const REVOCATION: &str = "--seal-revocation (COUNTERSIGN_SEAL_REVOCATION)";
 const TSA_URLS: &str = "--seal-tsa-urls (COUNTERSIGN_SEAL_TSA_URLS)";
 
 /// Size of a file with keys or certificates.
@@ -38,6 +40,18 @@ pub enum TsaPolicy {
     Fail,
     /// The document is sealed without one.
     Degrade,
+}
+
+/// Whether a seal brings along what shows that its certificates were not revoked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum RevocationPolicy {
+    /// As far as it is to be had; the document does not wait for it.
+    #[default]
+    WhereReachable,
+    /// The document is not sealed yet; it is tried again until all of it is there.
+    Require,
+    /// It is not asked for. A revoked certificate goes unnoticed.
+    Off,
 }
 
 /// With what documents are sealed.
@@ -63,6 +77,10 @@ pub struct SealConfig {
     /// What happens when none of them answers.
     #[arg(long, env = "COUNTERSIGN_SEAL_TSA_POLICY", value_enum, default_value_t = TsaPolicy::Fail)]
     pub seal_tsa_policy: TsaPolicy,
+    /// Whether seals bring along what shows that no certificate was revoked (OCSP answers and revocation lists), from where the
+    /// certificates say that it is to be had.
+    #[arg(long, env = "COUNTERSIGN_SEAL_REVOCATION", value_enum, default_value_t = RevocationPolicy::WhereReachable)]
+    pub seal_revocation: RevocationPolicy,
     /// PEM file with CAs that VerifyDocument trusts besides the last certificate of the key. With it, timestamping authorities
     /// have to lead to one of them, too.
     #[arg(long, env = "COUNTERSIGN_SEAL_TRUST")]
@@ -111,6 +129,30 @@ impl SealConfig {
         }
         let tsa = Tsa::new(self.seal_tsa_urls.clone(), clock.clone(), roots);
         tsa.map(Some).map_err(|_| SettingError::new(TSA_URLS, "there is no HTTP client to be had"))
+    }
+
+    /// What asks whether certificates are revoked. `others` complete their chains.
+    pub(super) fn revocation(
+        &self,
+        identity: &Identity,
+        others: Vec<Vec<u8>>,
+        clock: &Clock,
+    ) -> Result<Option<Revocation>, SettingError> {
+        let (policy, refused) = (self.seal_revocation, |why: String| Err(SettingError::new(REVOCATION, why)));
+        if policy == RevocationPolicy::Off {
+            return Ok(None);
+        }
+        let revocation = Revocation::new(identity, others, clock.clone());
+        let revocation = revocation.map_err(|_| SettingError::new(REVOCATION, "there is no HTTP client to be had"))?;
+        match revocation.never() {
+            _ if policy != RevocationPolicy::Require => Ok(Some(revocation)),
+            _ if self.seal_tsa_urls.is_empty() => refused(format!("cannot be required without {TSA_URLS}")),
+            _ if self.seal_tsa_policy == TsaPolicy::Degrade => {
+                refused("cannot be required of seals without a timestamp, which the other policy allows".to_owned())
+            }
+            Some(why) => refused(format!("cannot be required: {why}")),
+            None => Ok(Some(revocation)),
+        }
     }
 
     pub(super) fn trusted(&self) -> Result<Vec<Vec<u8>>, SettingError> {

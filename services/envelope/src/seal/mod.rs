@@ -4,7 +4,9 @@
 //! show the key or its passphrase.
 
 mod config;
+mod http;
 mod key;
+mod revocation;
 mod tsa;
 
 use std::collections::HashSet;
@@ -15,12 +17,15 @@ use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::SettingError;
-use countersign_paper::{self as paper, AlreadySigned, Identity, Level, Roots, SealOptions, Sealed, Unsealed};
+use countersign_paper::{
+    self as paper, AlreadySigned, Identity, Level, Path, Roots, SealOptions, Sealed, Unsealed, Validation,
+};
 use sha2::{Digest as _, Sha256};
 
 use self::config::{KEY, UNSEALED};
-pub use self::config::{SealConfig, TsaPolicy};
+pub use self::config::{RevocationPolicy, SealConfig, TsaPolicy};
 pub use self::key::{FileKey, SealKey};
+pub use self::revocation::Revocation;
 pub use self::tsa::Tsa;
 use crate::domain::envelope::{Digest, SealLevel};
 
@@ -38,6 +43,9 @@ pub struct Sealer {
     identity: Arc<Identity>,
     tsa: Option<Arc<Tsa>>,
     policy: TsaPolicy,
+    revocation: Option<Arc<Revocation>>,
+    /// Whether a document waits until nothing of it is missing.
+    requires_revocation: bool,
     clock: Clock,
 }
 
@@ -77,10 +85,13 @@ impl SealConfig {
             return Ok((None, recognised));
         };
         let is_choosy = !trusted.is_empty();
-        recognised.roots = Roots::new(&trusted.into_iter().chain(key.chain().last().cloned()).collect::<Vec<_>>());
+        let others: Vec<Vec<u8>> = trusted.into_iter().chain(key.chain().last().cloned()).collect();
+        recognised.roots = Roots::new(&others);
         let tsa = self.tsa(clock, is_choosy.then(|| recognised.roots.clone()))?;
         let sealer = Sealer::new(Arc::new(key), tsa, self.seal_tsa_policy, clock.clone());
-        let sealer = sealer.map_err(|error| SettingError::new(KEY, format!("{error:#}")))?;
+        let mut sealer = sealer.map_err(|error| SettingError::new(KEY, format!("{error:#}")))?;
+        sealer.revocation = self.revocation(&sealer.identity, others, clock)?.map(Arc::new);
+        sealer.requires_revocation = self.seal_revocation == RevocationPolicy::Require;
         sealer.probe().await.map_err(|error| SettingError::new(KEY, format!("{error:#}")))?;
         recognised.ours.insert(sealer.identity.leaf_sha256());
         Ok((Some(sealer), recognised))
@@ -115,7 +126,8 @@ impl Sealer {
             key.algorithm() == identity.algorithm(),
             "the key is not of the kind that its certificate says"
         );
-        Ok(Self { key, identity, tsa: tsa.map(Arc::new), policy, clock })
+        let tsa = tsa.map(Arc::new);
+        Ok(Self { key, identity, tsa, policy, revocation: None, requires_revocation: false, clock })
     }
 
     /// Signs something and looks whether the certificate's key did, and whether the certificate is valid now.
@@ -150,24 +162,26 @@ impl Sealer {
         &self.identity
     }
 
-    /// How a paper is sealed now.
-    fn options(&self) -> SealOptions {
+    /// How a paper is sealed now, with that below the seal.
+    fn options(&self, validation: Validation) -> SealOptions {
         SealOptions {
             sealed_at_unix_s: u64::try_from(self.clock.now().timestamp()).unwrap_or_default(),
             name: Some(NAME.to_owned()),
             reason: Some(REASON.to_owned()),
             // What came in signed was let in as it is; nothing may keep a completed envelope from its documents now.
             already_signed: AlreadySigned::Flatten,
+            validation,
             ..SealOptions::default()
         }
     }
 
-    /// Signs what was prepared, has it timestamped if that is configured, and gives what follows the base.
+    /// Signs what was prepared, has it timestamped if that is configured, and gives what follows the base, and whose timestamp
+    /// it is.
     ///
     /// # Errors
     ///
     /// If the certificate is not valid now, the key does not sign, or there is no timestamp and there has to be one.
-    pub async fn finish(&self, unsealed: Unsealed) -> anyhow::Result<Sealed> {
+    async fn finish(&self, unsealed: Unsealed) -> anyhow::Result<(Sealed, Option<Path>)> {
         self.check_validity(self.clock.now())?;
         let signature = self.key.sign(unsealed.to_be_signed()).await.context("the key does not sign")?;
         let token = match &self.tsa {
@@ -181,21 +195,53 @@ impl Sealer {
                 Err(error) => return Err(error.context("no timestamp")),
             },
         };
+        let authority = self.revocation.as_ref().zip(token.as_ref());
+        let authority = authority.and_then(|(revocation, token)| revocation.learn(token));
         let finish = move || unsealed.finish(&signature, token.as_deref());
-        Ok(tokio::task::spawn_blocking(finish).await.context("sealing was cut")??)
+        Ok((tokio::task::spawn_blocking(finish).await.context("sealing was cut")??, authority))
     }
 
     /// Draws on a paper and seals it, in one update.
     ///
     /// # Errors
     ///
-    /// As [`Self::finish`], and if the paper cannot be drawn on or sealed.
+    /// If the certificate is not valid now, the key does not sign, or there is no timestamp and there has to be one; if the paper
+    /// cannot be drawn on or sealed; if a certificate is revoked, or it cannot be shown that none is and has to be.
     pub async fn complete(&self, base: Bytes, completion: paper::Completion) -> anyhow::Result<(Bytes, SealLevel)> {
-        let (identity, bytes, options) = (Arc::clone(&self.identity), base.clone(), self.options());
+        let Some(revocation) = &self.revocation else {
+            let (sealed, _) = self.complete_with(&base, &completion, Validation::default()).await?;
+            return Ok((sealed.whole(&base).into(), level(sealed.level)));
+        };
+        let evidence = revocation.likely().await?;
+        let (mut sealed, authority) = self.complete_with(&base, &completion, evidence.validation.clone()).await?;
+        // Whose timestamp it is, is known only once it is there: at the first document, and when another authority answers.
+        if sealed.level == Level::Timestamped {
+            let now = revocation.evidence(authority.as_ref()).await?;
+            if now.is_complete && now != evidence {
+                let (again, _) = self.complete_with(&base, &completion, now.validation).await?;
+                sealed = if again.level > sealed.level { again } else { sealed };
+            }
+        }
+        if sealed.level < Level::LongTerm {
+            anyhow::ensure!(!self.requires_revocation, "it cannot be shown now that no certificate is revoked");
+            if self.tsa.is_some() {
+                revocation.warn();
+            }
+        }
+        Ok((sealed.whole(&base).into(), level(sealed.level)))
+    }
+
+    async fn complete_with(
+        &self,
+        base: &Bytes,
+        completion: &paper::Completion,
+        validation: Validation,
+    ) -> anyhow::Result<(Sealed, Option<Path>)> {
+        let (identity, bytes, options) = (Arc::clone(&self.identity), base.clone(), self.options(validation));
+        let completion = completion.clone();
         let prepare = move || paper::seal_complete(&bytes, &completion, &identity, &options);
         let unsealed = tokio::task::spawn_blocking(prepare).await.context("sealing was cut")??;
-        let sealed = self.finish(unsealed).await?;
-        Ok((sealed.whole(&base).into(), level(sealed.level)))
+        self.finish(unsealed).await
     }
 }
 

@@ -1,23 +1,20 @@
 //! Has signatures timestamped by an authority (RFC 3161).
 //!
-//! It must never wait long, read without bound, follow elsewhere, or take a token that does not answer its own question,
-//! of another time, or of an authority that leads to none of the CAs that are trusted.
+//! It must never take a token that does not answer its own question, of another time, or of an authority that leads to none
+//! of the CAs that are trusted.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::{grpc, keys};
+use countersign_chassis::keys;
 use countersign_paper::{Roots, Unsealed};
-use futures_util::StreamExt as _;
 use reqwest::Client;
 use reqwest::header::{ACCEPT, CONTENT_TYPE};
-use reqwest::redirect::Policy;
 use url::Url;
 
-/// How long one authority may take.
-const ANSWER_MAX: Duration = Duration::from_secs(5);
+use super::http;
+
 /// For how long one that failed is asked after the others: whoever is down is not waited for by each document.
 const ASIDE: Duration = Duration::from_secs(30);
 /// Size of an answer: a token with its certificates has some thousand.
@@ -56,14 +53,7 @@ impl Tsa {
     ///
     /// If there is no HTTP client to be had.
     pub fn new(urls: Vec<Url>, clock: Clock, roots: Option<Roots>) -> anyhow::Result<Self> {
-        grpc::install_tls_provider();
-        let client = Client::builder()
-            .redirect(Policy::none())
-            .no_proxy()
-            .timeout(ANSWER_MAX)
-            .user_agent(concat!("Countersign/", env!("CARGO_PKG_VERSION")))
-            .build()
-            .context("HTTP client")?;
+        let client = http::client()?;
         let authorities = urls.into_iter().map(|url| Authority { url, aside_until: Mutex::default() });
         Ok(Self { authorities: authorities.collect(), client, clock, roots })
     }
@@ -107,22 +97,8 @@ impl Tsa {
             .post(url.clone())
             .header(CONTENT_TYPE, "application/timestamp-query")
             .header(ACCEPT, "application/timestamp-reply")
-            .body(request.der.clone())
-            .send()
-            .await;
-        let answer = asked.map_err(reqwest::Error::without_url)?;
-        let status = answer.status();
-        anyhow::ensure!(status.is_success(), "it answered with HTTP {}", status.as_u16());
-        let mut body = answer.bytes_stream();
-        let mut bytes = Vec::new();
-        while let Some(part) = body.next().await {
-            let part = part.map_err(reqwest::Error::without_url)?;
-            anyhow::ensure!(
-                bytes.len() + part.len() <= ANSWER_BYTES_MAX,
-                "its answer is longer than {ANSWER_BYTES_MAX} bytes"
-            );
-            bytes.extend_from_slice(&part);
-        }
+            .body(request.der.clone());
+        let bytes = http::ask(asked, ANSWER_BYTES_MAX).await?;
         let now_unix_s = u64::try_from(self.clock.now().timestamp()).unwrap_or_default();
         Ok(request.token(&bytes, now_unix_s, self.roots.as_ref())?)
     }

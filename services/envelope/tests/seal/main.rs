@@ -4,8 +4,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod authority;
+#[path = "../../../paper/tests/odd/judges.rs"]
+mod judges;
+mod long_term;
 #[path = "../../../paper/tests/odd/pki.rs"]
 mod pki;
+mod responder;
+#[path = "../../../paper/tests/odd/revocable.rs"]
+mod revocable;
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
