@@ -39,7 +39,11 @@ mod reasons;
 mod refusals;
 mod reminders;
 mod replace;
+#[path = "../../services/envelope/tests/seal/responder.rs"]
+mod responder;
 mod restarts;
+#[path = "../../services/paper/tests/odd/revocable.rs"]
+mod revocable;
 mod roles;
 mod schedule;
 mod seals;

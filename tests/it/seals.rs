@@ -20,6 +20,7 @@ use tonic::Status;
 use crate::authority::{Answer, Authority};
 use crate::judges;
 use crate::pki::{Pki, openssl};
+use crate::responder::Responder;
 
 /// Bytes of one message.
 const CHUNK_BYTES: usize = 256 * 1024;
@@ -39,8 +40,12 @@ fn settings(tsa: Option<&Authority>) -> SealConfig {
 }
 
 async fn start(tsa: Option<&Authority>) -> Service {
+    start_sealing(settings(tsa)).await
+}
+
+async fn start_sealing(seal: SealConfig) -> Service {
     let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
-    let config = countersign_envelope::config::Config { seal: settings(tsa), ..config(&database, &documents) };
+    let config = countersign_envelope::config::Config { seal, ..config(&database, &documents) };
     Service::start_with(database, Clock::database(), documents, config).await
 }
 
@@ -267,22 +272,37 @@ fn blocks<'a>(page: &'a str, language: &str) -> Vec<&'a str> {
     page.split(&open).skip(1).map(|block| block.split("```").next().unwrap()).collect()
 }
 
+/// What somebody has who checks a document.
+async fn folder_of(story: &Story, pki: &Pki) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("document.pdf"), download(story, DocumentVersion::Signed).await).unwrap();
+    std::fs::copy(pki.path().join("root.pem"), folder.path().join("ca.pem")).unwrap();
+    folder
+}
+
 /// What the page tells people to type says what the page says.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_commands_of_the_page_check_a_seal() {
     let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/sealing.md")).unwrap();
     let (commands, answers) = (blocks(&page, "sh"), blocks(&page, "text"));
-    assert_eq!((commands.len(), answers.len()), (3, 3));
+    assert_eq!((commands.len(), answers.len()), (4, 4));
     let service = start(None).await;
-    let file = download(&signed(&service.account(false).await).await, DocumentVersion::Signed).await;
-    let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("document.pdf"), file).unwrap();
-    std::fs::copy(Pki::get().path().join("root.pem"), folder.path().join("ca.pem")).unwrap();
+    let plain = folder_of(&signed(&service.account(false).await).await, Pki::get()).await;
+    let responder = Responder::start().await;
+    let service = start_sealing(responder.config()).await;
+    let sender = service.account(false).await;
+    let story = signed(&sender).await;
+    let artifacts = story.now().await.documents[0].artifacts.clone();
+    assert!(artifacts.iter().all(|artifact| artifact.seal_level() == SealLevel::LongTerm), "{artifacts:?}");
+    let long_term = folder_of(&story, &responder.revocable().pki).await;
+    let said = verify(&sender, &std::fs::read(long_term.path().join("document.pdf")).unwrap()).await.unwrap();
+    assert_eq!((said.verdict(), said.signatures[0].later_changes()), (SealVerdict::Intact, LaterChanges::None));
     for (commands, answer) in commands.iter().zip(answers) {
         let program = ["pdfsig", "pyhanko", "openssl"].into_iter().find(|program| commands.contains(program)).unwrap();
         if !judges::works("sh", &["-c", &format!("command -v {program}")], &format!("{program} is needed")) {
             continue;
         }
+        let folder = if commands.contains("DocumentSecurityStore") { &long_term } else { &plain };
         let output = std::process::Command::new("bash")
             .args(["-euo", "pipefail", "-c", commands])
             .current_dir(folder.path())
