@@ -123,19 +123,24 @@ impl Press {
         let account = store.account(job.account).await?.context("the account is gone")?;
         let brand = account.settings.brand.name;
         let issuer = if brand.is_empty() { account.name } else { brand };
-        let said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
-        let mut artifacts = Vec::new();
+        let mut said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
+        let (mut artifacts, mut bare) = (Vec::new(), Vec::new());
         // Who refuses does not wait for what is still on its way: of that there is nothing to watermark.
         for document in envelope.documents.iter().filter(|document| document.is_read()) {
             let base = async { self.blobs.get(&document.sha256).await };
             let completion = completion(&envelope, document, &drawings, job.version, said.clone());
-            artifacts.push(self.press(job, (document, job.version), base, completion, stored).await?);
+            let (made, is_bare) = self.press(job, (document, job.version), base, completion, stored).await?;
+            artifacts.push(made);
+            if is_bare {
+                bare.push(document.id);
+            }
         }
+        certificate::add_values(&mut said, &envelope, &bare);
         // It is of the envelope, so it is there whatever was read.
         if let Some(first) = envelope.documents.first() {
             let alone = beside(move || paper::certificate(&said));
             let of = (first, Version::Certificate);
-            artifacts.push(self.press(job, of, alone, paper::Completion::default(), stored).await?);
+            artifacts.push(self.press(job, of, alone, paper::Completion::default(), stored).await?.0);
         }
         let command = Command::Store { artifacts };
         let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
@@ -145,19 +150,23 @@ impl Press {
         }
     }
 
-    /// Draws, seals and keeps one document.
+    /// Draws, seals and keeps one document, and says whether nothing was drawn because earlier signatures are to stay.
     async fn press(
         &self,
         job: &Job,
         (document, version): (&Document, Version),
         base: impl Future<Output = anyhow::Result<Bytes>>,
-        completion: paper::Completion,
+        mut completion: paper::Completion,
         stored: &mut Vec<Digest>,
-    ) -> anyhow::Result<NewArtifact> {
+    ) -> anyhow::Result<(NewArtifact, bool)> {
         let store = self.executor.store();
         store.postpone_job(job, store.clock().now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
         let make = async {
             let base = base.await?;
+            let is_bare = version == Version::Signed && keeps_signatures(base.clone()).await?;
+            if is_bare {
+                completion = paper::Completion::default();
+            }
             let (bytes, seal) = match &self.sealer {
                 Some(sealer) => sealer.complete(base, completion).await?,
                 None => (beside(move || paper::complete(&base, &completion)).await?, SealLevel::None),
@@ -166,7 +175,7 @@ impl Press {
             let sha256 = hashed(&bytes).await?;
             stored.push(sha256);
             restore(store, &[sha256], async { self.blobs.put_known(sha256, bytes).await.map(drop) }).await?;
-            Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal })
+            Ok((NewArtifact { document: document.id, version, sha256, size_bytes, seal }, is_bare))
         };
         tokio::time::timeout(DOCUMENT_MAX, make).await.context("it takes too long")?
     }
@@ -175,6 +184,13 @@ impl Press {
 /// Drawing takes the processor for milliseconds: not on a thread that serves calls.
 async fn beside(draw: impl FnOnce() -> Result<Vec<u8>, paper::StampError> + Send + 'static) -> anyhow::Result<Bytes> {
     Ok(Bytes::from(tokio::task::spawn_blocking(draw).await.context("drawing was cut")??))
+}
+
+/// Whether somebody signed a document before it came, and the signatures can stay. What was refused has to say so on each
+/// page instead; as it came it can still be had.
+async fn keeps_signatures(base: Bytes) -> anyhow::Result<bool> {
+    let look = move || paper::can_keep_signatures(&base);
+    Ok(tokio::task::spawn_blocking(look).await.context("reading was cut")??)
 }
 
 fn completion(

@@ -33,6 +33,7 @@ mod revocation;
 mod runs;
 pub mod samples;
 mod seal;
+mod signed;
 mod stamp;
 mod verify;
 pub mod worker;
@@ -56,6 +57,7 @@ pub use seal::{
     Algorithm, AlreadySigned, BadChain, BaseDigest, Identity, Level, Prepared, SealError, SealKind, SealOptions,
     Sealed, TimestampRequest, Unsealed, seal, seal_complete,
 };
+pub use signed::can_keep_signatures;
 pub use stamp::{Mark, MarkContent, StampOptions, stamp};
 pub use verify::{
     CertificateFacts, Fault, Later, Role, Roots, SignatureFacts, TimestampFacts, TokenFault, Trust, Verification,

@@ -10,6 +10,8 @@ use super::marks::{self, Drawings};
 use super::words;
 use crate::domain::envelope::{Document, Envelope, Version};
 use crate::domain::event::EventType;
+use crate::domain::field::{Field, Value};
+use crate::domain::id::DocumentId;
 use crate::domain::particulars::{Named, Particulars};
 use crate::domain::recipient::{Recipient, RecipientState};
 use crate::domain::record::{Record, RecordedActor};
@@ -139,6 +141,33 @@ fn listed(document: &Document) -> Listed {
         },
         facts,
     }
+}
+
+/// Adds what was put into fields of documents on whose pages nothing could be drawn.
+pub(super) fn add_values(said: &mut Certificate, envelope: &Envelope, bare: &[DocumentId]) {
+    for (listed, document) in said.documents.iter_mut().zip(&envelope.documents) {
+        if !bare.contains(&document.id) {
+            continue;
+        }
+        let why = "It was signed before it came. These signatures stay valid, so nothing is drawn on its pages.";
+        listed.facts.push(fact("Put in", why));
+        let fields = envelope.fields.iter().filter(|field| field.document == document.id);
+        listed.facts.extend(fields.filter_map(|field| put_in(envelope, field)));
+    }
+}
+
+/// What stands in a field, and where that is.
+fn put_in(envelope: &Envelope, field: &Field) -> Option<Fact> {
+    let value = match field.value.as_ref()? {
+        Value::Text(text) => text.reveal().to_owned(),
+        Value::Checked(true) => "Ticked".to_owned(),
+        Value::Checked(false) => "Not ticked".to_owned(),
+        Value::Drawn(_) => {
+            let name = envelope.recipient(field.recipient).map(|own| own.person.name.reveal().to_owned());
+            format!("Drawn by {}", name.unwrap_or_default())
+        }
+    };
+    Some(fact(&format!("Page {}", field.placement.page), format!("{}: {value}", words::field(field.kind))))
 }
 
 fn party(envelope: &Envelope, own: &Recipient, history: &[Happened], drawings: &Drawings) -> Party {

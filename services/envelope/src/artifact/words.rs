@@ -5,6 +5,7 @@
 use chrono::{DateTime, Utc};
 
 use crate::domain::event::EventType;
+use crate::domain::field::FieldType;
 use crate::domain::recipient::{Channel, Ending, Recipient, RecipientState, Role};
 use countersign_paper::{Mood, Tone};
 
@@ -47,6 +48,22 @@ pub(super) fn state(recipient: &Recipient) -> Mood {
             mood("Did not act", Tone::Plain)
         }
         (RecipientState::Waiting | RecipientState::Released { .. }, _) => mood("Informed", Tone::Plain),
+    }
+}
+
+/// What a field takes.
+pub(super) fn field(kind: FieldType) -> &'static str {
+    match kind {
+        FieldType::Signature => "Signature",
+        FieldType::Initials => "Initials",
+        FieldType::Name => "Name",
+        FieldType::Email => "E-mail",
+        FieldType::Date => "Date",
+        FieldType::Text => "Text",
+        FieldType::Checkbox => "Checkbox",
+        FieldType::Number => "Number",
+        FieldType::Radio => "Choice",
+        FieldType::Dropdown => "Selection",
     }
 }
 

@@ -201,44 +201,17 @@ impl Sealer {
         Ok((tokio::task::spawn_blocking(finish).await.context("sealing was cut")??, authority))
     }
 
-    /// Draws on a paper and seals it, in one update.
+    /// Draws on a paper and seals it, in one update. Where nothing is to be drawn, earlier signatures stay as good as they are.
     ///
     /// # Errors
     ///
     /// If the certificate is not valid now, the key does not sign, or there is no timestamp and there has to be one; if the paper
     /// cannot be drawn on or sealed; if a certificate is revoked, or it cannot be shown that none is and has to be.
     pub async fn complete(&self, base: Bytes, completion: paper::Completion) -> anyhow::Result<(Bytes, SealLevel)> {
-        let Some(revocation) = &self.revocation else {
-            let (sealed, _) = self.complete_with(&base, &completion, Validation::default()).await?;
-            return Ok((sealed.whole(&base).into(), level(sealed.level)));
-        };
-        let evidence = revocation.likely().await?;
-        let (mut sealed, authority) = self.complete_with(&base, &completion, evidence.validation.clone()).await?;
-        // Whose timestamp it is, is known only once it is there: at the first document, and when another authority answers.
-        if sealed.level == Level::Timestamped {
-            let now = revocation.evidence(authority.as_ref()).await?;
-            if now.is_complete && now != evidence {
-                let (again, _) = self.complete_with(&base, &completion, now.validation).await?;
-                sealed = if again.level > sealed.level { again } else { sealed };
-            }
+        let (identity, bytes, mut options) = (Arc::clone(&self.identity), base.clone(), self.options());
+        if completion == paper::Completion::default() {
+            options.already_signed = AlreadySigned::Preserve;
         }
-        if sealed.level < Level::LongTerm {
-            anyhow::ensure!(!self.requires_revocation, "it cannot be shown now that no certificate is revoked");
-            if self.tsa.is_some() {
-                revocation.warn();
-            }
-        }
-        Ok((sealed.whole(&base).into(), level(sealed.level)))
-    }
-
-    async fn complete_with(
-        &self,
-        base: &Bytes,
-        completion: &paper::Completion,
-        validation: Validation,
-    ) -> anyhow::Result<(Sealed, Option<Path>)> {
-        let (identity, bytes, options) = (Arc::clone(&self.identity), base.clone(), self.options(validation));
-        let completion = completion.clone();
         let prepare = move || paper::seal_complete(&bytes, &completion, &identity, &options);
         let unsealed = tokio::task::spawn_blocking(prepare).await.context("sealing was cut")??;
         self.finish(unsealed).await
