@@ -147,6 +147,14 @@ impl Workers {
         }
     }
 
+    /// See [`countersign_paper::combine()`]. The documents are of these sizes and stand one behind the other.
+    pub async fn combine(&self, papers: Bytes, sizes: Vec<u64>) -> Result<Vec<u8>, WorkerError> {
+        match self.run(&Task::Combine(sizes), papers).await? {
+            (Answer::Combined, whole) => Ok(whole),
+            _ => Err(unavailable("another answer than asked for")),
+        }
+    }
+
     async fn run(&self, task: &Task, bytes: Bytes) -> Result<(Answer, Vec<u8>), WorkerError> {
         self.run_read(task, async { Ok(bytes) }).await
     }

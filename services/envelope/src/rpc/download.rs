@@ -5,9 +5,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use countersign::v1::{DocumentBundle, DocumentInfo, DocumentPart, DocumentVersion, ErrorReason};
 use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
+use countersign_paper::Unreadable;
 use futures_util::Stream;
 use tonic::Status;
 
@@ -16,12 +18,13 @@ use super::filename::{distinct, file_name};
 use super::parcel::{Parcel, Piece, off_disk};
 use super::parse::Faults;
 use super::seats::Seat;
-use super::status::{changed_since, no_version, not_read, purged, too_large_to_bundle};
+use super::status::{changed_since, no_version, not_read, purged, too_large_to_bundle, unavailable};
 use crate::archive::{self, Member};
 use crate::blobs::{Blob, BlobError};
 use crate::domain::envelope::{Digest, Document, Envelope, Version};
 use crate::domain::ingest::{ContentType, Original};
 use crate::domain::status::Status as EnvelopeStatus;
+use crate::worker::WorkerError;
 
 const PDF: &str = "application/pdf";
 const ZIP: &str = "application/zip";
@@ -162,27 +165,23 @@ impl Handler {
     }
 
     /// All pages in one file. Made in memory, as no PDF can be put together as it comes: so it is bounded, and what was made
-    /// waits on the disk for its consumer.
+    /// waits on the disk for its consumer. And made by a child: documents that are harmless one by one need not be so together.
     async fn combined(&self, files: Vec<File>) -> Result<Parcel, Status> {
-        if files.iter().map(|file| file.size_bytes).sum::<u64>() > COMBINED_BYTES_MAX {
+        let (sizes, mut papers) = (files.iter().map(|file| file.size_bytes).collect::<Vec<u64>>(), BytesMut::new());
+        if sizes.iter().sum::<u64>() > COMBINED_BYTES_MAX {
             return Err(too_large_to_bundle());
         }
         let turn = tokio::time::timeout(TURN_MAX, Arc::clone(&self.0.combining).acquire_owned()).await;
-        let Ok(Ok(turn)) = turn else { return Err(Problem::unavailable().into()) };
-        let mut papers = Vec::new();
+        let Ok(Ok(_turn)) = turn else { return Err(Problem::unavailable().into()) };
         for file in &files {
-            papers.push(self.stored(file).await?.whole().await.map_err(|error| not_read(&error))?);
+            papers.extend_from_slice(&self.stored(file).await?.whole().await.map_err(|error| not_read(&error))?);
         }
-        let combined = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
-            let bytes = countersign_paper::combine(&papers).map_err(|error| {
-                tracing::error!(error = error.to_string(), "documents could not be put into one");
-                Status::from(Problem::internal())
-            })?;
-            let piece = Piece::on_disk(&bytes).map_err(off_disk)?;
-            Ok::<_, Status>((piece, hex::encode(sha256(&bytes))))
+        let combined = self.0.workers.combine(papers.freeze(), sizes).await.map_err(not_combined)?;
+        let kept = tokio::task::spawn_blocking(move || {
+            let piece = Piece::on_disk(&combined).map_err(off_disk)?;
+            Ok::<_, Status>((piece, hex::encode(sha256(&combined))))
         });
-        let (piece, etag) = combined.await.map_err(|_| Status::from(Problem::internal()))??;
+        let (piece, etag) = kept.await.map_err(|_| Status::from(Problem::internal()))??;
         let pieces = vec![piece];
         Ok(Parcel { info: info(file_name("documents", "", "pdf"), PDF, String::new(), etag, &pieces), pieces })
     }
@@ -194,6 +193,18 @@ impl Handler {
             return Err(not_read(&BlobError::Changed(hex::encode(file.digest))));
         }
         Ok(found)
+    }
+}
+
+/// Each document could be read by itself.
+fn not_combined(error: WorkerError) -> Status {
+    match error {
+        WorkerError::Refused(Unreadable::TooCostly) => too_large_to_bundle(),
+        WorkerError::Refused(why) => {
+            tracing::error!(error = why.name(), "documents could not be put into one");
+            Problem::internal().into()
+        }
+        WorkerError::Unavailable(why) => unavailable(&why),
     }
 }
 

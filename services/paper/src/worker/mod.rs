@@ -13,6 +13,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use self::confine::{CPU_SECONDS_MAX, MEMORY_BYTES_MAX};
+use crate::apply::StampError;
+use crate::combine::combine;
 use crate::ingest::{Ingested, Policy, ingest};
 use crate::inspect::{Inspection, Unreadable, inspect};
 use crate::limits::Limits;
@@ -56,6 +58,8 @@ pub enum Task {
         /// The time at which.
         now_unix_s: u64,
     },
+    /// [`combine()`] of the documents of these sizes, which stand one behind the other.
+    Combine(Vec<u64>),
 }
 
 /// What came out.
@@ -71,6 +75,8 @@ pub enum Answer {
     Rendered(Option<Picture>),
     /// Of [`Task::Verify`].
     Verified(Verification),
+    /// Of [`Task::Combine`]; the one document stands behind the answer.
+    Combined,
     /// The document is at fault.
     Refused(Unreadable),
 }
@@ -154,8 +160,23 @@ fn answer(task: &Task, bytes: Vec<u8>) -> (Answer, Vec<u8>) {
         Task::Verify { limits, roots, now_unix_s } => {
             verify(&bytes, limits, roots, *now_unix_s).map(|found| (Answer::Verified(found), Vec::new()))
         }
+        Task::Combine(sizes) => combined(&bytes, sizes).map(|whole| (Answer::Combined, whole)),
     };
     result.unwrap_or_else(|why| (Answer::Refused(why), Vec::new()))
+}
+
+fn combined(mut bytes: &[u8], sizes: &[u64]) -> Result<Vec<u8>, Unreadable> {
+    let mut papers = Vec::new();
+    for size in sizes {
+        let size = usize::try_from(*size).unwrap_or(usize::MAX);
+        let (paper, rest) = bytes.split_at_checked(size).ok_or_else(|| Unreadable::broken("it is cut off"))?;
+        papers.push(paper);
+        bytes = rest;
+    }
+    combine(&papers).map_err(|why| match why {
+        StampError::Unreadable(why) => why,
+        other => Unreadable::broken(other),
+    })
 }
 
 fn head(value: &impl Serialize) -> io::Result<Vec<u8>> {
@@ -196,6 +217,16 @@ mod tests {
         let expected = inspect(&sample.bytes, &Limits::default()).unwrap();
         assert_eq!(served(&task, &sample.bytes), (Answer::Inspected(expected), vec![]));
         assert_eq!(served(&task, b"nothing"), (Answer::Refused(Unreadable::NotPdf), vec![]));
+    }
+
+    #[test]
+    fn several_documents_go_in_and_one_comes_out() {
+        let papers: Vec<Vec<u8>> = crate::samples::all().unwrap().into_iter().map(|sample| sample.bytes).collect();
+        let sizes: Vec<u64> = papers.iter().map(|paper| paper.len() as u64).collect();
+        let whole = combine(&papers).unwrap();
+        assert_eq!(served(&Task::Combine(sizes.clone()), &papers.concat()), (Answer::Combined, whole));
+        let (cut, _) = served(&Task::Combine(vec![sizes[0] + 1]), &papers[0]);
+        assert_eq!(cut, Answer::Refused(Unreadable::broken("it is cut off")));
     }
 
     #[test]
