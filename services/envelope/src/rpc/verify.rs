@@ -17,6 +17,10 @@ use crate::seal::Recognised;
 use crate::store::{Known, Scope};
 use crate::worker::WorkerError;
 
+/// What a document may have grown by when it was sealed: values, drawings, a watermark, the certificate. The largest document that
+/// comes in must be one that can be looked at when it has gone out.
+const SEALED_BESIDE_BYTES: usize = 8 * 1024 * 1024;
+
 impl Handler {
     pub(super) async fn verify_file(
         &self,
@@ -24,7 +28,7 @@ impl Handler {
         limits: &limits::Limits,
         mut stream: Streaming<v1::VerifyDocumentRequest>,
     ) -> Result<v1::VerifyDocumentResponse, Status> {
-        let bytes_max = limits.document_bytes_max;
+        let bytes_max = limits.document_bytes_max + SEALED_BESIDE_BYTES;
         let mut file = Incoming::new(bytes_max)?;
         while let Some(message) = stream.message().await? {
             file.add(&message.chunk).await?;
