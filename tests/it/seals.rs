@@ -40,6 +40,10 @@ fn settings(tsa: Option<&Authority>) -> SealConfig {
 }
 
 pub async fn start(tsa: Option<&Authority>) -> Service {
+    start_sealing(settings(tsa)).await
+}
+
+async fn start_sealing(seal: SealConfig) -> Service {
     let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
     let config = countersign_envelope::config::Config { seal, ..config(&database, &documents) };
     Service::start_with(database, Clock::database(), documents, config).await

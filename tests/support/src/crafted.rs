@@ -3,6 +3,7 @@
 //! It must never need more memory to make one than the file itself has, nor any of our own code.
 
 use std::io::Write as _;
+use std::sync::OnceLock;
 
 use flate2::Compression;
 use flate2::write::ZlibEncoder;
@@ -20,6 +21,12 @@ fn packed(piece: &[u8], count: usize) -> Vec<u8> {
         packer.write_all(piece).unwrap();
     }
     packer.finish().unwrap()
+}
+
+/// A gigabyte of zeros, packed once: it takes seconds.
+fn gigabyte() -> &'static [u8] {
+    static GIGABYTE: OnceLock<Vec<u8>> = OnceLock::new();
+    GIGABYTE.get_or_init(|| packed(&vec![0; MIB], 1024))
 }
 
 fn stream(entries: &str, content: &[u8]) -> Vec<u8> {
@@ -64,8 +71,7 @@ fn content(content: Vec<u8>) -> Vec<u8> {
 
 /// Pages whose content is too much.
 fn contents() -> Vec<Crafted> {
-    let gigabyte = packed(&vec![0; MIB], 1024);
-    let double = stream("/Filter[/FlateDecode/FlateDecode]", &packed(&gigabyte, 1));
+    let double = stream("/Filter[/FlateDecode/FlateDecode]", &packed(gigabyte(), 1));
     let operators = b"0 0 m 9 9 l S q Q 1 0 0 1 0 0 cm ".repeat(MIB / 33);
     let many = format!("/Contents[{}]", "4 0 R ".repeat(200_000));
     let text = page(
@@ -73,7 +79,7 @@ fn contents() -> Vec<Crafted> {
         &[flate(&packed(&b"BT /F 1 Tf (abcdefghijklmnopqrstuvwxyz) Tj ET ".repeat(20_000), 40))],
     );
     vec![
-        ("a gigabyte of zeros", content(flate(&gigabyte))),
+        ("a gigabyte of zeros", content(flate(gigabyte()))),
         ("a gigabyte packed twice", content(double)),
         ("300 MB of operators", content(flate(&packed(&operators, 300)))),
         ("200 MB of operators", content(flate(&packed(&operators, 200)))),
@@ -131,7 +137,7 @@ fn objects() -> Vec<Crafted> {
     let array = [b"[".to_vec(), b"1 ".repeat(10_000_000), b"]".to_vec()].concat();
     let rows: Vec<Vec<u8>> = std::iter::repeat_n(b"<</A 1>>".to_vec(), 500_000).collect();
     vec![
-        ("an object stream of a gigabyte", with_object_streams(&[object_stream(1, &packed(&zeros, 1024), 10)], "")),
+        ("an object stream of a gigabyte", with_object_streams(&[object_stream(1, gigabyte(), 10)], "")),
         ("forty object streams of 60 MB", with_object_streams(&vec![sixty; 40], "")),
         (
             "two million objects in a stream",
@@ -225,7 +231,7 @@ fn extremes() -> Vec<Crafted> {
         ("a negative length", page("/Contents 4 0 R", &[b"<</Length -1>>stream\nq Q\nendstream".to_vec()])),
         ("a length without end", page("/Contents 4 0 R", &[b"<</Length 99999999999>>stream\nq Q\nendstream".to_vec()])),
         ("a picture of 60,000 x 60,000", picture(60_000, "/Filter/FlateDecode", &packed(&[0; 1000], 100))),
-        ("a packed picture of a gigabyte", picture(18_000, "/Filter/FlateDecode", &packed(&vec![7; MIB], 930))),
+        ("a packed picture of a gigabyte", picture(18_000, "/Filter/FlateDecode", gigabyte())),
         ("coordinates at the edge of numbers", nan),
     ]
 }
@@ -242,6 +248,13 @@ fn forms() -> Vec<Crafted> {
         |is_signed: bool| if is_signed { "<</FT/Sig/T 5 0 R/V<<>>/Kids 6 0 R>>" } else { "<</T 5 0 R/Kids 6 0 R>>" };
     objects.extend((0..FIELDS).map(|index| field(index > FIELDS / 2).into()));
     vec![("20,000 fields with one name and one list of kids", file(&objects))]
+}
+
+/// A paper that may be read, and takes some hundred megabytes of memory when it is; all of it belongs to its page.
+#[must_use]
+pub fn heavy() -> Vec<u8> {
+    let array = [b"[".to_vec(), b"1 ".repeat(1_500_000), b"]".to_vec()].concat();
+    page("/Own 4 0 R", &[array])
 }
 
 /// All of them, made as they are asked for.

@@ -208,7 +208,37 @@ impl Sealer {
     /// If the certificate is not valid now, the key does not sign, or there is no timestamp and there has to be one; if the paper
     /// cannot be drawn on or sealed; if a certificate is revoked, or it cannot be shown that none is and has to be.
     pub async fn complete(&self, base: Bytes, completion: paper::Completion) -> anyhow::Result<(Bytes, SealLevel)> {
-        let (identity, bytes, mut options) = (Arc::clone(&self.identity), base.clone(), self.options());
+        let Some(revocation) = &self.revocation else {
+            let (sealed, _) = self.complete_with(&base, &completion, Validation::default()).await?;
+            return Ok((sealed.whole(&base).into(), level(sealed.level)));
+        };
+        let evidence = revocation.likely().await?;
+        let (mut sealed, authority) = self.complete_with(&base, &completion, evidence.validation.clone()).await?;
+        // Whose timestamp it is, is known only once it is there: at the first document, and when another authority answers.
+        if sealed.level == Level::Timestamped {
+            let now = revocation.evidence(authority.as_ref()).await?;
+            if now.is_complete && now != evidence {
+                let (again, _) = self.complete_with(&base, &completion, now.validation).await?;
+                sealed = if again.level > sealed.level { again } else { sealed };
+            }
+        }
+        if sealed.level < Level::LongTerm {
+            anyhow::ensure!(!self.requires_revocation, "it cannot be shown now that no certificate is revoked");
+            if self.tsa.is_some() {
+                revocation.warn();
+            }
+        }
+        Ok((sealed.whole(&base).into(), level(sealed.level)))
+    }
+
+    async fn complete_with(
+        &self,
+        base: &Bytes,
+        completion: &paper::Completion,
+        validation: Validation,
+    ) -> anyhow::Result<(Sealed, Option<Path>)> {
+        let (identity, bytes, mut options) = (Arc::clone(&self.identity), base.clone(), self.options(validation));
+        let completion = completion.clone();
         if completion == paper::Completion::default() {
             options.already_signed = AlreadySigned::Preserve;
         }
