@@ -202,9 +202,7 @@ impl Revocation {
         let now = self.clock.now();
         for url in step.ocsp_urls() {
             let asked = self.ask_responder(step, &url).await;
-            if let Some(known) =
-                known(asked, now, &url, |answer, good| Answer::Ocsp(answer, good.responder.map(Box::new)))
-            {
+            if let Some(known) = known(asked, now, &url, |answer, good| Answer::Ocsp(answer, good.responder)) {
                 return known;
             }
         }

@@ -63,7 +63,7 @@ impl Issued {
         let is_whole = !point.indirect_crl && !point.only_contains_attribute_certs && point.only_some_reasons.is_none();
         let constraints = self.certificate.tbs_certificate.get::<BasicConstraints>().ok().flatten();
         let is_ca = constraints.is_some_and(|(_, constraints)| constraints.ca);
-        let is_of_kind = !(point.only_contains_user_certs && is_ca) && !(point.only_contains_ca_certs && !is_ca);
+        let is_of_kind = if is_ca { !point.only_contains_user_certs } else { !point.only_contains_ca_certs };
         let is_named = point.distribution_point.is_none_or(|name| {
             let (own, names) = (self.list_names(), full_name(name).unwrap_or_default());
             names.iter().any(|name| own.contains(name))

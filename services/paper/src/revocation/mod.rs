@@ -56,7 +56,7 @@ pub struct Good {
     /// Until when that counts, in seconds since 1970.
     pub until_unix_s: u64,
     /// Who answered on behalf of the issuer, if whether that certificate is revoked has to be asked, too.
-    pub responder: Option<Issued>,
+    pub responder: Option<Box<Issued>>,
 }
 
 /// Why an answer is worth nothing.

@@ -87,7 +87,7 @@ impl Issued {
     }
 
     /// Who signed it: the issuer, or a responder that the issuer made; the latter only if it has to be asked about, too.
-    fn responder(&self, signed: &Signed, id: &ResponderId, now_unix_s: u64) -> Result<Option<Self>, Unfit> {
+    fn responder(&self, signed: &Signed, id: &ResponderId, now_unix_s: u64) -> Result<Option<Box<Self>>, Unfit> {
         if is_named(id, &self.issuer) && signed.is_by(&self.issuer) {
             return Ok(None);
         }
@@ -102,7 +102,7 @@ impl Issued {
         let found = brought.into_iter().find(is_responder).ok_or(Unfit::Stranger)?;
         let extensions = found.tbs_certificate.extensions.iter().flatten();
         let counts_unasked = extensions.into_iter().any(|extension| extension.extn_id == oid::OCSP_NO_CHECK);
-        Ok((!counts_unasked).then(|| Self { certificate: found.clone(), issuer: self.issuer.clone() }))
+        Ok((!counts_unasked).then(|| Box::new(Self { certificate: found.clone(), issuer: self.issuer.clone() })))
     }
 }
 
