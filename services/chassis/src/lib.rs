@@ -9,6 +9,7 @@ pub mod database;
 pub mod faults;
 pub mod grpc;
 pub mod guard;
+pub mod health;
 pub mod keys;
 pub mod once;
 pub mod problem;

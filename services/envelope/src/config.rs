@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, SettingError, TelemetryConfig};
 use countersign_chassis::guard::{Guard, PORTS};
+use countersign_chassis::health::HealthConfig;
 use countersign_paper::Policy;
 use ipnet::IpNet;
 use secrecy::SecretString;
@@ -33,6 +34,8 @@ pub enum Task {
     Serve(Box<Config>),
     /// Bring the database up to date and end.
     Migrate(DatabaseConfig),
+    /// Ask a running service whether it is serving; ends with 0 if it says so and with 1 if not.
+    Health(HealthConfig),
     /// Make another feed of it, after the database was restored from a backup and before it is served: resume tokens that
     /// were given before are refused from then on.
     NewIncarnation(DatabaseConfig),

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{check_service_token, check_token};
-use countersign_chassis::process;
+use countersign_chassis::{health, process};
 use countersign_envelope::config::{Cli, Config, Task};
 use countersign_envelope::serve;
 
@@ -23,6 +23,7 @@ async fn perform(task: Task) -> anyhow::Result<()> {
         Task::PaperWorker => Ok(()),
         Task::Serve(config) => run(*config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
+        Task::Health(config) => health::check(&config).await,
         Task::NewIncarnation(database) => {
             let incarnation = serve::new_incarnation(&database).await?;
             #[expect(clippy::print_stdout, reason = "the answer to the operator")]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::guard::PORTS;
+use countersign_chassis::health::HealthConfig;
 use ipnet::IpNet;
 use secrecy::SecretString;
 
@@ -25,6 +26,8 @@ pub enum Task {
     Serve(Config),
     /// Bring the database up to date and end.
     Migrate(DatabaseConfig),
+    /// Ask a running service whether it is serving; ends with 0 if it says so and with 1 if not.
+    Health(HealthConfig),
 }
 
 /// Settings of `serve`.

@@ -3,7 +3,7 @@
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::check_service_token;
-use countersign_chassis::process;
+use countersign_chassis::{health, process};
 use countersign_notifier::config::{Cli, Config, Task};
 use countersign_notifier::envelopes::Envelopes;
 use countersign_notifier::serve;
@@ -13,6 +13,7 @@ async fn main() -> anyhow::Result<()> {
     match Cli::parse().command {
         Task::Serve(config) => run(config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
+        Task::Health(config) => health::check(&config).await,
     }
 }
 
