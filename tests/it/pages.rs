@@ -9,7 +9,7 @@ use countersign_envelope::rpc::access::{TABLE, Who};
 use prost_reflect::prost_types::FileDescriptorSet;
 use prost_reflect::{DescriptorPool, prost::Message as _};
 
-fn hold(page: &str, made: &str) {
+pub fn hold(page: &str, made: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs").join(page);
     if std::env::var_os("UPDATE").is_some() {
         std::fs::write(&path, made).unwrap();
