@@ -12,7 +12,7 @@ use countersign::v1::{
     UploadDocumentRequest, UploadInfo,
 };
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_envelope::config::{Config, IngestConfig};
 use countersign_envelope::domain::id::EnvelopeId;
 use countersign_envelope::identity::Identities;
@@ -228,13 +228,7 @@ fn database(postgres: &Postgres, name: &str, pool: u32) -> DatabaseConfig {
 /// The defaults of a deployment.
 fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
     Config {
-        listen: ListenConfig {
-            listen: ([127, 0, 0, 1], 0).into(),
-            drain_ms: 5_000,
-            reflection: true,
-            help_url: String::new(),
-            tls: TlsConfig::default(),
-        },
+        listen: ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() },
         database: database(postgres, SERVICE, pool),
         keys: KeyConfig { master_key: "5c".repeat(32).into() },
         telemetry: TelemetryConfig { log: crate::LOG.into(), log_json: false, otlp_endpoint: None },

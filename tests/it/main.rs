@@ -1,6 +1,7 @@
 //! Black-box tests of all services together, over the wire and against real Postgres.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
+mod abuse;
 #[path = "../../services/envelope/tests/seal/authority.rs"]
 mod authority;
 mod callers;

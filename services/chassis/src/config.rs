@@ -1,6 +1,6 @@
 //! Settings that several services share, as clap groups: each is a flag and an environment variable of the same name.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -33,7 +33,24 @@ pub struct ListenConfig {
     /// Address for gRPC; port 0 takes a free one.
     #[arg(long, env = "COUNTERSIGN_LISTEN", default_value = "127.0.0.1:50051")]
     pub listen: SocketAddr,
-    /// How long open calls may take to end after SIGTERM, in milliseconds.
+    /// Connections at a time; further ones are closed at once.
+    #[arg(long, env = "COUNTERSIGN_CONNECTIONS_MAX", default_value_t = 1_024, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections_max: u32,
+    /// Connections at a time of one address. Behind a proxy all callers have one: then as many as there may be at all.
+    #[arg(long, env = "COUNTERSIGN_CONNECTIONS_PER_PEER_MAX", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub connections_per_peer_max: u32,
+    /// How long a connection lives, more or less, in seconds. Then it takes no more calls, its streams end where they can
+    /// be resumed, and clients connect anew: so they find new replicas.
+    #[arg(long, env = "COUNTERSIGN_CONNECTION_AGE_SECONDS", default_value_t = 900, value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub connection_age_seconds: u64,
+    /// Calls that are answered at a time, without uploads and what streams say; further ones are told UNAVAILABLE at once.
+    #[arg(long, env = "COUNTERSIGN_CALLS_MAX", default_value_t = 256, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub calls_max: u32,
+    /// How long calls are still taken after SIGTERM, in milliseconds, while health says NOT_SERVING: as long as those who
+    /// send calls need to hear of it.
+    #[arg(long, env = "COUNTERSIGN_DRAIN_DELAY_MS", default_value_t = 0)]
+    pub drain_delay_ms: u64,
+    /// How long open calls may take to end after that, in milliseconds.
     #[arg(long, env = "COUNTERSIGN_DRAIN_MS", default_value_t = 20_000)]
     pub drain_ms: u64,
     /// Answer gRPC server reflection, for grpcurl and its like.
@@ -47,7 +64,30 @@ pub struct ListenConfig {
     pub tls: TlsConfig,
 }
 
+impl Default for ListenConfig {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
+            connections_max: 1_024,
+            connections_per_peer_max: 1_024,
+            connection_age_seconds: 900,
+            calls_max: 256,
+            drain_delay_ms: 0,
+            drain_ms: 20_000,
+            reflection: true,
+            help_url: HELP_URL.to_owned(),
+            tls: TlsConfig::default(),
+        }
+    }
+}
+
 impl ListenConfig {
+    /// How long calls are still taken after the process was told to end.
+    #[must_use]
+    pub fn drain_delay(&self) -> Duration {
+        Duration::from_millis(self.drain_delay_ms)
+    }
+
     /// How long open calls may take to end.
     #[must_use]
     pub fn drain(&self) -> Duration {

@@ -146,6 +146,23 @@ async fn pool_with(config: &DatabaseConfig, options: String) -> anyhow::Result<P
         .context("database pool")
 }
 
+/// Asks whether the database answers, on a connection that nothing else waits for: when all others are in use, it does.
+#[derive(Clone)]
+pub struct Pulse(Pool);
+
+impl Pulse {
+    /// With a connection of its own, made when it is needed.
+    pub async fn new(config: &DatabaseConfig) -> anyhow::Result<Self> {
+        Ok(Self(pool(&DatabaseConfig { database_pool_max: 1, ..config.clone() }).await?))
+    }
+
+    /// Whether the database answers.
+    pub async fn beats(&self) -> bool {
+        let Ok(mut connection) = acquire(&self.0).await else { return false };
+        connection.batch_execute("SELECT 1").await.is_ok()
+    }
+}
+
 /// Takes a connection from the pool.
 pub async fn acquire(pool: &Pool) -> Result<Connection, DatabaseError> {
     pool.get_owned().await.map_err(|error| match error {

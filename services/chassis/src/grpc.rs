@@ -1,98 +1,56 @@
-//! The gRPC shell: the server with its bounds, health, reflection, drain, and what surrounds every call.
-//!
-//! Around every call: trace context, a request id, and a panic becomes INTERNAL for that call alone.
+//! The gRPC shell: routes, health, reflection, and the way down.
 
-use std::convert::Infallible;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
 
-use anyhow::Context as _;
-use countersign::v1::ErrorReason;
-use futures_util::FutureExt as _;
-use http::{Request, Response};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tonic::body::Body;
+use tokio_util::task::AbortOnDropHandle;
 use tonic::service::Routes;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
-use tonic::{Code, Status};
-use tower::{Layer, Service};
-use tracing::Instrument as _;
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tower::Layer as _;
 
+use crate::call::CallLayer;
 use crate::config::ListenConfig;
-use crate::problem::{CALL, CallFacts, Problem};
-use crate::{propagation, tls};
-
-/// Calls at a time on one connection.
-const STREAMS_PER_CONNECTION_MAX: u32 = 100;
-/// Size of all headers of a call.
-const HEADER_LIST_BYTES_MAX: u32 = 16 * 1024;
-/// How often a silent connection is asked whether it lives, and how long it may take to answer.
-const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(10));
-/// A larger HTTP/2 window lets a document travel without a stop at every 64 KiB.
-const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
+use crate::tls::ServerTls;
+use crate::{accept, readiness};
 
 /// Installs the TLS provider that all clients and servers of the process use. Harmless when repeated.
 pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 
-/// Serves until `stop`, then lets open calls end for as long as the settings allow.
+/// Serves until `stop`: then says NOT_SERVING, takes calls for as long as those who send them need to hear of it, says
+/// GOAWAY, and lets open calls end for as long as the settings allow.
 ///
-/// `names` are the services whose health is told by name, besides the server's own.
-pub async fn serve(
+/// `names` are the services whose health is told by name, besides the server's own, and `able` says whether they can answer.
+pub async fn serve<F: Future<Output = bool> + Send + 'static>(
     listener: TcpListener,
     routes: Routes,
-    names: &[&'static str],
+    names: &'static [&'static str],
+    able: impl Fn() -> F + Send + Sync + 'static,
     config: &ListenConfig,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
-    let (health, health_service) = tonic_health::server::health_reporter();
-    for name in names {
-        health.set_service_status(name, tonic_health::ServingStatus::Serving).await;
-    }
+    let (reporter, health_service) = tonic_health::server::health_reporter();
     let mut routes = routes.add_service(health_service);
     if config.reflection {
         routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
     }
-    let mut server = Server::builder();
-    if let Some(tls) = tls::server(&config.tls)? {
-        server = server.tls_config(tls).context("TLS")?;
-    }
-    let server = server
-        .max_concurrent_streams(STREAMS_PER_CONNECTION_MAX)
-        .http2_max_header_list_size(HEADER_LIST_BYTES_MAX)
-        .http2_keepalive_interval(Some(KEEPALIVE.0))
-        .http2_keepalive_timeout(Some(KEEPALIVE.1))
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
-        .layer(CallLayer { help_url: config.help_url.as_str().into() })
-        .add_routes(routes);
-    // The builder's own setting counts only where it opens the listener. Without it small answers wait for 40 ms.
-    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
-    let running = server.serve_with_incoming_shutdown(incoming, stop.clone().cancelled_owned());
-    let mut running = std::pin::pin!(running);
-    tokio::select! {
-        ended = &mut running => return ended.context("gRPC server"),
-        () = stop.cancelled() => {}
-    }
-    for name in names {
-        health.set_service_status(name, tonic_health::ServingStatus::NotServing).await;
-    }
-    health.set_service_status("", tonic_health::ServingStatus::NotServing).await;
-    match tokio::time::timeout(config.drain(), running).await {
-        Ok(ended) => ended.context("gRPC server"),
-        Err(_) => {
-            tracing::warn!("calls still open at the end of the drain were cut");
-            Ok(())
+    let tls = ServerTls::open(&config.tls)?.map(Arc::new);
+    let _renewing = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.renew(stop.clone()))));
+    let _telling = AbortOnDropHandle::new(tokio::spawn(readiness::tell(reporter, names, able, stop.clone())));
+    let service = CallLayer::new(&config.help_url, config.calls_max as usize).layer(routes.prepare());
+    let (leave, delay) = (CancellationToken::new(), config.drain_delay());
+    let _leaving = AbortOnDropHandle::new(tokio::spawn({
+        let leave = leave.clone();
+        async move {
+            stop.cancelled().await;
+            tokio::time::sleep(delay).await;
+            leave.cancel();
         }
-    }
+    }));
+    accept::serve(listener, tls, service, config, &leave).await;
+    Ok(())
 }
 
 fn reflection() -> tonic_reflection::server::Builder<'static> {
@@ -117,88 +75,4 @@ pub async fn termination() {
         () = terminated => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-}
-
-/// Surrounds every call, see the module.
-#[derive(Clone, Debug)]
-pub struct CallLayer {
-    help_url: Arc<str>,
-}
-
-impl<S> Layer<S> for CallLayer {
-    type Service = Call<S>;
-    fn layer(&self, inner: S) -> Call<S> {
-        Call { inner, help_url: Arc::clone(&self.help_url) }
-    }
-}
-
-/// A call with its surroundings.
-#[derive(Clone, Debug)]
-pub struct Call<S> {
-    inner: S,
-    help_url: Arc<str>,
-}
-
-impl<S> Service<Request<Body>> for Call<S>
-where
-    S: Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Clone + Send + 'static,
-    S::Future: Send,
-{
-    type Response = Response<Body>;
-    type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.inner.poll_ready(context)
-    }
-
-    fn call(&mut self, request: Request<Body>) -> Self::Future {
-        let request_id = format!("req_{:032x}", u128::from_be_bytes(crate::keys::random()));
-        let method = request.uri().path().trim_start_matches('/').to_owned();
-        let span = tracing::info_span!(
-            "call",
-            otel.name = method,
-            otel.kind = "server",
-            rpc.system.name = "grpc",
-            rpc.method = method,
-            request_id,
-        );
-        // Without a tracer the span has no context to take a parent, which is as good.
-        let _ = span.set_parent(propagation::from_headers(request.headers()));
-        let clone = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, clone);
-        let facts = CallFacts { request_id, help_url: Arc::clone(&self.help_url) };
-        let call = async move {
-            let answered = match AssertUnwindSafe(ready.call(request)).catch_unwind().await {
-                Ok(Ok(response)) => response,
-                Ok(Err(never)) => match never {},
-                Err(_) => {
-                    tracing::error!("a handler panicked");
-                    Status::from(Problem::internal()).into_http()
-                }
-            };
-            Ok(explain(answered))
-        };
-        Box::pin(CALL.scope(facts, call).instrument(span))
-    }
-}
-
-/// What the decoder refuses never reaches a handler: word its refusals as the contract does.
-fn explain(response: Response<Body>) -> Response<Body> {
-    match Status::from_header_map(response.headers()) {
-        Some(status) if status.code() == Code::OutOfRange && status.message().contains("message length too large") => {
-            let problem = Problem::new(ErrorReason::OutOfScopeV1, "The request is larger than the service takes.");
-            Status::from(problem.with("limit", "message_bytes_max")).into_http()
-        }
-        Some(status) if status.code() == Code::Internal && status.details().is_empty() && is_undecodable(&status) => {
-            Status::from(Problem::new(ErrorReason::InvalidField, "The request is not a message of this call."))
-                .into_http()
-        }
-        _ => response,
-    }
-}
-
-/// What tonic says of bytes that are no message, before any handler sees them.
-fn is_undecodable(status: &Status) -> bool {
-    ["failed to decode", "Missing request message", "protocol error"].iter().any(|text| status.message().contains(text))
 }

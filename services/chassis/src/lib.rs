@@ -3,6 +3,8 @@
 //! It knows none of the services and none of their rules; what it does know of Countersign is the contract's
 //! `ErrorReason`.
 
+pub mod accept;
+pub mod call;
 pub mod clock;
 pub mod config;
 pub mod database;
@@ -15,6 +17,7 @@ pub mod once;
 pub mod problem;
 pub mod process;
 pub mod propagation;
+mod readiness;
 pub mod telemetry;
 pub mod ticker;
 pub mod tls;

@@ -11,9 +11,13 @@ use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+use crate::ticker::jittered;
+
 /// The domain of all reasons.
 pub const ERROR_DOMAIN: &str = "countersign";
 
+/// When, more or less, another try makes sense for whom there was no turn.
+const RETRY_OVERLOADED: Duration = Duration::from_millis(750);
 /// Fields that are named in one answer.
 const FIELDS_TOLD_MAX: usize = 25;
 
@@ -59,6 +63,19 @@ impl Problem {
     pub fn unavailable() -> Self {
         Self::new(ErrorReason::Unavailable, "The service cannot answer now. Try again.")
             .retry_after(Duration::from_millis(500))
+    }
+
+    /// More calls are being answered than the service can answer at a time. Nothing of this one was looked at.
+    #[must_use]
+    pub fn overloaded() -> Self {
+        Self::new(ErrorReason::Unavailable, "The service has too much to do. Nothing was done of this call.")
+            .retry_after(jittered(RETRY_OVERLOADED))
+    }
+
+    /// Its time is over before there is an answer.
+    #[must_use]
+    pub fn deadline_exceeded() -> Self {
+        Self::new(ErrorReason::DeadlineExceeded, "The call's time was over before there was an answer.")
     }
 
     /// No such object is visible to the caller.
@@ -135,6 +152,7 @@ pub fn codes(reason: ErrorReason) -> (Code, u16) {
         ErrorReason::OffsetOutOfRange => (Code::OutOfRange, 416),
         ErrorReason::DocumentDamaged => (Code::DataLoss, 500),
         ErrorReason::Unavailable => (Code::Unavailable, 503),
+        ErrorReason::DeadlineExceeded => (Code::DeadlineExceeded, 504),
         ErrorReason::Internal | ErrorReason::Unspecified => (Code::Internal, 500),
     }
 }

@@ -7,8 +7,9 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{ListenConfig, TelemetryConfig};
+use crate::grpc;
 use crate::telemetry::Telemetry;
-use crate::{grpc, tls};
+use crate::tls::ServerTls;
 
 /// Runs `serve` on the address of the settings until the process is told to end.
 pub async fn run<F: Future<Output = anyhow::Result<()>>>(
@@ -18,7 +19,7 @@ pub async fn run<F: Future<Output = anyhow::Result<()>>>(
     serve: impl FnOnce(TcpListener, CancellationToken) -> F,
 ) -> anyhow::Result<()> {
     grpc::install_tls_provider();
-    if let Err(error) = tls::server(&listen.tls) {
+    if let Err(error) = ServerTls::open(&listen.tls) {
         error.exit();
     }
     let telemetry = Telemetry::start(service, telemetry)?;

@@ -6,17 +6,22 @@
 use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rustls::RootCertStore;
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::sign::CertifiedKey;
-use tonic::transport::server::{TcpConnectInfo, TlsConnectInfo};
-use tonic::transport::{Certificate, ClientTlsConfig, Identity, ServerTlsConfig};
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use sha2::{Digest as _, Sha256};
+use tokio_rustls::TlsAcceptor;
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+use crate::accept::PeerCertificates;
 use crate::config::{SettingError, TlsConfig};
 use crate::grpc::install_tls_provider;
 
@@ -24,7 +29,9 @@ use crate::grpc::install_tls_provider;
 pub const NAMES_MAX: usize = 20;
 /// Largest PEM file. All public CAs together take a quarter of it.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
-/// How long a handshake may take: who connects and says nothing holds nothing for longer.
+/// How often the files are looked at again.
+const RENEW: Duration = Duration::from_secs(30);
+/// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// What a DNS name is told by, so that it is never taken for a URI.
 const DNS: &str = "dns:";
@@ -75,20 +82,33 @@ impl<'a> PemFile<'a> {
     }
 
     /// The CAs that the file holds, if the setting is there.
-    fn authorities(&self) -> Result<Option<Certificate>, SettingError> {
+    fn roots(&self) -> Result<Option<Roots>, SettingError> {
         let Some(path) = self.path else { return Ok(None) };
         let pem = self.read(path)?;
         // Whoever reads the bundle later leaves out what is none, so it is looked at here.
-        let mut roots = RootCertStore::empty();
+        let mut store = RootCertStore::empty();
         for certificate in self.certificates(&pem)? {
-            roots.add(certificate).map_err(|_| self.refused("holds something that is no certificate"))?;
+            store.add(certificate).map_err(|_| self.refused("holds something that is no certificate"))?;
         }
-        Ok(Some(Certificate::from_pem(pem)))
+        Ok(Some(Roots { pem, store }))
     }
 }
 
+/// CAs, and the file that they come from.
+struct Roots {
+    pem: Vec<u8>,
+    store: RootCertStore,
+}
+
+/// A certificate with its key, and the files that they come from.
+struct Pair {
+    cert_pem: Vec<u8>,
+    key_pem: Vec<u8>,
+    certified: CertifiedKey,
+}
+
 /// A certificate with its key, if the settings are there: both or none.
-fn identity(cert: PemFile<'_>, key: PemFile<'_>) -> Result<Option<Identity>, SettingError> {
+fn pair(cert: PemFile<'_>, key: PemFile<'_>) -> Result<Option<Pair>, SettingError> {
     let (cert_path, key_path) = match (cert.path, key.path) {
         (Some(cert), Some(key)) => (cert, key),
         (None, None) => return Ok(None),
@@ -99,28 +119,102 @@ fn identity(cert: PemFile<'_>, key: PemFile<'_>) -> Result<Option<Identity>, Set
     let chain = cert.certificates(&cert_pem)?;
     let private = PrivateKeyDer::from_pem_slice(&key_pem)
         .map_err(|_| key.refused("holds no private key in PEM (PKCS #8, PKCS #1 or SEC 1, not encrypted)"))?;
-    CertifiedKey::from_der(chain, private, &ring::default_provider())
+    let certified = CertifiedKey::from_der(chain, private, &ring::default_provider())
         .map_err(|_| key.refused(format!("is not the key of the first certificate of {}", cert.setting)))?;
-    Ok(Some(Identity::from_pem(cert_pem, key_pem)))
+    Ok(Some(Pair { cert_pem, key_pem, certified }))
 }
 
-/// TLS for a server as its settings say; `None` is plain text.
-pub fn server(config: &TlsConfig) -> Result<Option<ServerTlsConfig>, SettingError> {
-    install_tls_provider();
-    let cert = PemFile::new(CERT, config.tls_cert.as_deref());
-    let key = PemFile::new(KEY, config.tls_key.as_deref());
-    let authorities = PemFile::new(CLIENT_CA, config.tls_client_ca.as_deref()).authorities()?;
-    match (identity(cert, key)?, authorities) {
-        (None, None) => Ok(None),
-        (None, Some(_)) => Err(cert.refused(format!("is needed with {CLIENT_CA}"))),
-        (Some(identity), authorities) => {
-            let tls = ServerTlsConfig::new().identity(identity).timeout(HANDSHAKE_MAX);
-            Ok(Some(match authorities {
-                // Optional: people's applications have bearer tokens and no certificates.
-                Some(authorities) => tls.client_ca_root(authorities).client_auth_optional(true),
-                None => tls,
-            }))
+/// TLS of a server. Its files are read again while it serves.
+pub struct ServerTls {
+    config: TlsConfig,
+    current: Mutex<Current>,
+}
+
+struct Current {
+    /// The files as they were read.
+    digest: [u8; 32],
+    acceptor: TlsAcceptor,
+}
+
+impl ServerTls {
+    /// As the settings say; `None` is plain text.
+    pub fn open(config: &TlsConfig) -> Result<Option<Self>, SettingError> {
+        install_tls_provider();
+        let current = Current::read(config)?;
+        Ok(current.map(|current| Self { config: config.clone(), current: Mutex::new(current) }))
+    }
+
+    /// For the next connection.
+    #[must_use]
+    pub fn acceptor(&self) -> TlsAcceptor {
+        self.current.lock().unwrap_or_else(PoisonError::into_inner).acceptor.clone()
+    }
+
+    /// Looks at the files again and again until `stop`: whoever renews them has nothing to start anew.
+    pub async fn renew(self: Arc<Self>, stop: CancellationToken) {
+        let mut told = None;
+        while stop.run_until_cancelled(tokio::time::sleep(RENEW)).await.is_some() {
+            let tls = Arc::clone(&self);
+            let Ok(renewed) = tokio::task::spawn_blocking(move || tls.look()).await else { continue };
+            match renewed {
+                Ok(true) => tracing::info!("the certificate and key of the files are used from now on"),
+                Ok(false) => {}
+                // Once: between two files that are written one after the other they do not belong together.
+                Err(error) => {
+                    let why = error.to_string();
+                    if told.as_ref() != Some(&why) {
+                        tracing::warn!(error = why, "the former certificate stays in use");
+                        told = Some(why);
+                    }
+                    continue;
+                }
+            }
+            told = None;
         }
+    }
+
+    /// Takes the files as they are now. True if they are others than before.
+    pub fn look(&self) -> Result<bool, SettingError> {
+        let Some(read) = Current::read(&self.config)? else { return Ok(false) };
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        let renewed = current.digest != read.digest;
+        if renewed {
+            *current = read;
+        }
+        Ok(renewed)
+    }
+}
+
+impl Current {
+    fn read(config: &TlsConfig) -> Result<Option<Self>, SettingError> {
+        let cert = PemFile::new(CERT, config.tls_cert.as_deref());
+        let key = PemFile::new(KEY, config.tls_key.as_deref());
+        let authorities = PemFile::new(CLIENT_CA, config.tls_client_ca.as_deref());
+        let roots = authorities.roots()?;
+        let Some(pair) = pair(cert, key)? else {
+            return if roots.is_some() { Err(cert.refused(format!("is needed with {CLIENT_CA}"))) } else { Ok(None) };
+        };
+        let mut digest = Sha256::new();
+        for part in [Some(&pair.cert_pem), Some(&pair.key_pem), roots.as_ref().map(|roots| &roots.pem)] {
+            digest.update(Sha256::digest(part.map_or(&[][..], Vec::as_slice)));
+        }
+        let provider = Arc::new(ring::default_provider());
+        let verifier = match roots {
+            // Optional: people's applications have bearer tokens and no certificates.
+            Some(roots) => WebPkiClientVerifier::builder_with_provider(Arc::new(roots.store), Arc::clone(&provider))
+                .allow_unauthenticated()
+                .build()
+                .map_err(|_| authorities.refused("cannot be used"))?,
+            None => WebPkiClientVerifier::no_client_auth(),
+        };
+        let mut server = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|_| cert.refused("cannot be used"))?
+            .with_client_cert_verifier(verifier)
+            .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified)));
+        server.alpn_protocols = vec![b"h2".to_vec()];
+        let acceptor = TlsAcceptor::from(Arc::new(server));
+        Ok(Some(Self { digest: digest.finalize().into(), acceptor }))
     }
 }
 
@@ -136,19 +230,20 @@ pub struct Clients {
 pub fn client(ca: PemFile<'_>, cert: PemFile<'_>, key: PemFile<'_>) -> Result<Clients, SettingError> {
     install_tls_provider();
     let anonymous = ClientTlsConfig::new().timeout(HANDSHAKE_MAX);
-    let anonymous = match ca.authorities()? {
-        Some(authorities) => anonymous.ca_certificate(authorities),
+    let anonymous = match ca.roots()? {
+        Some(roots) => anonymous.ca_certificate(Certificate::from_pem(roots.pem)),
         None => anonymous.with_native_roots(),
     };
-    let identified = identity(cert, key)?.map(|identity| anonymous.clone().identity(identity));
+    let identity = pair(cert, key)?.map(|pair| Identity::from_pem(pair.cert_pem, pair.key_pem));
+    let identified = identity.map(|identity| anonymous.clone().identity(identity));
     Ok(Clients { anonymous, identified })
 }
 
 /// The names of the service at the other end of a call's connection, by its verified certificate; none without one.
 #[must_use]
 pub fn identities(extensions: &http::Extensions) -> Vec<String> {
-    let verified = extensions.get::<TlsConnectInfo<TcpConnectInfo>>().and_then(TlsConnectInfo::peer_certs);
-    verified.and_then(|chain| chain.first().map(names)).unwrap_or_default()
+    let verified = extensions.get::<PeerCertificates>();
+    verified.and_then(|chain| chain.0.first().map(names)).unwrap_or_default()
 }
 
 /// The subject alternative names of a certificate: URIs as they are, DNS names as `dns:name` in lower case.

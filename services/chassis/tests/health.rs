@@ -25,12 +25,13 @@ fn question(url: String) -> HealthConfig {
 
 /// A server without services that tells of one, and its port.
 async fn server(tls: TlsConfig) -> (u16, CancellationToken) {
-    let listen = "127.0.0.1:0".parse().unwrap();
-    let config = ListenConfig { listen, drain_ms: 1_000, reflection: false, help_url: String::new(), tls };
-    let listener = TcpListener::bind(listen).await.unwrap();
+    let config = ListenConfig { drain_ms: 1_000, reflection: false, tls, ..ListenConfig::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
     let stopped = stop.clone();
-    tokio::spawn(async move { grpc::serve(listener, Routes::default(), &[SERVICE], &config, stopped).await });
+    tokio::spawn(async move {
+        grpc::serve(listener, Routes::default(), &[SERVICE], || std::future::ready(true), &config, stopped).await
+    });
     (port, stop)
 }
 

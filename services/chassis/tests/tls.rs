@@ -12,7 +12,7 @@ use countersign::v1::GetCallerIdentityRequest;
 use countersign::v1::account_service_client::AccountServiceClient;
 use countersign_chassis::config::{ListenConfig, TlsConfig};
 use countersign_chassis::grpc;
-use countersign_chassis::tls::{self, Clients, NAMES_MAX, PemFile, identities, names};
+use countersign_chassis::tls::{self, Clients, NAMES_MAX, PemFile, ServerTls, identities, names};
 use countersign_test_support::certificates::{Authority, Issued, Use, write};
 use http::{Request, Response};
 use rustls::pki_types::CertificateDer;
@@ -82,14 +82,13 @@ impl Stand {
         let (cert, key) = ca.issue(Use::Server, &["127.0.0.1"]).write(folder.path(), "server");
         let client_ca = write(folder.path(), "ca.pem", &ca.pem);
         let tls = TlsConfig { tls_cert: Some(cert), tls_key: Some(key), tls_client_ca: asks.then_some(client_ca) };
-        let listen = "127.0.0.1:0".parse().unwrap();
-        let config = ListenConfig { listen, drain_ms: 1_000, reflection: false, help_url: String::new(), tls };
+        let config = ListenConfig { drain_ms: 1_000, reflection: false, tls, ..ListenConfig::default() };
         let listener = TcpListener::bind(config.listen).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
         let serve = {
             let stop = stop.clone();
-            async move { grpc::serve(listener, Routes::new(Names), &[], &config, stop).await }
+            async move { grpc::serve(listener, Routes::new(Names), &[], || ready(true), &config, stop).await }
         };
         Self { ca, folder, address, stop, running: tokio::spawn(serve) }
     }
@@ -227,7 +226,7 @@ fn names_are_the_alternative_names_alone() {
 /// What the settings are refused with.
 fn refused(cert: Option<&PathBuf>, key: Option<&PathBuf>, ca: Option<&PathBuf>) -> String {
     let [tls_cert, tls_key, tls_client_ca] = [cert, key, ca].map(Option::<&PathBuf>::cloned);
-    tls::server(&TlsConfig { tls_cert, tls_key, tls_client_ca }).expect_err("refused").to_string()
+    ServerTls::open(&TlsConfig { tls_cert, tls_key, tls_client_ca }).err().expect("refused").to_string()
 }
 
 fn assert_names(error: &str, setting: &str, why: &str, path: Option<&Path>) {
@@ -269,5 +268,41 @@ fn settings_that_do_not_hold_are_named() {
     }
     assert_names(&refused(cert, key, Some(&broken)), "client-ca", "no certificate", Some(&broken));
     assert_names(&refused(cert, key, Some(&open)), "client-ca", "is not PEM", Some(&open));
-    assert!(tls::server(&TlsConfig::default()).unwrap().is_none(), "plain text");
+    assert!(ServerTls::open(&TlsConfig::default()).unwrap().is_none(), "plain text");
+}
+
+/// The certificate that a server shows to who connects now.
+async fn shown(tls: &ServerTls, ca: &Authority) -> CertificateDer<'static> {
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let (near, far) = tokio::io::duplex(64 * 1_024);
+    let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
+    let name = "127.0.0.1".try_into().unwrap();
+    let (client, server) = tokio::join!(connector.connect(name, near), tls.acceptor().accept(far));
+    server.unwrap();
+    client.unwrap().get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+}
+
+/// Files that are renewed are used without a new start; files that do not belong together yet are not.
+#[tokio::test]
+async fn renewed_files_are_used_from_then_on() {
+    let (ca, folder) = (Authority::new("ours"), tempfile::tempdir().unwrap());
+    let issue = || ca.issue(Use::Server, &["127.0.0.1"]);
+    let (cert, key) = issue().write(folder.path(), "server");
+    let config = TlsConfig { tls_cert: Some(cert.clone()), tls_key: Some(key.clone()), tls_client_ca: None };
+    let tls = ServerTls::open(&config).unwrap().unwrap();
+    let first = shown(&tls, &ca).await;
+    assert!(!tls.look().unwrap(), "they are the same");
+    let renewed = issue();
+    std::fs::write(&cert, &renewed.cert).unwrap();
+    let error = tls.look().unwrap_err().to_string();
+    assert!(error.contains("is not the key of"), "{error}");
+    assert_eq!(shown(&tls, &ca).await, first);
+    std::fs::write(&key, &renewed.key).unwrap();
+    assert!(tls.look().unwrap());
+    assert!(shown(&tls, &ca).await != first);
+    std::fs::remove_file(&cert).unwrap();
+    assert!(tls.look().is_err());
+    assert!(shown(&tls, &ca).await != first, "what was read stays in use");
 }

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig};
+use countersign_chassis::database::Pulse;
 use countersign_chassis::keys::Key;
 use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
@@ -180,8 +181,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         stall: Duration::from_secs(config.stream_stall_seconds),
         stop: stop.clone(),
     };
+    let pulse = Pulse::new(&config.database).await?;
+    let able = move || {
+        let pulse = pulse.clone();
+        async move { pulse.beats().await }
+    };
     let loops = loops(&config, executor, blobs, Intake::new(reader), sealer, tail, stop.clone());
-    let server = grpc::serve(listener, routes(context), &SERVICES, &config.listen, stop.clone());
+    let server = grpc::serve(listener, routes(context), &SERVICES, able, &config.listen, stop.clone());
     let ended = tokio::select! {
         ended = server => ended,
         ended = loops => ended,

@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
+use countersign_chassis::database::Pulse;
 use countersign_chassis::guard::Guard;
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
@@ -155,8 +156,13 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         // All have ended in good order: open calls are still answered, and the server says when it is over.
         std::future::pending().await
     };
+    let pulse = Pulse::new(&config.database).await?;
+    let able = move || {
+        let pulse = pulse.clone();
+        async move { pulse.beats().await }
+    };
     let served = tokio::select! {
-        served = grpc::serve(listener, handler.routes(), &SERVICES, &config.listen, stop.clone()) => served,
+        served = grpc::serve(listener, handler.routes(), &SERVICES, able, &config.listen, stop.clone()) => served,
         broken = broken => broken,
     };
     stop.cancel();

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chrono::TimeDelta;
 use countersign::v1::{DocumentBundle, DocumentVersion, DownloadDocumentRequest, EnvelopeStatus, EventType, Routing};
 use countersign_chassis::clock::Clock;
-use countersign_test_support::binary::Process;
+use countersign_test_support::binary::{Process, memory_bytes};
 use countersign_test_support::outside::python_module;
 use countersign_test_support::service::{SERVICE_TOKEN, config};
 use countersign_test_support::{Caller, Database, Errors as _, Service};
@@ -17,6 +17,9 @@ use tonic_types::StatusExt as _;
 
 use super::{download, hash, large, large_pdf, of, whole, with_documents};
 use crate::steps::{count, epoch};
+
+/// Downloads are not ended for being taken slowly.
+const SLOW: (&str, &str) = ("COUNTERSIGN_STREAM_STALL_SECONDS", "300");
 
 /// A document folder that is away: a file is in its place, so that nobody can make it anew.
 pub struct Away {
@@ -123,40 +126,10 @@ async fn what_is_sealed_at_rest_is_read_by_the_service_alone() {
     }
 }
 
-/// What the kernel says of a process's memory.
-fn status_bytes(process: u32, what: &str) -> usize {
-    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
-}
-
 /// The most that it has had, counted anew from now on.
 fn peak_bytes(process: u32) -> usize {
     std::fs::write(format!("/proc/{process}/clear_refs"), "5").unwrap();
-    status_bytes(process, "VmHWM:")
-}
-
-/// A service in a process of its own, on the database of another.
-async fn process(seed: &Service, documents: &Path, keys: &str) -> Process {
-    let master = "5c".repeat(32);
-    let mut settings = vec![
-        ("COUNTERSIGN_DATABASE_URL", seed.database.url.as_str()),
-        ("COUNTERSIGN_MASTER_KEY", &master),
-        ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
-        ("COUNTERSIGN_UNSEALED", "true"),
-        ("COUNTERSIGN_DOCUMENTS", documents.to_str().unwrap()),
-        ("COUNTERSIGN_STREAM_STALL_SECONDS", "300"),
-    ];
-    if !keys.is_empty() {
-        settings.push(("COUNTERSIGN_DOCUMENT_KEYS", keys));
-    }
-    Process::start("countersign-envelope", &settings).await
-}
-
-/// The same caller on a new connection to that process.
-fn at(process: &Process, caller: &Caller) -> Caller {
-    let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
-    Caller { channel, ..caller.clone() }
+    memory_bytes(process, "VmHWM:")
 }
 
 /// Sixteen downloads of 25 MiB at a time take a few megabytes of the service's memory, sealed at rest or not.
@@ -167,8 +140,10 @@ async fn downloads_take_the_same_memory_whatever_their_size() {
     for keys in [String::new(), format!("a={}", "a1".repeat(32))] {
         let (seed, documents) = (Service::start().await, tempfile::tempdir().unwrap());
         let sender = seed.account(false).await;
-        let process = process(&seed, documents.path(), &keys).await;
-        let there = || at(&process, &sender);
+        let settings = [SLOW, ("COUNTERSIGN_DOCUMENT_KEYS", keys.as_str())];
+        let settings = if keys.is_empty() { &settings[..1] } else { &settings };
+        let process = Process::beside(&seed, documents.path(), settings).await;
+        let there = || process.caller(&sender);
         let (envelope, bytes) = large(&there(), DOCUMENT).await;
         let expected = hash(&bytes);
         let id = process.child.id().unwrap();
@@ -179,7 +154,7 @@ async fn downloads_take_the_same_memory_whatever_their_size() {
             async move { hash(&whole(&caller, request).await.unwrap().1) }
         });
         assert!(futures_util::future::join_all(downloads).await.iter().all(|hash| *hash == expected));
-        let took = status_bytes(id, "VmHWM:").saturating_sub(before);
+        let took = memory_bytes(id, "VmHWM:").saturating_sub(before);
         assert!(took < MOST, "{took} bytes for 16 downloads of {DOCUMENT}, keys {}", !keys.is_empty());
         process.kill().await;
     }
@@ -191,23 +166,23 @@ async fn what_was_combined_takes_no_memory_while_it_is_taken() {
     const DOCUMENT: usize = 24 * 1024 * 1024;
     let (seed, documents) = (Service::start().await, tempfile::tempdir().unwrap());
     let sender = seed.account(false).await;
-    let process = process(&seed, documents.path(), "").await;
-    let (envelope, _) = large(&at(&process, &sender), DOCUMENT).await;
+    let process = Process::beside(&seed, documents.path(), &[SLOW]).await;
+    let (envelope, _) = large(&process.caller(&sender), DOCUMENT).await;
     let request = of(&envelope, DocumentVersion::Original);
     let request = DownloadDocumentRequest { bundle: DocumentBundle::Pdf.into(), ..request };
-    let (info, bytes) = whole(&at(&process, &sender), request.clone()).await.unwrap();
+    let (info, bytes) = whole(&process.caller(&sender), request.clone()).await.unwrap();
     let rest = DownloadDocumentRequest { offset_bytes: 20_000_000, if_etag: info.etag, ..request.clone() };
-    assert!(whole(&at(&process, &sender), rest).await.unwrap().1 == bytes[20_000_000..]);
+    assert!(whole(&process.caller(&sender), rest).await.unwrap().1 == bytes[20_000_000..]);
     let id = process.child.id().unwrap();
-    let before = status_bytes(id, "VmRSS:");
+    let before = memory_bytes(id, "VmRSS:");
     let mut held = Vec::new();
     for _ in 0..16 {
-        let there = at(&process, &sender);
+        let there = process.caller(&sender);
         let mut stream = there.envelopes().download_document(request.clone()).await.unwrap().into_inner();
         stream.message().await.unwrap().unwrap();
         held.push(stream);
     }
-    let took = status_bytes(id, "VmRSS:").saturating_sub(before);
+    let took = memory_bytes(id, "VmRSS:").saturating_sub(before);
     // What some bundles took while they were made comes back late from the allocator.
     assert!(took < 11 * DOCUMENT, "{took} bytes for 16 bundles of {DOCUMENT}");
     drop(held);

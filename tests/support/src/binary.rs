@@ -7,6 +7,10 @@ use std::time::{Duration, SystemTime};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 use tokio::process::{Child, Command};
 use tokio::sync::OnceCell;
+use tonic::transport::Endpoint;
+
+use crate::service::SERVICE_TOKEN;
+use crate::{Caller, Service};
 
 /// How long a process may take to listen.
 const START: Duration = Duration::from_secs(60);
@@ -88,8 +92,37 @@ impl Process {
         Self { child, address }
     }
 
+    /// An envelope service on the database of another, with settings of its own.
+    pub async fn beside(seed: &Service, documents: &Path, more: &[(&str, &str)]) -> Self {
+        let master = "5c".repeat(32);
+        let mut settings = vec![
+            ("COUNTERSIGN_DATABASE_URL", seed.database.url.as_str()),
+            ("COUNTERSIGN_MASTER_KEY", &master),
+            ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
+            ("COUNTERSIGN_UNSEALED", "true"),
+            ("COUNTERSIGN_DOCUMENTS", documents.to_str().unwrap()),
+        ];
+        settings.extend(more);
+        Self::start("countersign-envelope", &settings).await
+    }
+
+    /// The same caller on a connection to this process.
+    #[must_use]
+    pub fn caller(&self, caller: &Caller) -> Caller {
+        let channel = Endpoint::from_shared(format!("http://{}", self.address)).unwrap().connect_lazy();
+        Caller { channel, ..caller.clone() }
+    }
+
     /// kill -9.
     pub async fn kill(mut self) {
         self.child.kill().await.unwrap();
     }
+}
+
+/// What the kernel says of a process's memory.
+#[must_use]
+pub fn memory_bytes(process: u32, what: &str) -> usize {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with(what)).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() * 1024
 }

@@ -3,7 +3,7 @@
 use countersign::v1::CreateWebhookEndpointRequest;
 use countersign::v1::webhook_service_client::WebhookServiceClient;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{HELP_URL, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_chassis::config::{HELP_URL, ListenConfig, TelemetryConfig};
 use countersign_notifier::config::{Config, EnvelopeTlsConfig, MailConfig};
 use countersign_notifier::serve::{migrate, serve};
 use tempfile::TempDir;
@@ -37,13 +37,7 @@ pub async fn database() -> Database {
 #[must_use]
 pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
     Config {
-        listen: ListenConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            drain_ms: 3_000,
-            reflection: true,
-            help_url: HELP_URL.into(),
-            tls: TlsConfig::default(),
-        },
+        listen: ListenConfig { drain_ms: 3_000, help_url: HELP_URL.into(), ..ListenConfig::default() },
         database: database.config(),
         keys: keys(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },

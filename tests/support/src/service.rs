@@ -5,7 +5,7 @@ use countersign::v1::{
     AccountSettings, Amount, CreateApiKeyRequest, GrantCreditsRequest, Limits, UpdateAccountSettingsRequest,
 };
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_chassis::config::{HELP_URL, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::telemetry::Telemetry;
 use countersign_envelope::config::{Config, IngestConfig};
 use countersign_envelope::domain::id::AccountId;
@@ -50,13 +50,7 @@ pub fn keys() -> KeyConfig {
 #[must_use]
 pub fn config(database: &Database, documents: &TempDir) -> Config {
     Config {
-        listen: ListenConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            drain_ms: 5_000,
-            reflection: true,
-            help_url: HELP_URL.into(),
-            tls: TlsConfig::default(),
-        },
+        listen: ListenConfig { drain_ms: 5_000, help_url: HELP_URL.into(), ..ListenConfig::default() },
         database: database.config(),
         keys: keys(),
         telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },

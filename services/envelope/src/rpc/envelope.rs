@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use countersign::v1;
 use countersign::v1::envelope_service_server::EnvelopeService;
+use countersign_chassis::accept::Leaving;
 use countersign_chassis::keys::sha256 as hash;
 use countersign_chassis::problem::Problem;
 use futures_util::StreamExt as _;
@@ -331,7 +332,9 @@ impl EnvelopeService for Handler {
         request: Request<v1::WatchStatusChangesRequest>,
     ) -> Result<Response<Self::WatchStatusChangesStream>, Status> {
         let sender = reader(request.extensions())?.into_sender();
-        let stream = self.watch(sender, request.into_inner()).await?;
+        let leaving =
+            request.extensions().get::<Leaving>().map_or_else(|| self.0.stop.child_token(), |it| it.0.clone());
+        let stream = self.watch(sender, request.into_inner(), leaving).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 

@@ -7,12 +7,12 @@ use std::time::Duration;
 use countersign::v1;
 use countersign::v1::watch_status_changes_response::Item;
 use countersign_chassis::problem::{CALL, Problem};
-use countersign_chassis::ticker::jittered;
 use countersign_chassis::wire::timestamp;
 use futures_util::Stream;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::SendTimeoutError;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::Status;
 
@@ -22,8 +22,6 @@ use super::{Context, Handler};
 use crate::store::Heads;
 use crate::tail::{End, Told};
 
-/// A stream ends after about this long, so that clients move to new replicas in their own time.
-const LIFETIME: Duration = Duration::from_secs(25 * 60);
 /// How long a stream waits for the first look at the feed after a start.
 const START_WAIT: Duration = Duration::from_secs(10);
 /// Events that a stream holds at a time.
@@ -40,6 +38,7 @@ impl Handler {
         &self,
         sender: Option<Sender>,
         request: v1::WatchStatusChangesRequest,
+        leaving: CancellationToken,
     ) -> Result<impl Stream<Item = Result<v1::WatchStatusChangesResponse, Status>> + Send + use<>, Status> {
         let mut end = self.0.tail.end();
         let heads = known(&mut end).await?;
@@ -52,7 +51,7 @@ impl Handler {
         let seat = self.0.seats.take(whose)?;
         let (consumer, mut told) = mpsc::channel(ON_THEIR_WAY_MAX);
         let now = Instant::now();
-        let telling = Telling { handler: self.clone(), reading, end, consumer, told_at: now, asked_at: now };
+        let telling = Telling { handler: self.clone(), reading, end, leaving, consumer, told_at: now, asked_at: now };
         let task = AbortOnDropHandle::new(match CALL.try_with(Clone::clone) {
             // What the task says at its end is said of this call.
             Ok(facts) => tokio::spawn(CALL.scope(facts, telling.run())),
@@ -88,6 +87,8 @@ struct Telling {
     handler: Handler,
     reading: Reading,
     end: End,
+    /// When the stream ends, so that its client moves to new replicas in its own time.
+    leaving: CancellationToken,
     consumer: mpsc::Sender<v1::WatchStatusChangesResponse>,
     /// When the consumer took the last message.
     told_at: Instant,
@@ -96,10 +97,10 @@ struct Telling {
 }
 
 impl Telling {
-    /// Tells until its time is over or something is wrong. Whatever it holds is given back then, but for what is on its way
+    /// Tells until the connection is to end or something is wrong. Whatever it holds is given back then, but for what is on its way
     /// to the consumer.
     async fn run(mut self) -> Result<(), Status> {
-        let end = Instant::now() + jittered(LIFETIME);
+        let leaving = self.leaving.clone();
         self.beat().await?;
         loop {
             let context = Arc::clone(&self.handler.0);
@@ -109,20 +110,19 @@ impl Telling {
                 return Err(Problem::unavailable().into());
             }
             self.still().await?;
-            let is_over = || context.stop.is_cancelled() || Instant::now() >= end;
             let mut next = self.reading.next(&context, PAGE_MAX).await?;
             let whole = shorten(&mut next.told);
             for told in next.told {
                 self.tell(&told).await?;
                 // A consumer may take long over a page.
-                if is_over() {
+                if leaving.is_cancelled() {
                     return self.beat().await;
                 }
                 if self.asked_at.elapsed() >= STILL_FOR {
                     self.still().await?;
                 }
             }
-            if is_over() {
+            if leaving.is_cancelled() {
                 break;
             }
             if !whole {
@@ -137,8 +137,7 @@ impl Telling {
                 tokio::select! {
                     _ = self.end.changed() => {}
                     () = tokio::time::sleep_until(self.told_at + context.heartbeat) => {}
-                    () = tokio::time::sleep_until(end) => {}
-                    () = context.stop.cancelled() => {}
+                    () = leaving.cancelled() => {}
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Keys of every make, what is wrong with one, and authorities that answer rightly, wrongly, late or not at all. Keys,
 //! certificates and timestamps are those of `openssl`.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+#![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
 mod authority;
 #[path = "../../../paper/tests/odd/judges.rs"]

@@ -1,6 +1,7 @@
 //! The envelope service, played at its wire contract from a scripted list. Must never hold a rule of the real one.
 
 use std::collections::{BTreeMap, HashMap};
+use std::future::ready;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use countersign::v1;
@@ -8,16 +9,18 @@ use countersign::v1::account_service_server::{AccountService, AccountServiceServ
 use countersign::v1::envelope_service_server::{EnvelopeService, EnvelopeServiceServer};
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{ErrorReason, document_part::Part};
+use countersign_chassis::config::{ListenConfig, TlsConfig};
+use countersign_chassis::grpc;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::problem::Problem;
 use countersign_chassis::tls::identities;
 use countersign_notifier::id::EnvelopeId;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 use tonic::codegen::{BoxStream, Bytes, tokio_stream as streams};
 use tonic::metadata::MetadataMap;
-use tonic::transport::{Server, ServerTlsConfig};
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
 /// Something that happens to what the double knows.
@@ -73,25 +76,21 @@ struct Served(Arc<Mutex<Script>>);
 
 impl Double {
     pub async fn start() -> Self {
-        Self::start_over(None).await
+        Self::start_over(TlsConfig::default()).await
     }
 
-    /// Over TLS, if there is some.
-    pub async fn start_over(tls: Option<ServerTlsConfig>) -> Self {
+    /// Over TLS, if the settings name a certificate.
+    pub async fn start_over(tls: TlsConfig) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let scheme = if tls.is_some() { "https" } else { "http" };
+        let scheme = if tls.tls_cert.is_some() { "https" } else { "http" };
         let url = format!("{scheme}://{}", listener.local_addr().unwrap());
         let script = Arc::new(Mutex::new(Script::default()));
         let served = Served(Arc::clone(&script));
-        let mut server = Server::builder();
-        if let Some(tls) = tls {
-            server = server.tls_config(tls).unwrap();
-        }
-        let server = server
-            .add_service(EnvelopeServiceServer::new(served.clone()))
-            .add_service(AccountServiceServer::new(served));
+        let routes = Routes::new(EnvelopeServiceServer::new(served.clone()));
+        let routes = routes.add_service(AccountServiceServer::new(served));
+        let config = ListenConfig { tls, ..ListenConfig::default() };
         let task = tokio::spawn(async move {
-            server.serve_with_incoming(TcpListenerStream::new(listener)).await.unwrap();
+            grpc::serve(listener, routes, &[], || ready(true), &config, CancellationToken::new()).await.unwrap();
         });
         Self { url, script, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }

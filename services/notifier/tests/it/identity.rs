@@ -7,7 +7,6 @@ use std::process::Command;
 use clap::Parser as _;
 use countersign::v1;
 use countersign_chassis::config::TlsConfig;
-use countersign_chassis::tls;
 use countersign_notifier::config::{Cli, Config, Task};
 use countersign_notifier::envelopes::Envelopes;
 use countersign_notifier::id::{AccountId, EnvelopeId};
@@ -29,7 +28,7 @@ fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn config(url: &str, more: &[&str]) -> Config {
     match Cli::try_parse_from(arguments(url, more)).unwrap().command {
         Task::Serve(config) => config,
-        Task::Migrate(_) => panic!("serve"),
+        Task::Migrate(_) | Task::Health(_) => panic!("serve"),
     }
 }
 
@@ -48,7 +47,7 @@ impl Secured {
         let (cert, key) = ca.issue(Use::Server, &["127.0.0.1"]).write(folder.path(), "server");
         let file = write(folder.path(), "ca.pem", &ca.pem);
         let config = TlsConfig { tls_cert: Some(cert), tls_key: Some(key), tls_client_ca: Some(file.clone()) };
-        let double = Double::start_over(tls::server(&config).unwrap()).await;
+        let double = Double::start_over(config).await;
         let (cert, key) = ca.issue(Use::Client, &[NOTIFIER]).write(folder.path(), "notifier");
         Self { double, folder, ca: file, cert, key }
     }

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1;
 use countersign::v1::{EventType, RecipientStatus};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::guard::Guard;
 use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
@@ -240,13 +240,7 @@ impl Stand {
 
 pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Config {
     Config {
-        listen: ListenConfig {
-            listen: "127.0.0.1:0".parse().unwrap(),
-            drain_ms: 5_000,
-            reflection: true,
-            help_url: String::new(),
-            tls: TlsConfig::default(),
-        },
+        listen: ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() },
         database: database.config(),
         keys: KeyConfig { master_key: MASTER_KEY.into() },
         telemetry: TelemetryConfig { log: "off".into(), log_json: false, otlp_endpoint: None },

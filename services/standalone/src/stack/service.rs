@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow};
 use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{DatabaseConfig, HELP_URL, ListenConfig, TelemetryConfig, TlsConfig};
+use countersign_chassis::config::{DatabaseConfig, ListenConfig, TelemetryConfig};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -107,8 +107,7 @@ pub(super) fn database(postgres: &Postgres, name: &str) -> DatabaseConfig {
 }
 
 fn listen_config(address: SocketAddr) -> ListenConfig {
-    let help_url = HELP_URL.to_owned();
-    ListenConfig { listen: address, drain_ms: DRAIN_MS, reflection: true, help_url, tls: TlsConfig::default() }
+    ListenConfig { listen: address, drain_ms: DRAIN_MS, ..ListenConfig::default() }
 }
 
 /// Not used: the process that holds the stack decides what is logged.

@@ -1,0 +1,245 @@
+//! The shell around all calls, against real connections: deadlines, turns, ages, health, and the way down.
+#![allow(clippy::unwrap_used, clippy::expect_used, missing_docs)]
+
+use std::collections::BTreeSet;
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use countersign::v1::GetCallerIdentityRequest;
+use countersign::v1::account_service_client::AccountServiceClient;
+use countersign_chassis::accept::Leaving;
+use countersign_chassis::config::ListenConfig;
+use countersign_chassis::grpc;
+use http::{Request, Response};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use tonic::body::Body;
+use tonic::server::NamedService;
+use tonic::service::Routes;
+use tonic::transport::server::TcpConnectInfo;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_health::pb::health_client::HealthClient;
+use tonic_types::StatusExt as _;
+use tower::Service;
+
+const NAME: &str = "countersign.v1.AccountService";
+
+/// Answers every call with ABORTED and the caller's port, after as long as the call asks for.
+#[derive(Clone)]
+struct Slow;
+
+impl NamedService for Slow {
+    const NAME: &'static str = NAME;
+}
+
+impl Service<Request<Body>> for Slow {
+    type Response = Response<Body>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        let header = |name: &str| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        let wait = header("x-wait").unwrap_or_default();
+        let port = request.extensions().get::<TcpConnectInfo>().unwrap().remote_addr().unwrap().port();
+        let leaving = request.extensions().get::<Leaving>().unwrap().0.clone();
+        Box::pin(async move {
+            match wait.as_str() {
+                "" => {}
+                "leaving" => leaving.cancelled().await,
+                "panic" => panic!("as asked"),
+                wait => tokio::time::sleep(Duration::from_millis(wait.parse().unwrap())).await,
+            }
+            Ok(Status::aborted(port.to_string()).into_http())
+        })
+    }
+}
+
+struct Stand {
+    address: String,
+    able: Arc<AtomicBool>,
+    stop: CancellationToken,
+    running: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Stand {
+    async fn start(config: ListenConfig) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (able, stop) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
+        let running = tokio::spawn({
+            let (able, stop) = (Arc::clone(&able), stop.clone());
+            let able = move || std::future::ready(able.load(Ordering::Relaxed));
+            async move { grpc::serve(listener, Routes::new(Slow), &[NAME], able, &config, stop).await }
+        });
+        Self { address, able, stop, running }
+    }
+
+    fn channel(&self) -> Channel {
+        Endpoint::from_shared(self.address.clone()).unwrap().connect_lazy()
+    }
+
+    async fn is_serving(&self, service: &str) -> bool {
+        let request = HealthCheckRequest { service: service.to_owned() };
+        HealthClient::new(self.channel()).check(request).await.unwrap().into_inner().status == 1
+    }
+}
+
+/// The port from which the call came, or why it was refused.
+async fn call(channel: &Channel, headers: &[(&'static str, &str)]) -> Result<u16, Status> {
+    let mut request = tonic::Request::new(GetCallerIdentityRequest {});
+    for (name, value) in headers {
+        request.metadata_mut().insert(*name, value.parse().unwrap());
+    }
+    let status = AccountServiceClient::new(channel.clone()).get_caller_identity(request).await.unwrap_err();
+    if status.code() == Code::Aborted { Ok(status.message().parse().unwrap()) } else { Err(status) }
+}
+
+fn reason(status: &Status) -> String {
+    status.get_details_error_info().unwrap().reason
+}
+
+/// tonic's own answer is CANCELLED, as if the caller had gone.
+#[tokio::test]
+async fn a_deadline_that_passes_is_deadline_exceeded() {
+    let stand = Stand::start(ListenConfig::default()).await;
+    let channel = stand.channel();
+    let began = Instant::now();
+    let status = call(&channel, &[("x-wait", "60000"), ("grpc-timeout", "100m")]).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"));
+    assert!(began.elapsed() < Duration::from_secs(30));
+    call(&channel, &[("x-wait", "10"), ("grpc-timeout", "1M")]).await.unwrap();
+    let status = call(&channel, &[("x-wait", "panic")]).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INTERNAL"));
+}
+
+/// Whoever finds no turn is told at once, and when to come again; health has a turn always.
+#[tokio::test]
+async fn what_is_too_much_is_refused_at_once() {
+    let stand = Stand::start(ListenConfig { calls_max: 4, ..ListenConfig::default() }).await;
+    let channel = stand.channel();
+    let slow: Vec<_> = (0..4)
+        .map(|_| {
+            let channel = channel.clone();
+            tokio::spawn(async move { call(&channel, &[("x-wait", "leaving")]).await })
+        })
+        .collect();
+    let mut refused = None;
+    for _ in 0..500 {
+        refused = call(&channel, &[]).await.err();
+        if refused.is_some() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let refused = refused.expect("no fifth turn");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
+    let delay = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!((Duration::from_millis(500)..Duration::from_millis(1_000)).contains(&delay), "{delay:?}");
+    assert!(stand.is_serving(NAME).await);
+    stand.stop.cancel();
+    for slow in slow {
+        slow.await.unwrap().expect("those who had a turn are answered");
+    }
+    stand.running.await.unwrap().unwrap();
+}
+
+/// A connection that is old takes no more calls; those that it has are answered, and no caller notices.
+#[tokio::test]
+async fn connections_end_with_age_under_no_call() {
+    let stand = Stand::start(ListenConfig { connection_age_seconds: 1, ..ListenConfig::default() }).await;
+    let channel = stand.channel();
+    let (mut ports, began) = (BTreeSet::new(), Instant::now());
+    let waiting = tokio::spawn({
+        let channel = channel.clone();
+        async move { call(&channel, &[("x-wait", "leaving")]).await }
+    });
+    while began.elapsed() < Duration::from_secs(30) && ports.len() < 3 {
+        ports.insert(call(&channel, &[("x-wait", "20")]).await.expect("no call is lost"));
+    }
+    assert!(ports.len() >= 3, "{ports:?}");
+    let first = waiting.await.unwrap().expect("a stream hears that it should end");
+    assert!(ports.contains(&first));
+    stand.stop.cancel();
+    stand.running.await.unwrap().unwrap();
+}
+
+/// One connection more than there may be is closed, and there is room again when another goes.
+#[tokio::test]
+async fn connections_are_bounded() {
+    let stand = Stand::start(ListenConfig { connections_max: 3, ..ListenConfig::default() }).await;
+    let mut channels: Vec<_> = (0..3).map(|_| stand.channel()).collect();
+    for channel in &channels {
+        call(channel, &[]).await.unwrap();
+    }
+    let refused = call(&stand.channel(), &[]).await.unwrap_err();
+    assert!([Code::Unavailable, Code::Unknown].contains(&refused.code()), "{refused:?}");
+    channels.pop();
+    let mut served = false;
+    for _ in 0..500 {
+        served = call(&stand.channel(), &[]).await.is_ok();
+        if served {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert!(served, "a place is free again");
+}
+
+/// Readiness follows what the service needs, with patience; liveness does not.
+#[tokio::test]
+async fn health_tells_of_readiness_and_life() {
+    let stand = Stand::start(ListenConfig::default()).await;
+    let until = async |ready: bool| {
+        for _ in 0..600 {
+            if stand.is_serving(NAME).await == ready {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("never {ready}");
+    };
+    until(true).await;
+    let began = Instant::now();
+    stand.able.store(false, Ordering::Relaxed);
+    until(false).await;
+    assert!(began.elapsed() >= Duration::from_secs(3), "{:?}", began.elapsed());
+    assert!(stand.is_serving("").await, "it lives");
+    stand.able.store(true, Ordering::Relaxed);
+    until(true).await;
+}
+
+/// Told to end, it says so first and serves on for as long as those who send calls need to hear of it.
+#[tokio::test]
+async fn the_way_down_is_announced() {
+    let config = ListenConfig { drain_delay_ms: 1_500, drain_ms: 1_000, ..ListenConfig::default() };
+    let stand = Stand::start(config).await;
+    let channel = stand.channel();
+    call(&channel, &[]).await.unwrap();
+    let (open, stuck) = ((channel.clone(), "leaving"), (stand.channel(), "60000"));
+    let [open, stuck] =
+        [open, stuck].map(|(channel, wait)| tokio::spawn(async move { call(&channel, &[("x-wait", wait)]).await }));
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    let began = Instant::now();
+    stand.stop.cancel();
+    while stand.is_serving(NAME).await {
+        assert!(began.elapsed() < Duration::from_secs(1));
+    }
+    call(&stand.channel(), &[]).await.expect("served during the delay, also on new connections");
+    open.await.unwrap().expect("it ended when it was told to");
+    assert!(began.elapsed() >= Duration::from_millis(1_500));
+    stand.running.await.unwrap().unwrap();
+    assert!((Duration::from_millis(2_500)..Duration::from_secs(20)).contains(&began.elapsed()));
+    stuck.await.unwrap().expect_err("what does not end is cut");
+}
