@@ -57,7 +57,8 @@ grpc:
 again), and a rest for the last traces. */}}
 {{- define "countersign.grace" -}}
 {{- $drain := div (add (default 20000 .of.settings.drainMs | int64) 999) 1000 -}}
-{{- add .of.preStopSleepSeconds (mul $drain (ternary 2 1 (eq .name "notifier"))) 10 -}}
+{{- $delay := div (add (default 0 .of.settings.drainDelayMs | int64) 999) 1000 -}}
+{{- add .of.preStopSleepSeconds $delay (mul $drain (ternary 2 1 (eq .name "notifier"))) 10 -}}
 {{- end -}}
 
 {{- define "countersign.secretVolume" -}}

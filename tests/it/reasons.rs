@@ -41,7 +41,7 @@ enum With {
 }
 
 /// The contract, as `error_reason.proto` words it.
-const TABLE: [(&str, Code, u16, With); 45] = {
+const TABLE: [(&str, Code, u16, With); 46] = {
     use Code::*;
     [
         ("INVALID_FIELD", InvalidArgument, 400, With::Fields),
@@ -60,6 +60,7 @@ const TABLE: [(&str, Code, u16, With); 45] = {
         ("RESUME_TOKEN_TOO_OLD", OutOfRange, 400, With::Facts(&["floor_resume_token"])),
         ("FEED_INCARNATION", FailedPrecondition, 409, With::Nothing),
         ("UNAVAILABLE", Unavailable, 503, With::Nothing),
+        ("DEADLINE_EXCEEDED", DeadlineExceeded, 504, With::Nothing),
         ("INTERNAL", Internal, 500, With::Nothing),
         ("DECLINE_NOT_ALLOWED", PermissionDenied, 403, With::State),
         ("ACTOR_SUBJECT_MISMATCH", InvalidArgument, 400, With::Nothing),
@@ -370,7 +371,10 @@ async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
     client.batch_execute(damage).await.unwrap();
     let broken = sender.history(&story.envelope.id).await.unwrap_err();
     assert!(!broken.message().contains("record") && !broken.message().contains("JSON"), "{broken:?}");
-    vec![old, restored, away, broken]
+    let mut hasty = tonic::Request::new(GetCallerIdentityRequest {});
+    hasty.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
+    let late = sender.accounts().get_caller_identity(hasty).await.unwrap_err();
+    vec![late, old, restored, away, broken]
 }
 
 /// Keys, money, rates and suspension.
