@@ -18,7 +18,7 @@ use countersign::v1::{
 use countersign_paper::{Limits, Mark, MarkContent, Policy, StampOptions, ingest, samples, stamp};
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::docx::docx;
-use countersign_test_support::{Caller, Errors as _, Service};
+use countersign_test_support::{Caller, Errors as _, Notifier, Service};
 use tonic::Status;
 
 use self::golden::{Area, Grey};
@@ -78,7 +78,7 @@ async fn envelope(service: &Service, sender: &Caller, papers: Vec<Paper>) -> Vec
         new.fields.push(placed(FieldType::Signature, (index, 1), SIGNATURE_AREA));
         new.fields.push(placed(FieldType::Text, (index, pages[index as usize]), TEXT_AREA));
     }
-    let done = signed(sender, new).await;
+    let done = signed(service, sender, new).await;
     let mut all = Vec::new();
     for ((paper, pages), document) in papers.into_iter().zip(pages).zip(&done.documents) {
         let one = |version| DownloadDocumentRequest { document_id: document.id.clone(), ..of(&done, version) };
@@ -100,9 +100,11 @@ fn placed(kind: FieldType, (document_index, page): (u32, u32), [left, top, right
 }
 
 /// Created, filled in and signed.
-async fn signed(sender: &Caller, new: CreateEnvelopeRequest) -> countersign::v1::Envelope {
+async fn signed(service: &Service, sender: &Caller, new: CreateEnvelopeRequest) -> countersign::v1::Envelope {
     let sent = sender.create(new).await.unwrap();
-    let signer = sender.signer_of(&sent.id, &sent.recipients[0].id).await.unwrap();
+    // A sender has links of test envelopes only.
+    let links = service.notifier(&sender.account);
+    let signer = links.signer_of(&sent.id, &sent.recipients[0].id).await.unwrap();
     let texts = sent.fields.iter().filter(|field| field.r#type() == FieldType::Text);
     let values: Vec<FieldEntry> = texts.map(|field| entry(&field.id, VALUE)).collect();
     signer.signer().sign(countersign::v1::SignRequest { values, ..signature(&sent) }).await.unwrap();
@@ -186,7 +188,8 @@ fn look(done: &Done) -> Result<(), String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_35_a_corpus_of_odd_papers_is_signed_sealed_and_verified() {
     let service = seals::start(None).await;
-    let sender = service.account(false).await;
+    // On those that were signed before nothing may be drawn, and a test says so on every page.
+    let (sender, live) = (service.account(false).await, service.account(true).await);
     let mut papers: Vec<Paper> = papers::committed();
     papers.extend(papers::made());
     assert!(papers.len() >= 25, "{} papers", papers.len());
@@ -197,7 +200,13 @@ async fn s1_35_a_corpus_of_odd_papers_is_signed_sealed_and_verified() {
         let said = (refused.reason(), refused.fact("fault"));
         assert_eq!(said, ("UNREADABLE_DOCUMENT".to_owned(), fault.to_owned()), "{name}");
     }
+    let is_signed =
+        |paper: &Paper| ingest(&paper.bytes, &Limits::default(), &Policy::default()).is_ok_and(|it| it.is_signed);
+    let (signed, mut papers): (Vec<Paper>, Vec<Paper>) = papers.into_iter().partition(is_signed);
     let mut waiting = Vec::new();
+    if !signed.is_empty() {
+        waiting.push(envelope(&service, &live, signed));
+    }
     while !papers.is_empty() {
         let some: Vec<Paper> = papers.drain(..papers.len().min(10)).collect();
         waiting.push(envelope(&service, &sender, some));
@@ -267,24 +276,56 @@ async fn s1_36_a_converted_docx_is_sealed_for_others_to_take() {
 async fn what_was_signed_before_is_not_drawn_on() {
     let Some(paper) = judges::signed_by_pyhanko(&samples::nda().unwrap().bytes, "PADES") else { return };
     let service = seals::start(None).await;
-    let sender = service.account(false).await;
+    let notifier = Notifier::start(&service).await;
+    let (sender, tester) = (service.account(true).await, service.account(false).await);
     let new = |bytes: &[u8]| {
         let mut new = crate::intake::new(Source::Content(bytes.to_vec().into()), true);
         new.fields.push(NewField { required: true, ..placed(FieldType::Text, (0, 2), TEXT_AREA) });
         new
     };
-    let done = signed(&sender, new(&paper)).await;
+    let done = signed(&service, &sender, new(&paper)).await;
     let certificate = whole(&sender, of(&done, DocumentVersion::Certificate)).await.unwrap().1;
     if let Some(text) = words(&certificate) {
         for wanted in ["signed before it came", "Page 2", "№7", "Signature: Signer 0"] {
             assert!(text.contains(wanted), "{wanted}: {text}");
         }
     }
-    let story = sender.story_of(new(&paper)).await;
+    let completed = crate::webhooks::until("the completed mail", || {
+        notifier.mails().into_iter().find_map(|(name, text)| name.ends_with(".completed.eml").then_some(text))
+    });
+    let completed = completed.await;
+    for version in ["-signed.pdf", "-certificate.pdf"] {
+        assert!(completed.contains(version), "{version} is attached");
+    }
+    notifier.stop().await;
+    let drawn_on = signed(&service, &tester, new(&paper)).await;
+    let test = whole(&tester, of(&drawn_on, DocumentVersion::Signed)).await.unwrap().1;
+    assert!(words(&test).is_none_or(|text| text.contains("TEST") && text.contains("№7")), "a test says so");
+    assert_eq!(verify(&tester, &test).await.unwrap().signatures.len(), 1);
+    // Another version in the first line, which is signed as well: what holds no more is not worth an undrawn page.
+    let mut broken = paper.clone();
+    broken[7] = if broken[7] == b'7' { b'6' } else { b'7' };
+    let drawn_on = signed(&service, &sender, new(&broken)).await;
+    let flat = whole(&sender, of(&drawn_on, DocumentVersion::Signed)).await.unwrap().1;
+    assert_eq!(verify(&sender, &flat).await.unwrap().signatures.len(), 1, "the seal alone is left");
+    let story = tester.story_of(new(&paper)).await;
     story.signer(0).decline("No").await.unwrap();
     story.until_artifact().await;
-    let refused = whole(&sender, of(&story.envelope, DocumentVersion::Declined)).await.unwrap().1;
+    let refused = whole(&tester, of(&story.envelope, DocumentVersion::Declined)).await.unwrap().1;
     assert!(words(&refused).is_none_or(|text| text.matches("Document refused").count() >= 2));
-    let said = verify(&sender, &refused).await.unwrap();
+    let said = verify(&tester, &refused).await.unwrap();
     assert_eq!((said.verdict(), said.signatures.len()), (SealVerdict::Intact, 1), "the seal alone is left");
+}
+
+/// A signature that holds says nothing of a service that does not seal.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_others_signed_is_no_seal_of_this_service() {
+    let Some(paper) = judges::signed_by_pyhanko(&samples::nda().unwrap().bytes, "PADES") else { return };
+    let service = Service::start().await;
+    let sender = service.account(true).await;
+    let done = signed(&service, &sender, crate::intake::new(Source::Content(paper.into()), true)).await;
+    let unsealed = whole(&sender, of(&done, DocumentVersion::Signed)).await.unwrap().1;
+    let said = verify(&sender, &unsealed).await.unwrap();
+    assert!(said.document.is_some() && said.signatures[0].is_intact, "{said:?}");
+    assert_eq!(said.verdict(), SealVerdict::NotSealed);
 }

@@ -18,6 +18,7 @@ mod documents;
 mod doors;
 mod downloads;
 mod drafts;
+mod drain;
 mod entries;
 mod facts;
 mod flights;

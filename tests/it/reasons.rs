@@ -371,9 +371,11 @@ async fn accidents(service: &Service, sender: &Caller) -> Vec<Status> {
     client.batch_execute(damage).await.unwrap();
     let broken = sender.history(&story.envelope.id).await.unwrap_err();
     assert!(!broken.message().contains("record") && !broken.message().contains("JSON"), "{broken:?}");
-    let mut hasty = tonic::Request::new(GetCallerIdentityRequest {});
-    hasty.metadata_mut().insert("grpc-timeout", "1n".parse().unwrap());
-    let late = sender.accounts().get_caller_identity(hasty).await.unwrap_err();
+    client.batch_execute("BEGIN; LOCK TABLE api_key").await.unwrap();
+    let (path, bearer) = ("/countersign.v1.AccountService/ListApiKeys", format!("Bearer {}", sender.token));
+    let headers = [("grpc-timeout", "50m"), ("authorization", bearer.as_str())];
+    let late = countersign_test_support::raw::refused(&service.address, path, &headers).await;
+    client.batch_execute("ROLLBACK").await.unwrap();
     vec![late, old, restored, away, broken]
 }
 

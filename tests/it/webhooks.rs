@@ -16,7 +16,7 @@ use countersign_test_support::{Errors as _, Notifier, Receiver, Service};
 use tonic::Code;
 
 /// Waits for something, and says what it waited for if it never comes.
-async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub async fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     for _ in 0..600 {
         if let Some(found) = look() {
             return found;

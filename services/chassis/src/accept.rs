@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,6 +31,7 @@ use tonic::body::Body;
 use tonic::transport::server::TcpConnectInfo;
 use tower::{Service, ServiceExt as _};
 
+use crate::call::STANDARD;
 use crate::config::ListenConfig;
 use crate::ticker::jittered;
 use crate::tls::ServerTls;
@@ -53,6 +54,10 @@ const GREETING_BYTES: u64 = 24 + 9;
 const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
 /// How long calls may go on after their connection was told to end for its age: longer than any that goes on by right.
 const GRACE: Duration = Duration::from_secs(15 * 60);
+/// How long a connection that was told to end may go on when it has no call: its peer may be gone.
+const QUIET: Duration = Duration::from_secs(2);
+/// Places beyond all others for who has no connection yet, so that those who ask for health are heard in a crowd.
+const RESERVED: usize = 16;
 /// How long nobody is taken in when the machine has no room for another.
 const BREATH: Duration = Duration::from_millis(100);
 
@@ -105,7 +110,10 @@ pub(crate) async fn serve<S>(
     drop(listener);
     tracker.close();
     if timeout(config.drain(), tracker.wait()).await.is_err() {
-        tracing::warn!(connections = tracker.len(), "calls still open at the end of the drain were cut");
+        tracing::warn!(
+            connections = tracker.len(),
+            "connections with calls that were still open at the end of the drain were cut"
+        );
         cut.cancel();
         tracker.wait().await;
     }
@@ -120,6 +128,7 @@ fn is_the_peers(error: &io::Error) -> bool {
 /// Places for connections.
 struct Places {
     all: Arc<Semaphore>,
+    reserved: Arc<Semaphore>,
     of_peers: Arc<Mutex<HashMap<IpAddr, usize>>>,
     per_peer_max: usize,
 }
@@ -134,18 +143,30 @@ struct Place {
 impl Places {
     fn new(config: &ListenConfig) -> Self {
         let all = Arc::new(Semaphore::new(config.connections_max as usize));
-        Self { all, of_peers: Arc::default(), per_peer_max: config.connections_per_peer_max as usize }
+        let reserved = Arc::new(Semaphore::new(RESERVED));
+        Self { all, reserved, of_peers: Arc::default(), per_peer_max: config.connections_per_peer_max as usize }
     }
 
     fn take(&self, peer: IpAddr) -> Option<Place> {
-        let one_of_all = Arc::clone(&self.all).try_acquire_owned().ok()?;
+        let peer = network(peer);
         let mut of_peers = self.of_peers.lock().unwrap_or_else(PoisonError::into_inner);
-        let own = of_peers.entry(peer).or_default();
-        if *own >= self.per_peer_max {
+        let own = of_peers.get(&peer).copied().unwrap_or_default();
+        if own >= self.per_peer_max {
             return None;
         }
-        *own += 1;
+        let one_of_all = Arc::clone(&self.all).try_acquire_owned().ok();
+        let reserved = || Arc::clone(&self.reserved).try_acquire_owned().ok().filter(|_| own == 0);
+        let one_of_all = one_of_all.or_else(reserved)?;
+        of_peers.insert(peer, own + 1);
         Some(Place { peer, of_peers: Arc::clone(&self.of_peers), _one_of_all: one_of_all })
+    }
+}
+
+/// Whose an address is: of IPv6, one household or machine has all that begin alike.
+fn network(peer: IpAddr) -> IpAddr {
+    match peer.to_canonical() {
+        IpAddr::V6(peer) => IpAddr::V6(Ipv6Addr::from_bits(peer.to_bits() & (u128::MAX << 64))),
+        peer => peer,
     }
 }
 
@@ -214,7 +235,9 @@ where
                 if let Some(certificates) = &certificates {
                     request.extensions_mut().insert(certificates.clone());
                 }
-                let (call, answer) = (open.call(), service.clone().oneshot(request));
+                // Health and reflection may be watched for ever: nobody waits for that.
+                let call = (!request.uri().path().starts_with(STANDARD)).then(|| open.call());
+                let answer = service.clone().oneshot(request);
                 // It goes on until the last of its answer has left.
                 let held = move |frame| {
                     let _ = &call;
@@ -225,7 +248,7 @@ where
         });
         let stream = TokioIo::new(Heard { stream, bytes: Arc::clone(&heard) });
         let mut connection = pin!(http().serve_connection(stream, serve));
-        let (mut look_at, old_at, mut cut_at) = (greeted_by, Instant::now() + self.age, None);
+        let (mut look_at, old_at, mut told_at) = (greeted_by, Instant::now() + self.age, None::<Instant>);
         loop {
             tokio::select! {
                 ended = &mut connection => {
@@ -238,22 +261,26 @@ where
                     if heard.load(Ordering::Relaxed) < GREETING_BYTES {
                         return;
                     }
-                    look_at = Instant::now() + IDLE_MAX / 10;
-                    if open.idle() < IDLE_MAX {
-                        continue;
+                    look_at = Instant::now() + if told_at.is_some() { QUIET / 4 } else { IDLE_MAX / 10 };
+                    match told_at {
+                        // Its peer may be gone: then nobody takes leave.
+                        Some(told_at) if told_at.elapsed() >= QUIET && open.idle() >= QUIET => return,
+                        None if open.idle() >= IDLE_MAX => {}
+                        _ => continue,
                     }
                 }
-                () = sleep_until(cut_at.unwrap_or(old_at)) => {
-                    if cut_at.is_some() {
+                () = sleep_until(told_at.map_or(old_at, |told_at| told_at + GRACE)) => {
+                    if told_at.is_some() {
                         return;
                     }
                 }
-                () = self.stop.cancelled(), if !leaving.is_cancelled() => {}
+                () = self.stop.cancelled(), if told_at.is_none() => {}
                 () = self.cut.cancelled() => return,
             }
             leaving.cancel();
             connection.as_mut().graceful_shutdown();
-            cut_at.get_or_insert(Instant::now() + GRACE);
+            told_at = Some(Instant::now());
+            look_at = Instant::now() + QUIET / 4;
         }
     }
 }

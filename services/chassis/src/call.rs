@@ -1,7 +1,7 @@
 //! What surrounds every call: its trace, its id, its deadline, and its turn.
 //!
 //! A panic becomes INTERNAL for that call alone, a deadline that passes DEADLINE_EXCEEDED, and a call for which there is no
-//! turn is refused before anything of it is looked at.
+//! turn is refused before anything of it is done.
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -17,22 +17,23 @@ use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use tokio::sync::Semaphore;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
 use tracing::Instrument as _;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
+use crate::arriving::{Arriving, Room, Share};
 use crate::problem::{CALL, CallFacts, Problem};
 use crate::propagation;
 
-/// How long a call may take that sends its request at once; whoever sends one for longer is bounded by its handler.
-const CALL_MAX: Duration = Duration::from_secs(90);
+/// How long a call may take that sends its request at once, arrival included; whoever sends one for longer is bounded by its
+/// handler. Longer than the longest honest one: a document waits for a child and is read by it.
+const CALL_MAX: Duration = Duration::from_secs(180);
 /// The header by which a caller says how long it will wait.
 const TIMEOUT: &str = "grpc-timeout";
 /// Calls of other contracts that are answered even when there is no turn: health and reflection.
-const STANDARD: &str = "/grpc.";
+pub(crate) const STANDARD: &str = "/grpc.";
 
 /// Surrounds every call, see the module.
 #[derive(Clone, Debug)]
@@ -42,7 +43,7 @@ pub struct CallLayer(Arc<Shell>);
 #[derive(Debug)]
 struct Shell {
     help_url: Arc<str>,
-    turns: Arc<Semaphore>,
+    room: Arc<Room>,
     /// Calls whose requests are streams: they go on for as long as their sender takes, and have bounds of their own.
     streamed: BTreeSet<String>,
 }
@@ -51,8 +52,8 @@ impl CallLayer {
     /// With so many calls at a time.
     #[must_use]
     pub fn new(help_url: &str, calls_max: usize) -> Self {
-        let turns = Arc::new(Semaphore::new(calls_max));
-        Self(Arc::new(Shell { help_url: help_url.into(), turns, streamed: streamed() }))
+        let room = Arc::new(Room::new(calls_max));
+        Self(Arc::new(Shell { help_url: help_url.into(), room, streamed: streamed() }))
     }
 }
 
@@ -109,10 +110,11 @@ where
         // Without a tracer the span has no context to take a parent, which is as good.
         let _ = span.set_parent(propagation::from_headers(request.headers()));
         let is_streamed = self.shell.streamed.contains(path);
-        let turn = if is_streamed || path.starts_with(STANDARD) {
-            Ok(None)
+        let share = Share::default();
+        let request = if is_streamed || path.starts_with(STANDARD) {
+            request
         } else {
-            Arc::clone(&self.shell.turns).try_acquire_owned().map(Some)
+            request.map(|body| Body::new(Arriving::new(body, Arc::clone(&self.shell.room), share.clone())))
         };
         let time_max = match (time_max(request.headers()), is_streamed) {
             (None, true) => None,
@@ -123,13 +125,12 @@ where
         let mut ready = std::mem::replace(&mut self.inner, clone);
         let facts = CallFacts { request_id, help_url: Arc::clone(&self.shell.help_url) };
         let call = async move {
-            let Ok(_turn) = turn else { return Ok(refused(Problem::overloaded())) };
             let answer = AssertUnwindSafe(async { ready.call(request).await }).catch_unwind();
             let answered = match time_max {
                 Some(max) => tokio::time::timeout(max, answer).await,
                 None => Ok(answer.await),
             };
-            Ok(match answered {
+            let answered = match answered {
                 Ok(Ok(Ok(response))) => explain(response),
                 Ok(Ok(Err(never))) => match never {},
                 Ok(Err(_)) => {
@@ -137,7 +138,9 @@ where
                     refused(Problem::internal())
                 }
                 Err(_) => refused(Problem::deadline_exceeded()),
-            })
+            };
+            drop(share);
+            Ok(answered)
         };
         Box::pin(CALL.scope(facts, call).instrument(span))
     }

@@ -19,6 +19,7 @@ use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
 use diesel_async::{SimpleAsyncConnection as _, TransactionManager as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
@@ -147,7 +148,6 @@ async fn pool_with(config: &DatabaseConfig, options: String) -> anyhow::Result<P
 }
 
 /// Asks whether the database answers, on a connection that nothing else waits for: when all others are in use, it does.
-#[derive(Clone)]
 pub struct Pulse(Pool);
 
 impl Pulse {
@@ -156,10 +156,16 @@ impl Pulse {
         Ok(Self(pool(&DatabaseConfig { database_pool_max: 1, ..config.clone() }).await?))
     }
 
-    /// Whether the database answers.
-    pub async fn beats(&self) -> bool {
-        let Ok(mut connection) = acquire(&self.0).await else { return false };
-        connection.batch_execute("SELECT 1").await.is_ok()
+    /// Whether the database answers, each time that it is asked.
+    pub fn beats(self) -> impl Fn() -> BoxFuture<'static, bool> + Send + Sync {
+        move || {
+            let pool = self.0.clone();
+            async move {
+                let Ok(mut connection) = acquire(&pool).await else { return false };
+                connection.batch_execute("SELECT 1").await.is_ok()
+            }
+            .boxed()
+        }
     }
 }
 

@@ -14,6 +14,9 @@ use crate::config::ListenConfig;
 use crate::tls::ServerTls;
 use crate::{accept, readiness};
 
+/// Size of a question to health and reflection, which anybody may ask.
+const QUESTION_BYTES_MAX: usize = 4 * 1024;
+
 /// Installs the TLS provider that all clients and servers of the process use. Harmless when repeated.
 pub fn install_tls_provider() {
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -32,9 +35,11 @@ pub async fn serve<F: Future<Output = bool> + Send + 'static>(
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
-    let mut routes = routes.add_service(health_service);
+    let mut routes = routes.add_service(health_service.max_decoding_message_size(QUESTION_BYTES_MAX));
     if config.reflection {
-        routes = routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?);
+        let (v1, v1alpha) = (reflection().build_v1()?, reflection().build_v1alpha()?);
+        let v1 = v1.max_decoding_message_size(QUESTION_BYTES_MAX);
+        routes = routes.add_service(v1).add_service(v1alpha.max_decoding_message_size(QUESTION_BYTES_MAX));
     }
     let tls = ServerTls::open(&config.tls)?.map(Arc::new);
     let _renewing = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.renew(stop.clone()))));

@@ -4,6 +4,7 @@
 //! `ErrorReason`.
 
 pub mod accept;
+mod arriving;
 pub mod call;
 pub mod clock;
 pub mod config;

@@ -30,7 +30,7 @@ pub const NAMES_MAX: usize = 20;
 /// Largest PEM file. All public CAs together take a quarter of it.
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// How often the files are looked at again.
-const RENEW: Duration = Duration::from_secs(30);
+const RENEW: Duration = Duration::from_secs(5);
 /// How long a handshake may take.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
 /// What a DNS name is told by, so that it is never taken for a URI.

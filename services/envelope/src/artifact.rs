@@ -163,7 +163,9 @@ impl Press {
         store.postpone_job(job, store.clock().now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
         let make = async {
             let base = base.await?;
-            let is_bare = version == Version::Signed && keeps_signatures(base.clone()).await?;
+            // A test has to say so on each page, whoever signed it before.
+            let may_be_bare = version == Version::Signed && completion.note.is_none();
+            let is_bare = may_be_bare && keeps_signatures(base.clone()).await?;
             if is_bare {
                 completion = paper::Completion::default();
             }
@@ -186,7 +188,7 @@ async fn beside(draw: impl FnOnce() -> Result<Vec<u8>, paper::StampError> + Send
     Ok(Bytes::from(tokio::task::spawn_blocking(draw).await.context("drawing was cut")??))
 }
 
-/// Whether somebody signed a document before it came, and the signatures can stay. What was refused has to say so on each
+/// Whether somebody signed a document before it came, and what holds of that can stay. What was refused has to say so on each
 /// page instead; as it came it can still be had.
 async fn keeps_signatures(base: Bytes) -> anyhow::Result<bool> {
     let look = move || paper::can_keep_signatures(&base);

@@ -181,11 +181,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         stall: Duration::from_secs(config.stream_stall_seconds),
         stop: stop.clone(),
     };
-    let pulse = Pulse::new(&config.database).await?;
-    let able = move || {
-        let pulse = pulse.clone();
-        async move { pulse.beats().await }
-    };
+    let able = Pulse::new(&config.database).await?.beats();
     let loops = loops(&config, executor, blobs, Intake::new(reader), sealer, tail, stop.clone());
     let server = grpc::serve(listener, routes(context), &SERVICES, able, &config.listen, stop.clone());
     let ended = tokio::select! {

@@ -156,11 +156,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         // All have ended in good order: open calls are still answered, and the server says when it is over.
         std::future::pending().await
     };
-    let pulse = Pulse::new(&config.database).await?;
-    let able = move || {
-        let pulse = pulse.clone();
-        async move { pulse.beats().await }
-    };
+    let able = Pulse::new(&config.database).await?.beats();
     let served = tokio::select! {
         served = grpc::serve(listener, handler.routes(), &SERVICES, able, &config.listen, stop.clone()) => served,
         broken = broken => broken,

@@ -427,6 +427,33 @@ fn what_was_certified_as_final_is_refused() {
     assert!(ingested(&certified(2)).unwrap().is_signed);
 }
 
+/// Wherever that is said: a seal would void what was signed.
+#[test]
+fn what_a_signature_locks_is_refused() {
+    let locked = |method: &str, level: i64| {
+        let parameters = dictionary! { "P" => level };
+        let reference = dictionary! { "TransformMethod" => method, "TransformParams" => parameters };
+        signed(move |document, mut value| {
+            value.set("Reference", vec![reference.into()]);
+            with_signature(document, value);
+        })
+    };
+    for method in ["DocMDP", "FieldMDP"] {
+        assert_eq!(ingested(&locked(method, 1)).unwrap_err(), Unreadable::CertifiedFinal, "{method}");
+        assert!(ingested(&locked(method, 2)).unwrap().is_signed, "{method}");
+    }
+    let field = |level: i64| {
+        signed(move |document, value| {
+            let lock = document.add_object(dictionary! { "Action" => "All", "P" => level });
+            let value = document.add_object(value);
+            let field = document.add_object(dictionary! { "FT" => "Sig", "V" => value, "Lock" => lock });
+            catalog(document, "AcroForm", dictionary! { "Fields" => vec![field.into()] });
+        })
+    };
+    assert_eq!(ingested(&field(1)).unwrap_err(), Unreadable::CertifiedFinal);
+    assert!(ingested(&field(2)).unwrap().is_signed);
+}
+
 #[test]
 fn pages_that_hold_too_much_are_refused() {
     let sample = samples::nda().unwrap().bytes;

@@ -12,6 +12,7 @@ pub mod database;
 pub mod docx;
 pub mod notifier;
 pub mod outside;
+pub mod raw;
 pub mod receiver;
 pub mod service;
 

@@ -54,8 +54,9 @@ fn response(
     known: Option<Known>,
     recognised: &Recognised,
 ) -> v1::VerifyDocumentResponse {
-    // What was made here is known by its bytes even if its key is not known any more.
-    let by_us = |facts: &&SignatureFacts| known.is_some() || names_us(facts, recognised);
+    // What was sealed here is known by its bytes even if its key is not known any more.
+    let is_sealed = known.as_ref().is_some_and(|known| known.is_sealed);
+    let by_us = |facts: &&SignatureFacts| is_sealed || names_us(facts, recognised);
     let mut ours = signatures.iter().filter(by_us).peekable();
     let verdict = match (ours.peek().is_some(), ours.any(SignatureFacts::is_intact)) {
         (false, _) => v1::SealVerdict::NotSealed,

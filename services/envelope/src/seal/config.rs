@@ -82,7 +82,7 @@ pub struct SealConfig {
     #[arg(long, env = "COUNTERSIGN_SEAL_REVOCATION", value_enum, default_value_t = RevocationPolicy::WhereReachable)]
     pub seal_revocation: RevocationPolicy,
     /// PEM file with CAs that VerifyDocument trusts besides the last certificate of the key. With it, timestamping authorities
-    /// have to lead to one of them, too.
+    /// have to lead to one of them, too; without it nobody is asked whether their certificates are revoked.
     #[arg(long, env = "COUNTERSIGN_SEAL_TRUST")]
     pub seal_trust: Option<PathBuf>,
     /// PEM file with the certificates of earlier keys, so that what was sealed with them is still known.
@@ -142,7 +142,7 @@ impl SealConfig {
         if policy == RevocationPolicy::Off {
             return Ok(None);
         }
-        let revocation = Revocation::new(identity, others, clock.clone());
+        let revocation = Revocation::new(identity, others, self.seal_trust.is_some(), clock.clone());
         let revocation = revocation.map_err(|_| SettingError::new(REVOCATION, "there is no HTTP client to be had"))?;
         match revocation.never() {
             _ if policy != RevocationPolicy::Require => Ok(Some(revocation)),
@@ -150,6 +150,8 @@ impl SealConfig {
             _ if self.seal_tsa_policy == TsaPolicy::Degrade => {
                 refused("cannot be required of seals without a timestamp, which the other policy allows".to_owned())
             }
+            // Whose certificates are asked about has to be somebody of whom the operator knows.
+            _ if self.seal_trust.is_none() => refused(format!("cannot be required without {TRUST}")),
             Some(why) => refused(format!("cannot be required: {why}")),
             None => Ok(Some(revocation)),
         }

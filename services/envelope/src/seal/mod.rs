@@ -218,8 +218,12 @@ impl Sealer {
         if sealed.level == Level::Timestamped {
             let now = revocation.evidence(authority.as_ref()).await?;
             if now.is_complete && now != evidence {
-                let (again, _) = self.complete_with(&base, &completion, now.validation).await?;
-                sealed = if again.level > sealed.level { again } else { sealed };
+                match self.complete_with(&base, &completion, now.validation).await {
+                    Ok((again, _)) if again.level > sealed.level => sealed = again,
+                    Ok(_) => {}
+                    // The first one is as good as was promised.
+                    Err(error) => tracing::info!(error = format!("{error:#}"), "there is no second, better seal"),
+                }
             }
         }
         if sealed.level < Level::LongTerm {

@@ -24,7 +24,8 @@ use super::http;
 const ALL_MAX: Duration = Duration::from_secs(15);
 /// Sizes of an answer and of a list.
 const OCSP_BYTES_MAX: usize = 64 * 1024;
-const CRL_BYTES_MAX: usize = 8 * 1024 * 1024;
+/// A list is part of each document that it is put into: of what a mail attaches, and of what VerifyDocument allows a seal to add.
+const CRL_BYTES_MAX: usize = 1024 * 1024;
 /// For how long an answer is kept, and that there was none.
 const KEPT_MAX: TimeDelta = TimeDelta::hours(1);
 const MISSED: TimeDelta = TimeDelta::minutes(1);
@@ -41,6 +42,8 @@ pub struct Revocation {
     clock: Clock,
     /// Certificates that complete a chain, in DER.
     others: Vec<Vec<u8>>,
+    /// Whether authorities lead to roots that are trusted. Anybody can write addresses into a certificate of their own.
+    knows_authorities: bool,
     seal: Path,
     /// Of the authority that gave the last timestamp.
     authority: Mutex<Option<Path>>,
@@ -53,7 +56,25 @@ type Slot = Arc<sync::Mutex<Option<Known>>>;
 
 struct Known {
     answer: Answer,
+    /// Of when it is; long ago if there is none.
+    since_unix_s: u64,
     until: DateTime<Utc>,
+}
+
+impl Known {
+    fn nothing(now: DateTime<Utc>) -> Self {
+        Self { answer: Answer::Missing, since_unix_s: 0, until: now + MISSED }
+    }
+
+    /// What is known after what was known before: a revocation counts until somebody says later that there is none.
+    fn after(self, before: Option<&Self>) -> Self {
+        let stands =
+            |before: &&Self| matches!(before.answer, Answer::Revoked) && self.since_unix_s <= before.since_unix_s;
+        match before.filter(stands) {
+            Some(before) => Self { answer: Answer::Revoked, since_unix_s: before.since_unix_s, until: self.until },
+            None => self,
+        }
+    }
 }
 
 #[derive(Clone)]
@@ -82,16 +103,23 @@ pub(super) enum Revoked {
 }
 
 impl Revocation {
-    /// About that key's certificates. `others` may complete its chain and that of an authority.
+    /// About that key's certificates. `others` may complete its chain and that of an authority. With `knows_authorities` those
+    /// that give timestamps are known to lead to trusted roots: the addresses in other certificates are never asked.
     ///
     /// # Errors
     ///
     /// If there is no HTTP client to be had.
-    pub fn new(identity: &Identity, mut others: Vec<Vec<u8>>, clock: Clock) -> anyhow::Result<Self> {
+    pub fn new(
+        identity: &Identity,
+        mut others: Vec<Vec<u8>>,
+        knows_authorities: bool,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
         let seal = Path::of_identity(identity, &others);
         others.extend(seal.certificates());
         let (authority, answers, warned_at) = (Mutex::default(), Mutex::default(), Mutex::default());
-        Ok(Self { client: http::client()?, clock, others, seal, authority, answers, warned_at })
+        let client = http::client()?;
+        Ok(Self { client, clock, others, knows_authorities, seal, authority, answers, warned_at })
     }
 
     /// Why it can never be shown that the key's certificate is good, if it cannot.
@@ -104,9 +132,9 @@ impl Revocation {
         nowhere.then_some("a certificate names neither a responder (OCSP) nor a revocation list")
     }
 
-    /// Whose timestamp that is, which is remembered.
+    /// Whose timestamp that is, which is remembered; nobody whose certificates may be asked about if any authority will do.
     pub(super) fn learn(&self, token: &[u8]) -> Option<Path> {
-        let path = Path::of_token(token, &self.others)?;
+        let path = Path::of_token(token, &self.others).filter(|_| self.knows_authorities)?;
         *self.authority.lock().unwrap_or_else(PoisonError::into_inner) = Some(path.clone());
         Some(path)
     }
@@ -185,14 +213,15 @@ impl Revocation {
             return known.answer.clone();
         }
         let asked = timeout_at(deadline, self.ask(step)).await;
-        let known = asked.unwrap_or(Known { answer: Answer::Missing, until: now + MISSED });
+        let known = asked.unwrap_or_else(|_| Known::nothing(now)).after(slot.as_ref());
         slot.insert(known).answer.clone()
     }
 
     fn slot(&self, id: [u8; 32]) -> Slot {
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
         if answers.len() >= SLOTS_MAX {
-            answers.clear();
+            let is_revoked = |known: &Option<Known>| matches!(known, Some(Known { answer: Answer::Revoked, .. }));
+            answers.retain(|_, slot| slot.try_lock().is_ok_and(|known| is_revoked(&known)));
         }
         Arc::clone(answers.entry(id).or_default())
     }
@@ -211,7 +240,7 @@ impl Revocation {
                 return known;
             }
         }
-        Known { answer: Answer::Missing, until: now + MISSED }
+        Known::nothing(now)
     }
 
     async fn ask_responder(&self, step: &Issued, url: &str) -> anyhow::Result<(Vec<u8>, Finding)> {
@@ -258,9 +287,11 @@ fn known(
         Ok((bytes, Finding::Good(good))) => {
             let until = i64::try_from(good.until_unix_s).ok().and_then(|until| DateTime::from_timestamp(until, 0));
             let until = until.unwrap_or(now).clamp(now + MISSED, now + KEPT_MAX);
-            Some(Known { answer: keep(bytes, good), until })
+            Some(Known { since_unix_s: good.since_unix_s, answer: keep(bytes, good), until })
         }
-        Ok((_, Finding::Revoked)) => Some(Known { answer: Answer::Revoked, until: now + MISSED }),
+        Ok((_, Finding::Revoked { since_unix_s })) => {
+            Some(Known { answer: Answer::Revoked, since_unix_s, until: now + MISSED })
+        }
         Err(error) => {
             let url = Url::parse(url).ok();
             let host = url.as_ref().and_then(Url::host_str).unwrap_or_default();

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::schema::{artifact, envelope};
 use super::{Scope, Store, corrupt};
-use crate::domain::envelope::{Digest, Version};
+use crate::domain::envelope::{Digest, SealLevel, Version};
 use crate::domain::id::{DocumentId, EnvelopeId};
 
 /// A file of the account.
@@ -20,6 +20,8 @@ pub struct Known {
     pub document: DocumentId,
     /// Which version.
     pub version: Version,
+    /// Whether it was sealed.
+    pub is_sealed: bool,
 }
 
 impl Store {
@@ -34,19 +36,20 @@ impl Store {
             .filter(artifact::sha256.eq(sha256.to_vec()))
             .filter(envelope::livemode.eq(scope.livemode.unwrap_or(true)))
             .order((artifact::created_at, artifact::document_id))
-            .select((artifact::envelope_id, artifact::document_id, artifact::version))
+            .select((artifact::envelope_id, artifact::document_id, artifact::version, artifact::seal))
             .limit(1);
-        let row: Option<(Uuid, Uuid, i16)> = self
+        let row: Option<(Uuid, Uuid, i16, i16)> = self
             .read_one(scope.account, move |mut conn| {
                 async move { query.get_result(&mut conn).await.optional() }.boxed()
             })
             .await?;
-        let known = row.map(|(envelope, document, version)| {
+        let known = row.map(|(envelope, document, version, seal)| {
             let version = Version::ALL.into_iter().find(|it| *it as i16 == version);
             QueryResult::Ok(Known {
                 envelope: EnvelopeId::from_uuid(envelope),
                 document: DocumentId::from_uuid(document),
                 version: version.ok_or_else(|| corrupt("version"))?,
+                is_sealed: seal != SealLevel::None as i16,
             })
         });
         Ok(known.transpose()?)

@@ -105,13 +105,40 @@ async fn nothing_is_sealed_by_a_revoked_certificate() {
             let (sealer, clock) = open(&responder.config()).await;
             let refused = sealed(&sealer).await.unwrap_err().to_string();
             assert_eq!(refused, format!("a certificate {whose} is revoked: no document is sealed by it"));
+            responder.tell(Say::Down, Say::Down);
+            clock.advance(TimeDelta::minutes(2));
+            // That nobody answers any more excuses nothing.
+            let still = sealed(&sealer).await.map(|(_, level)| level);
+            assert_eq!(still.map_err(|error| error.to_string()).unwrap_err(), refused, "{name}");
+            responder.tell(ocsp, crl);
             responder.revocable().revoke(name, false);
+            // What counts against it has to be said later; it is said to the second.
+            tokio::time::sleep(Duration::from_millis(1_100)).await;
             clock.advance(TimeDelta::minutes(1));
             // A list that is still kept may name the authority's.
             let expected = if name == "tsa" { SealLevel::Timestamped } else { SealLevel::LongTerm };
             assert!(level(&sealer).await >= expected, "{name}");
         }
     }
+}
+
+/// The first timestamp tells whom to ask; a second one is only for more.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_seal_is_not_lost_with_a_second_timestamp() {
+    let responder = Responder::start().await;
+    responder.stamp_at_most(1);
+    let (sealer, _) = open(&responder.config()).await;
+    assert_eq!(level(&sealer).await, SealLevel::Timestamped);
+    assert_eq!(responder.asked()[2], 2);
+}
+
+/// Whoever gives timestamps could have any address asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn addresses_of_authorities_that_nobody_vouches_for_are_not_asked() {
+    let responder = Responder::start().await;
+    let (sealer, _) = open(&SealConfig { seal_trust: None, ..responder.config() }).await;
+    assert_eq!(level(&sealer).await, SealLevel::Timestamped);
+    assert_eq!(responder.asked(), [2, 0, 1], "of the key and its issuer");
 }
 
 /// What was known of an authority's last certificate says nothing of the next.
@@ -153,7 +180,9 @@ async fn what_can_never_be_had_cannot_be_required() {
     let nowhere =
         SealConfig { seal_pkcs12: Some(crate::pem(&["p256.key", "p256.pem", "issuer.pem"])), ..required.clone() };
     let known = SealConfig { seal_trust: Some(crate::Pki::get().path().join("root.pem")), ..nowhere.clone() };
+    let untrusting = SealConfig { seal_trust: None, ..required.clone() };
     let cases = [
+        (untrusting, "cannot be required without --seal-trust"),
         (unstamped, "cannot be required without --seal-tsa-urls"),
         (degrading, "cannot be required of seals without a timestamp"),
         (nowhere, "cannot be required: the certificates do not lead to a root"),

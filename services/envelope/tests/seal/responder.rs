@@ -43,6 +43,7 @@ struct Told {
     ocsps: AtomicUsize,
     crls: AtomicUsize,
     stamps: AtomicUsize,
+    stamps_max: AtomicUsize,
     sent_bytes: AtomicUsize,
 }
 
@@ -60,7 +61,9 @@ impl Responder {
         let revocable = tokio::task::spawn_blocking(move || Revocable::at(&at)).await.unwrap();
         let (ocsp, crl) = (Say::Right.into(), Say::Right.into());
         let [ocsps, crls, stamps, sent_bytes] = [0; 4].map(AtomicUsize::new);
-        let told = Arc::new(Told { revocable, url: url.clone(), ocsp, crl, ocsps, crls, stamps, sent_bytes });
+        let (url_told, stamps_max) = (url.clone(), AtomicUsize::new(usize::MAX));
+        let told = Told { revocable, url: url_told, ocsp, crl, ocsps, crls, stamps, stamps_max, sent_bytes };
+        let told = Arc::new(told);
         let app = Router::new().fallback(answer_to).with_state(Arc::clone(&told));
         tokio::spawn(async move { axum::serve(listener, app).await });
         Self { url, told }
@@ -90,6 +93,11 @@ impl Responder {
         *self.told.crl.lock().unwrap() = crl;
     }
 
+    /// The authority gives no more timestamps than that.
+    pub fn stamp_at_most(&self, stamps: usize) {
+        self.told.stamps_max.store(stamps, Ordering::SeqCst);
+    }
+
     /// How often responders, lists and the timestamping authority were asked.
     pub fn asked(&self) -> [usize; 3] {
         [&self.told.ocsps, &self.told.crls, &self.told.stamps].map(|count| count.load(Ordering::SeqCst))
@@ -106,6 +114,7 @@ async fn answer_to(State(told): State<Arc<Told>>, uri: Uri, headers: HeaderMap, 
     let (count, say) = match kind {
         "ocsp" => (&told.ocsps, *told.ocsp.lock().unwrap()),
         "crl" => (&told.crls, *told.crl.lock().unwrap()),
+        _ if told.stamps.load(Ordering::SeqCst) >= told.stamps_max.load(Ordering::SeqCst) => (&told.stamps, Say::Down),
         _ => (&told.stamps, Say::Right),
     };
     count.fetch_add(1, Ordering::SeqCst);

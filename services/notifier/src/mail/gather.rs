@@ -3,7 +3,7 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use countersign::v1::{Account, DocumentVersion, Envelope};
+use countersign::v1::{Account, Document, DocumentVersion, Envelope, SealLevel};
 use countersign_chassis::wire::datetime;
 use secrecy::SecretString;
 use tonic::{Code, Status};
@@ -41,11 +41,31 @@ pub(super) struct Found {
     pub attachments: Vec<Attachment>,
 }
 
-/// A document that goes with a mail.
+/// The word before the places that a signature covers, which stands in the plain.
+const RANGE: &[u8] = b"ByteRange";
+
+/// A file that goes with a mail.
 struct Wanted {
     id: String,
     name: String,
+    version: DocumentVersion,
     size_bytes: u64,
+    is_sealed: bool,
+}
+
+impl Wanted {
+    /// Whether its signed version bears signatures that it came with: then nothing was drawn on it.
+    fn is_bare(&self, bytes: &[u8]) -> bool {
+        let signatures = bytes.windows(RANGE.len()).filter(|window| *window == RANGE).count();
+        self.version == DocumentVersion::Signed && signatures > usize::from(self.is_sealed)
+    }
+}
+
+/// All files that go with a mail.
+struct Files {
+    documents: Vec<Wanted>,
+    /// What was put into a document stands here alone if nothing was drawn on it.
+    certificate: Option<Wanted>,
 }
 
 /// Why there is nothing.
@@ -138,8 +158,8 @@ impl Mailer {
             email: person.email,
         };
         let (mut attachments, mut documents) = (Vec::new(), Documents::Withheld);
-        if let Some((version, wanted)) = wanted(mail, &envelope) {
-            (documents, attachments) = self.documents(claimed, id, version, wanted).await?;
+        if let Some(files) = wanted(mail, &envelope) {
+            (documents, attachments) = self.documents(claimed, id, files).await?;
         }
         let letter = match (mail.kind, link) {
             (MailKind::Invitation, Some(link)) => Letter::Invitation { duty, link },
@@ -191,50 +211,82 @@ impl Mailer {
         Sender { name, color: Color::of_brand(&brand.color), logo: brand.logo_url }
     }
 
-    /// Fetches documents unless they are too large for a mail.
+    /// Fetches documents, and the certificate if one of them does not bear it, unless they are too large for a mail.
     async fn documents(
         &self,
         claimed: &ClaimedMail,
         envelope: EnvelopeId,
-        version: DocumentVersion,
-        wanted: Vec<Wanted>,
+        Files { documents, certificate }: Files,
     ) -> Result<(Documents, Vec<Attachment>), Missing> {
-        let sizes = wanted.iter().map(|wanted| wanted.size_bytes);
+        let sizes = documents.iter().map(|wanted| wanted.size_bytes);
         let mut room = ATTACHED_BYTES_MAX;
-        if claimed.is_too_large || wanted.is_empty() || sizes.fold(0, u64::saturating_add) > room {
+        if claimed.is_too_large || documents.is_empty() || sizes.fold(0, u64::saturating_add) > room {
             return Ok((Documents::TooLarge, Vec::new()));
         }
-        let mut attachments = Vec::with_capacity(wanted.len());
-        for Wanted { id, name, .. } in wanted {
-            let envelope = envelope.to_string();
-            let found = self.envelopes.download(claimed.mail.account, &envelope, &id, version, room).await?;
-            room = room.saturating_sub(found.bytes.len() as u64);
-            // The name says which version it is.
-            let name = if found.name.is_empty() { name } else { found.name };
-            attachments.push(Attachment { name, bytes: found.bytes });
+        let (mut attachments, mut is_bare) = (Vec::with_capacity(documents.len() + 1), false);
+        for wanted in documents {
+            let found = self.file(claimed, envelope, &wanted, &mut room).await?;
+            is_bare |= wanted.is_bare(&found.bytes);
+            attachments.push(found);
+        }
+        if let Some(certificate) = certificate.filter(|_| is_bare) {
+            // Without it the documents would not show what was signed.
+            if certificate.size_bytes > room {
+                return Ok((Documents::TooLarge, Vec::new()));
+            }
+            attachments.push(self.file(claimed, envelope, &certificate, &mut room).await?);
         }
         Ok((Documents::Attached, attachments))
     }
+
+    async fn file(
+        &self,
+        claimed: &ClaimedMail,
+        envelope: EnvelopeId,
+        wanted: &Wanted,
+        room: &mut u64,
+    ) -> Result<Attachment, Missing> {
+        let (account, envelope) = (claimed.mail.account, envelope.to_string());
+        let found = self.envelopes.download(account, &envelope, &wanted.id, wanted.version, *room).await?;
+        *room = room.saturating_sub(found.bytes.len() as u64);
+        // The name says which version it is.
+        let name = if found.name.is_empty() { wanted.name.clone() } else { found.name };
+        Ok(Attachment { name, bytes: found.bytes })
+    }
 }
 
-/// The documents that go with a mail. A watcher gets none.
-fn wanted(mail: &Mail, envelope: &Envelope) -> Option<(DocumentVersion, Vec<Wanted>)> {
-    let documents = envelope.documents.iter();
-    let named = |id: &str, name: &str, size_bytes| Wanted { id: id.to_owned(), name: name.to_owned(), size_bytes };
+/// The files that go with a mail. A watcher gets none.
+fn wanted(mail: &Mail, envelope: &Envelope) -> Option<Files> {
     match (mail.kind, mail.addressee) {
         (MailKind::Copy, _) => {
-            let all = documents.map(|document| named(&document.id, &document.name, document.size_bytes));
-            Some((DocumentVersion::Original, all.collect()))
+            let original = |document: &Document| Wanted {
+                id: document.id.clone(),
+                name: document.name.clone(),
+                version: DocumentVersion::Original,
+                size_bytes: document.size_bytes,
+                is_sealed: false,
+            };
+            Some(Files { documents: envelope.documents.iter().map(original).collect(), certificate: None })
         }
         (MailKind::Completed, Addressee::Recipient(_)) => {
-            let signed = documents.filter_map(|document| {
-                let artifact = document.artifacts.iter().find(|it| it.version() == DocumentVersion::Signed)?;
-                Some(named(&document.id, &document.name, artifact.size_bytes))
-            });
-            Some((DocumentVersion::Signed, signed.collect()))
+            let made = |version| envelope.documents.iter().filter_map(move |document| artifact(document, version));
+            let certificate = made(DocumentVersion::Certificate).next();
+            Some(Files { documents: made(DocumentVersion::Signed).collect(), certificate })
         }
         _ => None,
     }
+}
+
+/// What the service made of a document, if it did.
+fn artifact(document: &Document, version: DocumentVersion) -> Option<Wanted> {
+    let artifact = document.artifacts.iter().find(|it| it.version() == version)?;
+    Some(Wanted {
+        id: document.id.clone(),
+        name: document.name.clone(),
+        version,
+        size_bytes: artifact.size_bytes,
+        is_sealed: artifact.seal_level() != SealLevel::None,
+    })
 }
 
 /// A person as the envelope has them now.

@@ -57,6 +57,9 @@ pub struct Parts {
     pub wake: Arc<Notify>,
 }
 
+/// Size of a request: the largest names some hundred events.
+const REQUEST_BYTES_MAX: usize = 256 * 1024;
+
 /// Answers calls.
 pub struct Handler {
     store: Store,
@@ -95,7 +98,7 @@ impl Handler {
     /// All services.
     #[must_use]
     pub fn routes(self) -> Routes {
-        Routes::new(WebhookServiceServer::new(self))
+        Routes::new(WebhookServiceServer::new(self).max_decoding_message_size(REQUEST_BYTES_MAX))
     }
 
     /// A call that only reads: who makes it, and what they ask.

@@ -10,13 +10,13 @@ mod form;
 mod layers;
 mod pictured;
 
-use lopdf::{Document, Object};
+use lopdf::Document;
 use serde::{Deserialize, Serialize};
 
 use crate::balance::balance;
 use crate::delta::{self, Update};
 use crate::inspect::{self, Opened, PageSize, Unreadable};
-use crate::limits::{Limits, PAGE_CONTENT_BYTES_MAX, REFERENCE_HOPS_MAX};
+use crate::limits::{Limits, PAGE_CONTENT_BYTES_MAX};
 use crate::pages::{self, Page, follow};
 use crate::seal::earlier;
 
@@ -96,7 +96,7 @@ pub fn ingest(bytes: &[u8], limits: &Limits, policy: &Policy) -> Result<Ingested
     if is_decrypted && !policy.overrule_restrictions && !may_be_changed(&document) {
         return Err(Unreadable::ChangesForbidden);
     }
-    if certified_as_final(&document) {
+    if earlier::standing(&document).allows_nothing {
         return Err(Unreadable::CertifiedFinal);
     }
     follow_content(&document, &pages, limits)?;
@@ -194,26 +194,4 @@ fn is_signed(document: &Document) -> bool {
         let is_there = |key: &[u8]| follow(document, value.get(key).ok()).is_some();
         is_there(b"ByteRange") && is_there(b"Contents")
     })
-}
-
-/// Whether its author certified it as complete: not even a signature may be added (DocMDP, P = 1).
-fn certified_as_final(document: &Document) -> bool {
-    const NO_CHANGES: i64 = 1;
-    let at = |from: Option<&Object>, key: &[u8]| {
-        let found = follow(document, from)?.as_dict().ok()?.get(key).ok();
-        follow(document, found).cloned()
-    };
-    let certification = || {
-        let catalog = document.trailer.get(b"Root").ok();
-        let permissions = at(catalog, b"Perms")?;
-        let signature = at(Some(&permissions), b"DocMDP")?;
-        let references = at(Some(&signature), b"Reference")?;
-        let references = references.as_array().ok()?.iter().take(REFERENCE_HOPS_MAX);
-        let levels = references.filter_map(|reference| {
-            let parameters = at(Some(reference), b"TransformParams")?;
-            at(Some(&parameters), b"P")?.as_i64().ok()
-        });
-        levels.min()
-    };
-    certification() == Some(NO_CHANGES)
 }

@@ -30,11 +30,12 @@ impl Issued {
         }
         self.check_conditions(&content)?;
         let next = content.next_update.map(|time| time.to_unix_duration().as_secs());
-        let until_unix_s = until(content.this_update.to_unix_duration().as_secs(), next, now_unix_s)?;
+        let since_unix_s = content.this_update.to_unix_duration().as_secs();
+        let until_unix_s = until(since_unix_s, next, now_unix_s)?;
         let number = &self.certificate.tbs_certificate.serial_number;
         match content.revoked_certificates.iter().flatten().any(|entry| entry.serial_number == *number) {
-            true => Ok(Finding::Revoked),
-            false => Ok(Finding::Good(Good { until_unix_s, responder: None })),
+            true => Ok(Finding::Revoked { since_unix_s }),
+            false => Ok(Finding::Good(Good { since_unix_s, until_unix_s, responder: None })),
         }
     }
 

@@ -47,12 +47,17 @@ pub enum Finding {
     /// It is not revoked.
     Good(Good),
     /// It is.
-    Revoked,
+    Revoked {
+        /// Since when that is known, in seconds since 1970.
+        since_unix_s: u64,
+    },
 }
 
 /// What comes with the good news.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Good {
+    /// When that was so, in seconds since 1970.
+    pub since_unix_s: u64,
     /// Until when that counts, in seconds since 1970.
     pub until_unix_s: u64,
     /// Who answered on behalf of the issuer, if whether that certificate is revoked has to be asked, too.

@@ -72,10 +72,11 @@ impl Issued {
         if has_strange_conditions(single.single_extensions.as_ref()) {
             return Err(Unfit::Conditions);
         }
-        let until_unix_s = until(unix_s(&single.this_update), single.next_update.as_ref().map(unix_s), now_unix_s)?;
+        let since_unix_s = unix_s(&single.this_update);
+        let until_unix_s = until(since_unix_s, single.next_update.as_ref().map(unix_s), now_unix_s)?;
         match single.cert_status {
-            CertStatus::Good(_) => Ok(Finding::Good(Good { until_unix_s, responder })),
-            CertStatus::Revoked(_) => Ok(Finding::Revoked),
+            CertStatus::Good(_) => Ok(Finding::Good(Good { since_unix_s, until_unix_s, responder })),
+            CertStatus::Revoked(_) => Ok(Finding::Revoked { since_unix_s }),
             CertStatus::Unknown(_) => Err(Unfit::Unknown),
         }
     }

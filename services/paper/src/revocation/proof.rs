@@ -6,6 +6,7 @@ use der::Decode;
 use x509_cert::Certificate;
 
 use super::{Finding, Issued, Path, Unfit};
+use crate::verify::chain;
 
 /// Responders whose own certificates have to be proven, one after the other.
 const RESPONDERS_MAX: usize = 2;
@@ -19,11 +20,17 @@ pub(crate) struct Proof<'a> {
 }
 
 impl Proof<'_> {
-    /// Whether it shows of a certificate and all above it, up to a root, that they were not revoked at that time.
+    /// Whether it shows of a certificate and all above it, up to a root, that they were valid and
+    /// not revoked at that time, and carry no conditions that are not understood.
     pub(crate) fn covers(&self, first: &Certificate, carried: &[Certificate], at_unix_s: u64) -> bool {
         let own = self.certificates.iter().filter_map(|der| Certificate::from_der(der).ok());
         let path = Path::of(first, &carried.iter().cloned().chain(own).collect::<Vec<_>>());
-        path.ends_at_root && path.steps.iter().all(|step| self.shows_good(step, at_unix_s, RESPONDERS_MAX))
+        let is_fit = |it: &Certificate| chain::is_valid_at(it, at_unix_s) && !chain::has_strange_conditions(it);
+        path.ends_at_root
+            && path
+                .steps
+                .iter()
+                .all(|step| is_fit(&step.certificate) && self.shows_good(step, at_unix_s, RESPONDERS_MAX))
     }
 
     fn shows_good(&self, step: &Issued, at_unix_s: u64, responders_left: usize) -> bool {
@@ -33,7 +40,7 @@ impl Proof<'_> {
         let findings: Vec<Result<Finding, Unfit>> = answers.chain(lists).collect();
         for finding in findings {
             match finding {
-                Ok(Finding::Revoked) => return false,
+                Ok(Finding::Revoked { .. }) => return false,
                 Ok(Finding::Good(good)) => {
                     is_shown |= good.responder.is_none_or(|responder| {
                         responders_left > 0 && self.shows_good(&responder, at_unix_s, responders_left - 1)

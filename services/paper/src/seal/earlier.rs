@@ -19,13 +19,15 @@ const OWN_NAME_BYTES_MAX: usize = 200;
 const NAME_BYTES_MAX: usize = 1_000;
 /// The level of a certification that allows nothing to follow.
 pub(crate) const NO_CHANGES: i64 = 1;
+/// References of one signature that are looked at: thousands of fields can share a list of thousands.
+const REFERENCES_MAX: usize = 32;
 
 /// What there is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Standing {
     /// Whether a field holds a signature.
     pub(crate) is_signed: bool,
-    /// Whether one of them certifies the paper and allows no change.
+    /// Whether one of them, or the paper as its author certified it, allows nothing to follow.
     pub(crate) allows_nothing: bool,
 }
 
@@ -36,22 +38,44 @@ pub(crate) struct SignatureField<'a> {
     pub(crate) name: Rc<str>,
     /// The signature's dictionary with what it says, if the field is signed.
     pub(crate) value: Option<&'a Dictionary>,
+    /// What its signature locks.
+    lock: Option<&'a Dictionary>,
 }
 
 /// What earlier signatures there are.
 pub(crate) fn standing(document: &Document) -> Standing {
+    let (certification, fields) = (certification(document), fields(document));
+    let mut signatures = certification.into_iter().chain(fields.iter().filter_map(|field| field.value));
+    // What a field would lock is locked once it is signed.
+    let mut locks = fields.iter().filter(|field| field.value.is_some()).filter_map(|field| field.lock);
     Standing {
-        is_signed: fields(document).iter().any(|field| field.value.is_some()),
-        allows_nothing: permissions(document) == Some(NO_CHANGES),
+        is_signed: fields.iter().any(|field| field.value.is_some()),
+        allows_nothing: signatures.any(|signature| is_final(document, signature))
+            || locks.any(|lock| level(document, lock) == Some(NO_CHANGES)),
     }
 }
 
-/// What the certification of the paper allows, if it has one.
-pub(crate) fn permissions(document: &Document) -> Option<i64> {
-    let catalog = document.catalog().ok()?;
-    let perms = follow(document, catalog.get(b"Perms").ok())?.as_dict().ok()?;
-    let signature = follow(document, perms.get(b"DocMDP").ok())?.as_dict().ok()?;
-    allowed_by(document, signature)
+/// The signature by which the author certified the paper.
+fn certification(document: &Document) -> Option<&Dictionary> {
+    let perms = follow(document, document.catalog().ok()?.get(b"Perms").ok())?.as_dict().ok()?;
+    follow(document, perms.get(b"DocMDP").ok())?.as_dict().ok()
+}
+
+/// Whether a signature allows nothing to follow, by whatever it refers to: to the whole paper or to fields. One that refers
+/// to more than is looked at may.
+fn is_final(document: &Document, signature: &Dictionary) -> bool {
+    let references = follow(document, signature.get(b"Reference").ok()).and_then(|found| found.as_array().ok());
+    let references = references.map_or(&[][..], Vec::as_slice);
+    let says_so = |reference: &Object| {
+        let reference = follow(document, Some(reference))?.as_dict().ok()?;
+        level(document, follow(document, reference.get(b"TransformParams").ok())?.as_dict().ok()?)
+    };
+    references.len() > REFERENCES_MAX || references.iter().any(|reference| says_so(reference) == Some(NO_CHANGES))
+}
+
+/// What may follow, where that is said.
+fn level(document: &Document, of: &Dictionary) -> Option<i64> {
+    follow(document, of.get(b"P").ok())?.as_i64().ok()
 }
 
 /// What a signature's own reference says of changes, if it certifies.
@@ -66,8 +90,7 @@ pub(crate) fn allowed_by(document: &Document, signature: &Dictionary) -> Option<
         }
         let parameters =
             follow(document, reference.get(b"TransformParams").ok()).and_then(|found| found.as_dict().ok());
-        let level = parameters.and_then(|parameters| follow(document, parameters.get(b"P").ok())?.as_i64().ok());
-        Some(level.unwrap_or(DEFAULT))
+        Some(parameters.and_then(|parameters| level(document, parameters)).unwrap_or(DEFAULT))
     })
 }
 
@@ -112,7 +135,8 @@ pub(crate) fn fields(document: &Document) -> Vec<SignatureField<'_>> {
         if is_signature {
             let value = follow(document, field.get(b"V").ok()).and_then(|value| value.as_dict().ok());
             if value.is_some() || field.get(b"Kids").is_err() {
-                found.push(SignatureField { id, name, value });
+                let lock = follow(document, field.get(b"Lock").ok()).and_then(|lock| lock.as_dict().ok());
+                found.push(SignatureField { id, name, value, lock });
                 continue;
             }
         }
