@@ -11,7 +11,8 @@ use countersign_test_support::binary::Process;
 use countersign_test_support::client::request;
 use countersign_test_support::{Caller, Service};
 use tokio_stream::StreamExt as _;
-use tonic::Code;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
 
 const STREAMS: usize = 200;
 const STREAMS_PER_CONNECTION: usize = 50;
@@ -51,13 +52,13 @@ impl Heard {
     }
 }
 
-/// Creates envelopes until the process is gone; which were acknowledged, and as what the first refused one was refused.
-async fn create(caller: Caller, over: Arc<AtomicBool>) -> (Vec<String>, Option<Code>) {
+/// Creates envelopes until the process is gone; which were acknowledged, and with what the first refused one was refused.
+async fn create(caller: Caller, over: Arc<AtomicBool>) -> (Vec<String>, Option<Status>) {
     let mut made = Vec::new();
     while !over.load(Ordering::Relaxed) {
         match caller.create(request(1, Routing::Parallel, true)).await {
             Ok(envelope) => made.push(envelope.id),
-            Err(status) => return (made, Some(status.code())),
+            Err(status) => return (made, Some(status)),
         }
     }
     (made, None)
@@ -100,7 +101,11 @@ async fn t36_sigterm_under_load_loses_nothing() {
     let mut acknowledged = BTreeSet::new();
     for creating in creating {
         let (made, refused) = creating.await.unwrap();
-        assert!(refused.is_none_or(|code| code == Code::Unavailable), "{refused:?}");
+        if let Some(refused) = refused {
+            // What finds its connection closed before it is sent has other codes in tonic's client, and nothing that the service said.
+            let is_unsent = refused.get_details_error_info().is_none();
+            assert!(is_unsent || refused.code() == Code::Unavailable, "{refused:?}");
+        }
         acknowledged.extend(made);
     }
     let mut all_heard = Vec::new();
