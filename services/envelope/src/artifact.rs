@@ -8,7 +8,7 @@ mod marks;
 mod words;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -17,7 +17,7 @@ use countersign_chassis::ticker::Progress;
 use countersign_paper as paper;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::certificate::Happened;
 use self::marks::Drawings;
@@ -27,7 +27,7 @@ use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Digest, Document, Envelope, SealLevel, Version};
 use crate::execute::{Ask, Executor};
 use crate::removal::restore;
-use crate::seal::Sealer;
+use crate::seal::{Sealer, level};
 use crate::store::{Job, Scope, Store};
 
 /// Envelopes whose documents are made at the same time.
@@ -81,6 +81,7 @@ impl Artifacts {
         let progress = if jobs.is_empty() { Progress::Idle } else { Progress::Busy };
         for job in jobs {
             let (press, place) = (Arc::clone(&self.press), Arc::clone(&self.places).acquire_owned().await?);
+            let span = span(&job);
             let made = async move {
                 if let Err(error) = press.one(&job).await {
                     // Its claim runs out.
@@ -90,7 +91,7 @@ impl Artifacts {
                 drop(place);
                 press.executor.store().artifacts_due().notify_one();
             };
-            under_way.spawn(made.in_current_span());
+            under_way.spawn(made.instrument(span));
         }
         Ok(progress)
     }
@@ -100,6 +101,7 @@ impl Press {
     /// Makes the documents of one envelope and settles the job.
     pub async fn one(&self, job: &Job) -> anyhow::Result<()> {
         let (store, mut stored) = (self.executor.store(), Vec::new());
+        let began = Instant::now();
         let made = self.make(job, &mut stored).await;
         if let Err(error) = &made {
             let (envelope, attempts) = (job.envelope.to_string(), job.attempts);
@@ -124,23 +126,20 @@ impl Press {
         let brand = account.settings.brand.name;
         let issuer = if brand.is_empty() { account.name } else { brand };
         let mut said = certificate::certificate(&envelope, &history, &drawings, issuer, job.version);
-        let (mut artifacts, mut bare) = (Vec::new(), Vec::new());
+        let mut artifacts: Vec<NewArtifact> = Vec::new();
         // Who refuses does not wait for what is still on its way: of that there is nothing to watermark.
         for document in envelope.documents.iter().filter(|document| document.is_read()) {
             let base = async { self.blobs.get(&document.sha256).await };
             let completion = completion(&envelope, document, &drawings, job.version, said.clone());
-            let (made, is_bare) = self.press(job, (document, job.version), base, completion, stored).await?;
-            artifacts.push(made);
-            if is_bare {
-                bare.push(document.id);
-            }
+            artifacts.push(self.press(job, (document, job.version), base, completion, stored).await?);
         }
+        let bare = artifacts.iter().filter(|made| made.is_bare).map(|made| made.document).collect::<Vec<_>>();
         certificate::add_values(&mut said, &envelope, &bare);
         // It is of the envelope, so it is there whatever was read.
         if let Some(first) = envelope.documents.first() {
             let alone = beside(move || paper::certificate(&said));
             let of = (first, Version::Certificate);
-            artifacts.push(self.press(job, of, alone, paper::Completion::default(), stored).await?.0);
+            artifacts.push(self.press(job, of, alone, paper::Completion::default(), stored).await?);
         }
         let command = Command::Store { artifacts };
         let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
@@ -150,7 +149,7 @@ impl Press {
         }
     }
 
-    /// Draws, seals and keeps one document, and says whether nothing was drawn because earlier signatures are to stay.
+    /// Draws, seals and keeps one document. Nothing is drawn where earlier signatures are to stay.
     async fn press(
         &self,
         job: &Job,
@@ -158,7 +157,7 @@ impl Press {
         base: impl Future<Output = anyhow::Result<Bytes>>,
         mut completion: paper::Completion,
         stored: &mut Vec<Digest>,
-    ) -> anyhow::Result<(NewArtifact, bool)> {
+    ) -> anyhow::Result<NewArtifact> {
         let store = self.executor.store();
         store.postpone_job(job, store.clock().now() + TimeDelta::seconds(LEASE_SECONDS)).await?;
         let make = async {
@@ -169,15 +168,22 @@ impl Press {
             if is_bare {
                 completion = paper::Completion::default();
             }
-            let (bytes, seal) = match &self.sealer {
-                Some(sealer) => sealer.complete(base, completion).await?,
-                None => (beside(move || paper::complete(&base, &completion)).await?, SealLevel::None),
+            let (bytes, sha256, seal) = match &self.sealer {
+                Some(sealer) => {
+                    let sealed = sealer.complete(&base, completion).await?;
+                    (Bytes::from(sealed.whole(&base)), sealed.sha256, level(sealed.level))
+                }
+                None => {
+                    let bytes = beside(move || paper::complete(&base, &completion)).await?;
+                    let sha256 = hashed(&bytes).await?;
+                    (bytes, sha256, SealLevel::None)
+                }
             };
             let size_bytes = bytes.len() as u64;
-            let sha256 = hashed(&bytes).await?;
             stored.push(sha256);
             restore(store, &[sha256], async { self.blobs.put_known(sha256, bytes).await.map(drop) }).await?;
-            Ok((NewArtifact { document: document.id, version, sha256, size_bytes, seal }, is_bare))
+            measure::made(seal);
+            Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal, is_bare })
         };
         tokio::time::timeout(DOCUMENT_MAX, make).await.context("it takes too long")?
     }

@@ -111,8 +111,8 @@ async fn got_by_link(caller: &Caller, version: DocumentVersion) -> String {
 
 /// Puts in whatever is not there: artefacts of all versions in all states. That there is one is not that it is given out.
 async fn with_all_versions(service: &Service) {
-    let put = "INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, seal, created_at)
-               SELECT account_id, envelope_id, id, version, sha256, size_bytes, 1, now() FROM document, generate_series(2, 4) version
+    let put = "INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, seal, is_bare, created_at)
+               SELECT account_id, envelope_id, id, version, sha256, size_bytes, 1, false, now() FROM document, generate_series(2, 4) version
                ON CONFLICT DO NOTHING";
     service.database.connect().await.batch_execute(put).await.unwrap();
 }

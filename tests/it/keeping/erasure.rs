@@ -107,7 +107,7 @@ async fn t60_a_late_artefact_job_brings_nothing_back() {
     let executor = executor(&service).await;
     let blobs = countersign_envelope::blobs::Blobs::local(service.documents.path()).unwrap();
     let now = service.clock.now();
-    let job = executor.store().claim_jobs(now, now + TimeDelta::minutes(2), 1).await.unwrap()[0];
+    let job = executor.store().claim_jobs(now, now + TimeDelta::minutes(2), 1).await.unwrap().remove(0);
     let press = Press { executor: executor.clone(), blobs: blobs.clone(), sealer: None };
     press.one(&job).await.unwrap();
     let left = story.now().await;

@@ -334,6 +334,7 @@ fn duty(entry: &Entry, state: &Envelope) -> Result<Command, String> {
             sha256: [0; 32],
             size_bytes: 1,
             seal: SealLevel::None,
+            is_bare: false,
         };
         Command::Store { artifacts: state.documents.iter().map(new).collect() }
     };

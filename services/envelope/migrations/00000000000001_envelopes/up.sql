@@ -473,6 +473,8 @@ CREATE TABLE artifact (
     created_at timestamptz NOT NULL,
     -- How much its seal proves: nothing, who and that it is whole, also when, also for the long term.
     seal smallint NOT NULL CHECK (seal BETWEEN 1 AND 4),
+    -- Whether nothing was drawn on it, so that signatures that it came with stay valid.
+    is_bare boolean NOT NULL,
     -- As of a document.
     stored boolean NOT NULL DEFAULT true,
     PRIMARY KEY (account_id, envelope_id, document_id, version),

@@ -248,6 +248,7 @@ fn keep(envelope: &mut Envelope, artifacts: &[NewArtifact], at: DateTime<Utc>) {
                 size_bytes: new.size_bytes,
                 created_at: at,
                 seal: new.seal,
+                is_bare: new.is_bare,
             });
         }
     }

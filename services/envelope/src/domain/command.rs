@@ -224,6 +224,8 @@ pub struct NewArtifact {
     pub size_bytes: u64,
     /// How much its seal proves.
     pub seal: SealLevel,
+    /// Whether nothing was drawn on it, so that signatures that it came with stay valid.
+    pub is_bare: bool,
 }
 
 impl Command {

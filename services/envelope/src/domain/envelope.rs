@@ -188,6 +188,8 @@ pub struct Artifact {
     pub created_at: DateTime<Utc>,
     /// How much its seal proves.
     pub seal: SealLevel,
+    /// Whether nothing was drawn on it, so that signatures that it came with stay valid.
+    pub is_bare: bool,
 }
 
 impl Document {

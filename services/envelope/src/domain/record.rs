@@ -137,6 +137,8 @@ pub struct RecordedArtifact {
     pub size_bytes: u64,
     pub created_at: DateTime<Utc>,
     pub seal: u8,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_bare: bool,
 }
 
 /// What else the event proves.
@@ -264,7 +266,8 @@ pub fn link(sequence: u64, prev_hash: &Digest, record: &[u8]) -> Digest {
     hash.finalize().into()
 }
 
-fn state(envelope: &Envelope) -> State {
+/// The envelope as a record has it.
+pub(super) fn state(envelope: &Envelope) -> State {
     State {
         status: envelope.status(),
         expires_at: envelope.expires_at,
@@ -307,6 +310,7 @@ impl From<&Artifact> for RecordedArtifact {
             size_bytes: artifact.size_bytes,
             created_at: artifact.created_at,
             seal: artifact.seal as u8,
+            is_bare: artifact.is_bare,
         }
     }
 }

@@ -255,6 +255,7 @@ fn recorded_artifact(artifact: &RecordedArtifact) -> v1::Artifact {
         size_bytes: artifact.size_bytes,
         created_at: Some(timestamp(artifact.created_at)),
         seal_level: artifact.seal.into(),
+        values_on_certificate: artifact.is_bare,
     }
 }
 

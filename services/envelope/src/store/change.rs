@@ -108,8 +108,9 @@ WITH changed AS (
 ), done_readings AS (
     DELETE FROM ingest_job USING changed WHERE account_id = $1 AND envelope_id = $2 AND document_id = ANY ($47)
 ), new_artifacts AS (
-    INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, created_at, seal)
-    SELECT $1, $2, a.* FROM changed, unnest($49, $50, $51, $52, $53, $73) AS a
+    INSERT INTO artifact (account_id, envelope_id, document_id, version, sha256, size_bytes, created_at, seal,
+        is_bare)
+    SELECT $1, $2, a.* FROM changed, unnest($49, $50, $51, $52, $53, $73, $84) AS a
 ), new_events AS (
     INSERT INTO event (account_id, envelope_id, sequence, id, kind, recipient_id, occurred_at, record, prev_hash, hash,
         traceparent)
@@ -321,7 +322,8 @@ async fn save(
     let query = bind_notices(query, before, after)
         .bind::<Array<SmallInt>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.seal as i16));
     let query = bind_drawings(query, before, after);
-    let query = bind_readings(query, before, after);
+    let query = bind_readings(query, before, after)
+        .bind::<Array<Bool>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.is_bare));
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }

@@ -57,7 +57,11 @@ pub(super) async fn lock(
         .optional()
 }
 
-async fn row(mut conn: &AsyncPgConnection, account: AccountId, id: EnvelopeId) -> QueryResult<Option<EnvelopeRow>> {
+pub(super) async fn row(
+    mut conn: &AsyncPgConnection,
+    account: AccountId,
+    id: EnvelopeId,
+) -> QueryResult<Option<EnvelopeRow>> {
     envelope::table
         .filter(envelope::account_id.eq(account.uuid()))
         .filter(envelope::id.eq(id.uuid()))

@@ -120,6 +120,7 @@ pub(super) struct ArtifactRow {
     size_bytes: i64,
     created_at: DateTime<Utc>,
     seal: i16,
+    is_bare: bool,
 }
 
 #[derive(Queryable, Selectable)]
@@ -317,6 +318,7 @@ fn artifact_of(row: ArtifactRow) -> QueryResult<Artifact> {
         size_bytes: row.size_bytes.unsigned_abs(),
         created_at: row.created_at,
         seal: SealLevel::ALL.into_iter().find(|it| *it as i16 == row.seal).ok_or_else(|| corrupt("seal"))?,
+        is_bare: row.is_bare,
     })
 }
 

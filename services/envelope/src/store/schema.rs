@@ -196,6 +196,7 @@ diesel::table! {
         size_bytes -> Int8,
         created_at -> Timestamptz,
         seal -> Int2,
+        is_bare -> Bool,
     }
 }
 

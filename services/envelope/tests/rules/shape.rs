@@ -246,6 +246,7 @@ pub fn artifacts(envelope: &Envelope, version: Version) -> Vec<NewArtifact> {
         sha256: [8; 32],
         size_bytes: 1100,
         seal: SealLevel::Basic,
+        is_bare: false,
     };
     envelope.documents.iter().map(artifact).collect()
 }

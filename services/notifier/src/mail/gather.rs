@@ -3,18 +3,18 @@
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
-use countersign::v1::{Account, Document, DocumentVersion, Envelope, SealLevel};
+use countersign::v1::{Account, Document, DocumentVersion, Envelope};
 use countersign_chassis::wire::datetime;
 use secrecy::SecretString;
 use tonic::{Code, Status};
 
-use super::Mailer;
 use super::color::Color;
 use super::due::is_due;
 use super::language::Language;
 use super::letter::{Documents, Duty, Ending, Letter, Matter, Reader, Sender};
 use super::message::Attachment;
 use super::plan::{About, Addressee, Mail, MailKind};
+use super::{Mailer, is_outage};
 use crate::id::{EndpointId, EnvelopeId};
 use crate::store::ClaimedMail;
 
@@ -41,31 +41,12 @@ pub(super) struct Found {
     pub attachments: Vec<Attachment>,
 }
 
-/// The word before the places that a signature covers, which stands in the plain.
-const RANGE: &[u8] = b"ByteRange";
-
 /// A file that goes with a mail.
 struct Wanted {
     id: String,
     name: String,
     version: DocumentVersion,
     size_bytes: u64,
-    is_sealed: bool,
-}
-
-impl Wanted {
-    /// Whether its signed version bears signatures that it came with: then nothing was drawn on it.
-    fn is_bare(&self, bytes: &[u8]) -> bool {
-        let signatures = bytes.windows(RANGE.len()).filter(|window| *window == RANGE).count();
-        self.version == DocumentVersion::Signed && signatures > usize::from(self.is_sealed)
-    }
-}
-
-/// All files that go with a mail.
-struct Files {
-    documents: Vec<Wanted>,
-    /// What was put into a document stands here alone if nothing was drawn on it.
-    certificate: Option<Wanted>,
 }
 
 /// Why there is nothing.
@@ -85,7 +66,7 @@ impl From<anyhow::Error> for Missing {
 impl From<Status> for Missing {
     fn from(status: Status) -> Self {
         match status.code() {
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => Self::Answer(status.code()),
+            code if is_outage(code) => Self::Answer(code),
             code => Self::Failed(anyhow::anyhow!("the envelope service answered {code:?}")),
         }
     }
@@ -211,30 +192,21 @@ impl Mailer {
         Sender { name, color: Color::of_brand(&brand.color), logo: brand.logo_url }
     }
 
-    /// Fetches documents, and the certificate if one of them does not bear it, unless they are too large for a mail.
+    /// Fetches the files, unless they are too large for a mail.
     async fn documents(
         &self,
         claimed: &ClaimedMail,
         envelope: EnvelopeId,
-        Files { documents, certificate }: Files,
+        files: Vec<Wanted>,
     ) -> Result<(Documents, Vec<Attachment>), Missing> {
-        let sizes = documents.iter().map(|wanted| wanted.size_bytes);
+        let sizes = files.iter().map(|wanted| wanted.size_bytes);
         let mut room = ATTACHED_BYTES_MAX;
-        if claimed.is_too_large || documents.is_empty() || sizes.fold(0, u64::saturating_add) > room {
+        if claimed.is_too_large || files.is_empty() || sizes.fold(0, u64::saturating_add) > room {
             return Ok((Documents::TooLarge, Vec::new()));
         }
-        let (mut attachments, mut is_bare) = (Vec::with_capacity(documents.len() + 1), false);
-        for wanted in documents {
-            let found = self.file(claimed, envelope, &wanted, &mut room).await?;
-            is_bare |= wanted.is_bare(&found.bytes);
-            attachments.push(found);
-        }
-        if let Some(certificate) = certificate.filter(|_| is_bare) {
-            // Without it the documents would not show what was signed.
-            if certificate.size_bytes > room {
-                return Ok((Documents::TooLarge, Vec::new()));
-            }
-            attachments.push(self.file(claimed, envelope, &certificate, &mut room).await?);
+        let mut attachments = Vec::with_capacity(files.len());
+        for wanted in files {
+            attachments.push(self.file(claimed, envelope, &wanted, &mut room).await?);
         }
         Ok((Documents::Attached, attachments))
     }
@@ -256,7 +228,7 @@ impl Mailer {
 }
 
 /// The files that go with a mail. A watcher gets none.
-fn wanted(mail: &Mail, envelope: &Envelope) -> Option<Files> {
+fn wanted(mail: &Mail, envelope: &Envelope) -> Option<Vec<Wanted>> {
     match (mail.kind, mail.addressee) {
         (MailKind::Copy, _) => {
             let original = |document: &Document| Wanted {
@@ -264,14 +236,16 @@ fn wanted(mail: &Mail, envelope: &Envelope) -> Option<Files> {
                 name: document.name.clone(),
                 version: DocumentVersion::Original,
                 size_bytes: document.size_bytes,
-                is_sealed: false,
             };
-            Some(Files { documents: envelope.documents.iter().map(original).collect(), certificate: None })
+            Some(envelope.documents.iter().map(original).collect())
         }
         (MailKind::Completed, Addressee::Recipient(_)) => {
             let made = |version| envelope.documents.iter().filter_map(move |document| artifact(document, version));
-            let certificate = made(DocumentVersion::Certificate).next();
-            Some(Files { documents: made(DocumentVersion::Signed).collect(), certificate })
+            let mut artifacts = envelope.documents.iter().flat_map(|document| &document.artifacts);
+            // Such a document does not show what was signed.
+            let is_apart = artifacts.any(|artifact| artifact.values_on_certificate);
+            let certificate = made(DocumentVersion::Certificate).take(usize::from(is_apart));
+            Some(made(DocumentVersion::Signed).chain(certificate).collect())
         }
         _ => None,
     }
@@ -280,13 +254,7 @@ fn wanted(mail: &Mail, envelope: &Envelope) -> Option<Files> {
 /// What the service made of a document, if it did.
 fn artifact(document: &Document, version: DocumentVersion) -> Option<Wanted> {
     let artifact = document.artifacts.iter().find(|it| it.version() == version)?;
-    Some(Wanted {
-        id: document.id.clone(),
-        name: document.name.clone(),
-        version,
-        size_bytes: artifact.size_bytes,
-        is_sealed: artifact.seal_level() != SealLevel::None,
-    })
+    Some(Wanted { id: document.id.clone(), name: document.name.clone(), version, size_bytes: artifact.size_bytes })
 }
 
 /// A person as the envelope has them now.
