@@ -169,6 +169,7 @@ fn others_judge(all: &[Done]) {
         assert!(said.is_empty() || !was_sound, "{}: {said}", done.name);
         let said = judges::pdfsig(&done.sealed).unwrap_or_else(|| "Total document signed".to_owned());
         assert!(said.contains("Total document signed"), "{}: {said}", done.name);
+        assert!(judges::mutool(&done.sealed).unwrap_or(true), "{}", done.name);
         let Some(text) = words(&done.sealed) else { continue };
         let is_drawn_on = ["Certificate of completion", "№7", "Signed by Signer 0"].map(|words| text.contains(words));
         assert_eq!(is_drawn_on, [done.earlier.is_empty(); 3], "{}: {text:.300}", done.name);

@@ -6,13 +6,13 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use clap::ValueEnum;
 use countersign_paper::{
     Certificate, Completion, Fact, Identity, Listed, Mark, MarkContent, Mood, Party, Prepared, SealOptions, Step, Tone,
     Unsealed, seal, seal_complete,
 };
-use ring::rand::SystemRandom;
-use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
@@ -57,7 +57,7 @@ impl Key {
 
     /// What stands behind the paper, or the whole where it was written anew.
     fn finish(&self, unsealed: Unsealed) -> Result<countersign_paper::Sealed> {
-        let mut signature = vec![0; self.pair.public().modulus_len()];
+        let mut signature = vec![0; self.pair.public_modulus_len()];
         let signed = self.pair.sign(&RSA_PKCS1_SHA256, &self.random, unsealed.to_be_signed(), &mut signature);
         signed.map_err(|_| anyhow!("signing failed"))?;
         Ok(unsealed.finish(&signature, None)?)
@@ -84,10 +84,13 @@ pub fn run(work: Work, folder: &Path, paper: &Path, seconds: f64, out: &Path) ->
     };
     let mut last = Vec::new();
     for _ in 0..3 {
+        drop(std::mem::take(&mut last));
         last = once()?;
     }
     let (began, cpu, mut documents) = (Instant::now(), cpu_seconds()?, 0);
     while began.elapsed() < Duration::from_secs_f64(seconds) {
+        // What was made before is not kept beside what is made now.
+        drop(std::mem::take(&mut last));
         last = once()?;
         documents += 1;
     }

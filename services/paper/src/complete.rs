@@ -9,7 +9,6 @@ use crate::certificate::{self, Certificate};
 use crate::delta::{self, Update};
 use crate::faces::Faces;
 use crate::inspect::{self, Opened};
-use crate::limits::Limits;
 use crate::overlay::{self, Sheet};
 use crate::pages::Page;
 use crate::refuse::{self, Refusal};
@@ -46,7 +45,7 @@ pub fn complete(bytes: &[u8], completion: &Completion) -> Result<Vec<u8>, StampE
 
 /// The paper and what is to be changed in it, before it is written: a seal goes into the same update.
 pub(crate) fn composed(bytes: &[u8], completion: &Completion) -> Result<(Opened, Update), StampError> {
-    let Opened { document, pages } = inspect::open(bytes, &Limits::CEILING)?;
+    let Opened { document, pages } = inspect::open_to_continue(bytes)?;
     let faces = Faces::get().ok_or_else(|| StampError::compose("the shipped fonts are damaged"))?;
     let marks = marks_of_pages(&completion.marks, pages.len())?;
     let laid = completion.certificate.as_ref().map(|it| certificate::pages(faces, it)).unwrap_or_default();

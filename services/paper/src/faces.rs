@@ -2,10 +2,10 @@
 //!
 //! It must never look for fonts on the machine: the same text has to look the same everywhere.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use krilla::text::Font;
-use rustybuzz::ttf_parser;
+use rustybuzz::{Direction, Script, ShapePlan, ttf_parser};
 
 /// Which shipped font is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,10 +22,19 @@ pub(crate) enum FaceName {
     Asian,
 }
 
+/// How letters are shaped, and which.
+struct Plan {
+    of: (Direction, Option<Script>),
+    plan: ShapePlan,
+}
+
 /// One font, for measuring and for embedding.
 pub(crate) struct Face {
     pub(crate) font: Font,
     pub(crate) shaper: rustybuzz::Face<'static>,
+    /// How letters of a direction and a script are shaped. To find that out takes longer than to shape a word; there are only
+    /// so many scripts.
+    plans: Mutex<Vec<Arc<Plan>>>,
     /// Height of a capital letter, in parts of the font size.
     pub(crate) capital_em: f32,
 }
@@ -38,7 +47,21 @@ impl Face {
             Some(height) if height > 0 => f32::from(height) / f32::from(shaper.units_per_em() as u16),
             _ => 0.7,
         };
-        Some(Self { font, shaper, capital_em })
+        Some(Self { font, shaper, plans: Mutex::default(), capital_em })
+    }
+
+    /// Shapes letters of one direction and script.
+    pub(crate) fn shape(&self, buffer: rustybuzz::UnicodeBuffer) -> rustybuzz::GlyphBuffer {
+        let of = (buffer.direction(), Some(buffer.script()).filter(|script| *script != rustybuzz::script::UNKNOWN));
+        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = plans.iter().find(|plan| plan.of == of).cloned();
+        let plan = known.unwrap_or_else(|| {
+            let plan = Arc::new(Plan { of, plan: ShapePlan::new(&self.shaper, of.0, of.1, None, &[]) });
+            plans.push(Arc::clone(&plan));
+            plan
+        });
+        drop(plans);
+        rustybuzz::shape_with_plan(&self.shaper, &plan.plan, buffer)
     }
 
     pub(crate) fn covers(&self, letter: char) -> bool {

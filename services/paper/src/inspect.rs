@@ -2,9 +2,10 @@
 //!
 //! It must never trust the bytes: every step is limited, nothing panics, and each refusal says what is wrong.
 
-use lopdf::{Document, LoadOptions, Object};
+use lopdf::{Document, FilterFunc, LoadOptions, Object, ObjectId};
 use serde::{Deserialize, Serialize};
 
+use crate::delta;
 use crate::geometry::Rotation;
 use crate::limits::{DETAIL_CHARS_MAX, HEADER_OFFSET_BYTES_MAX, Limits, PAGE_SIDE_PT_MAX, PAGE_SIDE_PT_MIN};
 use crate::pages::{self, Page, Walked};
@@ -202,8 +203,43 @@ pub(crate) fn open(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> 
     }
 }
 
+/// Opens a paper to put something behind it: one that can be continued without its pictures, of which nothing is looked at
+/// and which may be most of it.
+pub(crate) fn open_to_continue(bytes: &[u8]) -> Result<Opened, Unreadable> {
+    match open_leaving_out(bytes, &Limits::CEILING, Some(pictures)) {
+        Ok((opened, false)) if delta::can_be_continued(bytes, &opened.document) && has_content(&opened) => Ok(opened),
+        _ => open(bytes, &Limits::CEILING),
+    }
+}
+
+/// Whether all that pages draw is there: what says that it is a picture may be drawn as text all the same.
+fn has_content(Opened { document, pages }: &Opened) -> bool {
+    let mut parts = pages.iter().flat_map(|page| pages::content_parts(document, page.id));
+    parts.all(|part| pages::last_id(document, part).is_none() || pages::stream_id(document, part).is_some())
+}
+
+/// Makes the dictionary alone of a picture, so that whoever wants to read it finds none.
+fn pictures(id: ObjectId, object: &mut Object) -> Option<(ObjectId, Object)> {
+    match object {
+        Object::Stream(stream) => {
+            let is_picture = stream.dict.get(b"Subtype").and_then(Object::as_name).is_ok_and(|kind| kind == b"Image");
+            // Readers look into one that holds objects whatever else it says of itself.
+            if is_picture && !stream.dict.has_type(b"ObjStm") {
+                *object = Object::Dictionary(std::mem::take(&mut stream.dict));
+            }
+            // What is given back counts in object streams alone, where no stream can be.
+            Some((id, Object::Null))
+        }
+        _ => Some((id, object.clone())),
+    }
+}
+
 /// Opens a paper that needs no password, and says whether it had to be decrypted.
 pub(crate) fn open_decrypted(bytes: &[u8], limits: &Limits) -> Result<(Opened, bool), Unreadable> {
+    open_leaving_out(bytes, limits, None)
+}
+
+fn open_leaving_out(bytes: &[u8], limits: &Limits, what: Option<FilterFunc>) -> Result<(Opened, bool), Unreadable> {
     let limits = limits.under_ceiling();
     if bytes.is_empty() {
         return Err(Unreadable::Empty);
@@ -214,7 +250,7 @@ pub(crate) fn open_decrypted(bytes: &[u8], limits: &Limits) -> Result<(Opened, b
     if header_offset(bytes).is_none() {
         return Err(Unreadable::NotPdf);
     }
-    let Opened { document, pages } = read(bytes, &limits)?;
+    let Opened { document, pages } = read(bytes, &limits, what)?;
     if pages.is_empty() {
         return Err(Unreadable::NoPages);
     }
@@ -237,9 +273,9 @@ pub(crate) fn header_offset(bytes: &[u8]) -> Option<usize> {
 }
 
 /// Reads the file as it is written; if pages are missing then, looks for them in the whole file, as other readers do.
-fn read(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> {
+fn read(bytes: &[u8], limits: &Limits, without: Option<FilterFunc>) -> Result<Opened, Unreadable> {
     let attempt = |force_reconstruct| {
-        let document = parse(bytes, limits, force_reconstruct)?;
+        let document = parse(bytes, limits, without, force_reconstruct)?;
         refuse_kinds_without_pages(&document)?;
         let Walked { pages, has_gaps } = pages::walk(&document, limits.pages_max)?;
         Ok((Opened { document, pages }, has_gaps))
@@ -254,9 +290,14 @@ fn read(bytes: &[u8], limits: &Limits) -> Result<Opened, Unreadable> {
     }
 }
 
-fn parse(bytes: &[u8], limits: &Limits, force_reconstruct: bool) -> Result<Document, Unreadable> {
+fn parse(
+    bytes: &[u8],
+    limits: &Limits,
+    filter: Option<FilterFunc>,
+    force_reconstruct: bool,
+) -> Result<Document, Unreadable> {
     let max_decompressed_size = Some(limits.stream_bytes_max);
-    let options = LoadOptions { max_decompressed_size, force_reconstruct, ..LoadOptions::default() };
+    let options = LoadOptions { max_decompressed_size, force_reconstruct, filter, ..LoadOptions::default() };
     let document = Document::load_mem_with_options(bytes, options).map_err(|error| match error {
         lopdf::Error::InvalidPassword | lopdf::Error::Decryption(_) | lopdf::Error::UnsupportedSecurityHandler(_) => {
             Unreadable::PasswordNeeded
@@ -293,4 +334,23 @@ fn is_signed(document: &Document) -> bool {
     let form = document.catalog().and_then(|catalog| catalog.get_deref(b"AcroForm", document));
     let flags = form.and_then(Object::as_dict).and_then(|form| form.get_deref(b"SigFlags", document));
     flags.and_then(Object::as_i64).is_ok_and(|flags| flags & SIGNATURES_EXIST != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use lopdf::{Stream, dictionary};
+
+    use super::*;
+
+    #[test]
+    fn pictures_are_left_out_and_what_holds_objects_is_not() {
+        let left = |dict| {
+            let mut object = Object::Stream(Stream::new(dict, b"content".to_vec()));
+            let _ = pictures((1, 0), &mut object);
+            matches!(object, Object::Dictionary(_))
+        };
+        assert!(left(dictionary! { "Type" => "XObject", "Subtype" => "Image" }));
+        assert!(!left(dictionary! { "Type" => "XObject", "Subtype" => "Form" }));
+        assert!(!left(dictionary! { "Type" => "ObjStm", "Subtype" => "Image" }));
+    }
 }

@@ -161,7 +161,7 @@ fn shape_run(faces: &Faces, piece: &Piece) -> Vec<KrillaGlyph> {
     if let Some(script) = piece.script() {
         buffer.set_script(script);
     }
-    let shaped = rustybuzz::shape(shaper, &[], buffer);
+    let shaped = faces.face(piece.face).shape(buffer);
     let mut starts: Vec<usize> = shaped.glyph_infos().iter().map(|info| info.cluster as usize).collect();
     starts.sort_unstable();
     let units = shaper.units_per_em() as f32;

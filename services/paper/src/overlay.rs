@@ -8,7 +8,7 @@ use krilla::metadata::Metadata;
 use krilla::page::PageSettings;
 use krilla::surface::Surface;
 use krilla::{Document as Drawing, SerializeSettings};
-use lopdf::{Dictionary, Document, Object, ObjectId, Stream, dictionary};
+use lopdf::{Dictionary, Document, Object, ObjectId, Stream};
 
 use crate::apply::StampError;
 use crate::delta::Update;
@@ -50,18 +50,14 @@ pub(crate) fn import(composed: &[u8], update: &mut Update) -> Result<Vec<ObjectI
     let mut forms = Vec::new();
     for page_id in source.page_iter() {
         let page = source.get_dictionary(page_id).map_err(StampError::compose)?;
-        let content = source.get_page_content(page_id);
+        // As it was packed: krilla writes one stream for a page.
+        let content = page.get_deref(b"Contents", &source).and_then(Object::as_stream).map_err(StampError::compose)?;
         let resources = page.get(b"Resources").cloned().unwrap_or_else(|_| Dictionary::new().into());
-        let mut form = Stream::new(
-            dictionary! {
-                "Type" => "XObject",
-                "Subtype" => "Form",
-                "BBox" => page.get(b"MediaBox").map_err(StampError::compose)?.clone(),
-                "Resources" => copies.renumbered(&resources, update),
-            },
-            content,
-        );
-        form.compress().map_err(StampError::compose)?;
+        let mut form = content.clone();
+        form.dict.set("Type", "XObject");
+        form.dict.set("Subtype", "Form");
+        form.dict.set("BBox", page.get(b"MediaBox").map_err(StampError::compose)?.clone());
+        form.dict.set("Resources", copies.renumbered(&resources, update));
         forms.push(update.add(form));
     }
     copies.finish(&source, update);

@@ -37,6 +37,14 @@ pub(crate) fn wrap(faces: &Faces, wanted: FaceName, text: &str, room: Room) -> B
         let clean = clean(own, usize::MAX);
         let words = Words::of(&clean);
         block.is_right_to_left |= block.lines.is_empty() && words.is_right_to_left();
+        // Most texts fit, and then they are shaped once.
+        let end = clean.trim_end().len();
+        let whole = Line::of(faces, wanted, &words, 0..end);
+        if whole.width_em <= room.width_em && (block.lines.len() + 1 < room.lines_max || after.is_empty()) {
+            block.lines.push(whole);
+            rest = after;
+            continue;
+        }
         let ranges = ranges(faces, wanted, &words, room.width_em);
         for (index, range) in ranges.iter().enumerate() {
             let has_more = index + 1 < ranges.len() || !after.is_empty();

@@ -88,6 +88,7 @@ fn seals_of_every_make_hold_in_independent_programs() {
             assert!(said.contains("Signing Time: Nov 21 2026") && said.contains("ETSI.CAdES.detached"), "{said}");
         }
         assert_eq!(judges::qpdf(file).unwrap_or_default(), "", "{name}");
+        assert!(judges::mutool(file).unwrap_or(true), "{name}");
     }
 }
 

@@ -2,9 +2,9 @@
 //!
 //! It must never leave here, nor be shown.
 
+use aws_lc_rs::rand::SystemRandom;
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use countersign_paper::{Algorithm, Identity};
-use ring::rand::SystemRandom;
-use ring::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 
 /// A key that may be anywhere: in this process, in a module (PKCS#11), in a key service.
 #[tonic::async_trait]
@@ -38,9 +38,7 @@ impl FileKey {
         let random = SystemRandom::new();
         let pair = match identity.algorithm() {
             Algorithm::RsaSha256 => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rsa),
-            Algorithm::P256Sha256 => {
-                EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8, &random).map(Pair::P256)
-            }
+            Algorithm::P256Sha256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map(Pair::P256),
         };
         let pair = pair.map_err(|_| "the key is not one of the kind that its certificate says".to_owned())?;
         Ok(Self { chain, pair, random })
@@ -64,7 +62,7 @@ impl SealKey for FileKey {
         let failed = |_| anyhow::anyhow!("signing failed");
         match &self.pair {
             Pair::Rsa(pair) => {
-                let mut signature = vec![0; pair.public().modulus_len()];
+                let mut signature = vec![0; pair.public_modulus_len()];
                 pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature).map_err(failed)?;
                 Ok(signature)
             }

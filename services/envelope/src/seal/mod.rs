@@ -207,18 +207,17 @@ impl Sealer {
     ///
     /// If the certificate is not valid now, the key does not sign, or there is no timestamp and there has to be one; if the paper
     /// cannot be drawn on or sealed; if a certificate is revoked, or it cannot be shown that none is and has to be.
-    pub async fn complete(&self, base: Bytes, completion: paper::Completion) -> anyhow::Result<(Bytes, SealLevel)> {
+    pub async fn complete(&self, base: &Bytes, completion: paper::Completion) -> anyhow::Result<Sealed> {
         let Some(revocation) = &self.revocation else {
-            let (sealed, _) = self.complete_with(&base, &completion, Validation::default()).await?;
-            return Ok((sealed.whole(&base).into(), level(sealed.level)));
+            return Ok(self.complete_with(base, &completion, Validation::default()).await?.0);
         };
         let evidence = revocation.likely().await?;
-        let (mut sealed, authority) = self.complete_with(&base, &completion, evidence.validation.clone()).await?;
+        let (mut sealed, authority) = self.complete_with(base, &completion, evidence.validation.clone()).await?;
         // Whose timestamp it is, is known only once it is there: at the first document, and when another authority answers.
         if sealed.level == Level::Timestamped {
             let now = revocation.evidence(authority.as_ref()).await?;
             if now.is_complete && now != evidence {
-                match self.complete_with(&base, &completion, now.validation).await {
+                match self.complete_with(base, &completion, now.validation).await {
                     Ok((again, _)) if again.level > sealed.level => sealed = again,
                     Ok(_) => {}
                     // The first one is as good as was promised.
@@ -232,7 +231,7 @@ impl Sealer {
                 revocation.warn();
             }
         }
-        Ok((sealed.whole(&base).into(), level(sealed.level)))
+        Ok(sealed)
     }
 
     async fn complete_with(

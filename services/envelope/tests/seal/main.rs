@@ -20,8 +20,9 @@ use bytes::Bytes;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::clock::Clock;
 use countersign_envelope::domain::envelope::SealLevel;
-use countersign_envelope::seal::{Recognised, SealConfig, Sealer, TsaPolicy};
+use countersign_envelope::seal::{self, Recognised, SealConfig, Sealer, TsaPolicy};
 use countersign_paper::{Completion, Limits, SignatureFacts, Trust, samples, verify};
+use sha2::{Digest as _, Sha256};
 
 use crate::authority::{Answer, Authority};
 use crate::pki::{Pki, openssl};
@@ -68,7 +69,10 @@ async fn sealer(config: &SealConfig) -> Sealer {
 }
 
 async fn sealed(sealer: &Sealer) -> anyhow::Result<(Bytes, SealLevel)> {
-    sealer.complete(samples::nda().unwrap().bytes.into(), Completion::default()).await
+    let base = samples::nda().unwrap().bytes.into();
+    let sealed = sealer.complete(&base, Completion::default()).await?;
+    assert_eq!(sealed.sha256, <[u8; 32]>::from(Sha256::digest(sealed.whole(&base))));
+    Ok((sealed.whole(&base).into(), seal::level(sealed.level)))
 }
 
 fn only(file: &[u8], recognised: &Recognised) -> SignatureFacts {

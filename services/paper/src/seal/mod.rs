@@ -122,7 +122,7 @@ impl SealError {
 /// [`SealError`] if the paper is unreadable, or is signed already and the options do not allow that.
 pub fn seal(bytes: &[u8], identity: &Identity, options: &SealOptions) -> Result<Unsealed, SealError> {
     let as_it_is = |base: &[u8]| {
-        let opened = inspect::open(base, &Limits::CEILING)?;
+        let opened = inspect::open_to_continue(base)?;
         let update = Update::of(&opened.document);
         Ok((opened, update))
     };
@@ -138,7 +138,8 @@ fn composed(
 ) -> Result<Unsealed, SealError> {
     let (opened, update) = compose(bytes)?;
     if options.already_signed == AlreadySigned::Flatten && earlier::standing(&opened.document).is_signed {
-        let flat = flattened(bytes, opened)?;
+        drop(opened);
+        let flat = flattened(bytes)?;
         let (opened, update) = compose(&flat)?;
         return Ok(prepare(&flat, opened, update, identity, options)?.behind(flat));
     }
@@ -146,8 +147,8 @@ fn composed(
 }
 
 /// The paper written anew without its signatures, and without all that they alone kept from being changed or switched.
-fn flattened(base: &[u8], opened: Opened) -> Result<Vec<u8>, SealError> {
-    let Opened { mut document, pages } = opened;
+fn flattened(base: &[u8]) -> Result<Vec<u8>, SealError> {
+    let Opened { mut document, pages } = inspect::open(base, &Limits::CEILING)?;
     let mut update = Update::of(&document);
     earlier::take_out(&document, &mut update);
     update.apply_to(&mut document);

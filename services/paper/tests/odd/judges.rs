@@ -1,4 +1,4 @@
-//! The outside programs that judge seals: pyHanko, poppler's `pdfsig`, and `qpdf --check`.
+//! The outside programs that judge seals: pyHanko, poppler's `pdfsig`, `mutool sign -v`, and `qpdf --check`.
 //!
 //! It must never let a missing program pass for a passed check in continuous integration.
 
@@ -210,6 +210,19 @@ pub fn qpdf(file: &[u8]) -> Option<String> {
         std::fs::write(&path, file).unwrap();
         let output = Command::new("qpdf").arg("--check").arg(&path).output().unwrap();
         if output.status.success() { String::new() } else { String::from_utf8_lossy(&output.stderr).into_owned() }
+    })
+}
+
+/// Whether mutool finds that nothing changed since the last signature. Whom it trusts cannot be set.
+pub fn mutool(file: &[u8]) -> Option<bool> {
+    let found = works("mutool", &["-v"], "install it with `apt-get install mupdf-tools`");
+    found.then(|| {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file.pdf");
+        std::fs::write(&path, file).unwrap();
+        let output = Command::new("mutool").args(["sign", "-v"]).arg(&path).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        said.contains("unchanged since signing") && !said.contains("has changed")
     })
 }
 
