@@ -25,6 +25,10 @@ capabilities:
   args: [migrate]
   env:
     {{- include "countersign.database" (merge (dict "as" "owner") .) | nindent 4 }}
+  {{- if include "countersign.databaseCa" . }}
+  volumeMounts:
+    {{- include "countersign.mount" "database-ca" | nindent 4 }}
+  {{- end }}
   securityContext:
     {{- include "countersign.containerSecurity" . | nindent 4 }}
   resources:
@@ -68,10 +72,21 @@ again), and a rest for the last traces. */}}
     defaultMode: 0440
 {{- end -}}
 
+{{/* The CA alone: an operator keeps its key in the same Secret. */}}
+{{- define "countersign.databaseCaVolume" -}}
+{{- with include "countersign.databaseCa" . }}
+{{ include "countersign.secretVolume" (list "database-ca" .) }}
+    items:
+      - key: {{ ternary "ca.crt" $.of.databaseCa.key $.root.Values.postgres.enabled }}
+        path: ca.crt
+{{- end }}
+{{- end -}}
+
 {{- define "countersign.volumes" -}}
 - name: tmp
   emptyDir:
     sizeLimit: {{ .of.tempSizeLimit }}
+{{- include "countersign.databaseCaVolume" . }}
 {{- with .of.tls.existingSecret }}
 {{ include "countersign.secretVolume" (list "tls" .) }}
 {{- end }}
@@ -111,6 +126,9 @@ again), and a rest for the last traces. */}}
 {{- define "countersign.mounts" -}}
 - name: tmp
   mountPath: /tmp
+{{- if include "countersign.databaseCa" . }}
+{{ include "countersign.mount" "database-ca" }}
+{{- end }}
 {{- if .of.tls.existingSecret }}
 {{ include "countersign.mount" "tls" }}
 {{- end }}

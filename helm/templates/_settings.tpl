@@ -99,6 +99,19 @@ COUNTERSIGN_SMTP_CA: /etc/countersign/smtp-ca/{{ .of.smtpCa.key }}
 {{- $key := ternary (default $secret.databaseUrlKey $secret.migrationDatabaseUrlKey) $secret.databaseUrlKey (eq .as "owner") -}}
 {{ include "countersign.secretVariable" (list "COUNTERSIGN_DATABASE_URL" $secret.existingSecret $key) }}
 {{- end -}}
+{{- if include "countersign.databaseCa" . }}
+- name: COUNTERSIGN_DATABASE_CA
+  value: /etc/countersign/database-ca/ca.crt
+{{- end }}
+{{- end -}}
+
+{{/* Secret with the CA of the database's certificate: the operator of an in-chart Postgres makes one. */}}
+{{- define "countersign.databaseCa" -}}
+{{- if .root.Values.postgres.enabled -}}
+{{ include "countersign.fullname" .root }}-postgres-ca
+{{- else -}}
+{{ .of.databaseCa.existingSecret }}
+{{- end -}}
 {{- end -}}
 
 {{/* All variables of the serving container that are secret. */}}

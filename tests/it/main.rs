@@ -14,6 +14,7 @@ mod contract;
 mod corpus;
 mod deadlines;
 mod declines;
+mod dial;
 mod documents;
 mod doors;
 mod downloads;

@@ -13,13 +13,14 @@ use serde_json::{Value, json};
 use crate::pages::hold;
 
 /// Settings that the chart makes of other values than `settings`, and of which.
-const MADE: [(&str, &str); 22] = [
+const MADE: [(&str, &str); 23] = [
     ("COUNTERSIGN_LISTEN", "`service.port`, `listenAddress`"),
     ("COUNTERSIGN_METRICS_LISTEN", "`metrics.port`, `metrics.enabled`"),
     ("COUNTERSIGN_TLS_CERT", "`tls.certKey`"),
     ("COUNTERSIGN_TLS_KEY", "`tls.keyKey`"),
     ("COUNTERSIGN_TLS_CLIENT_CA", "`tls.clientCaKey`"),
     ("COUNTERSIGN_DATABASE_URL", "`secret.databaseUrlKey`, or `postgres`"),
+    ("COUNTERSIGN_DATABASE_CA", "`databaseCa`, or `postgres`"),
     ("COUNTERSIGN_MASTER_KEY", "`secret.masterKeyKey`"),
     ("COUNTERSIGN_MIGRATE", "`migrate.mode` does it another way"),
     ("COUNTERSIGN_SERVICE_TOKEN", "`serviceToken` of the chart"),
@@ -38,16 +39,12 @@ const MADE: [(&str, &str); 22] = [
     ("COUNTERSIGN_SMTP_URL", "`secret.smtpUrlKey`"),
 ];
 
-/// A setting that the chart knows before the services do: it is off unless somebody asks for it.
-pub fn is_to_come(variable: &str) -> bool {
-    variable == "COUNTERSIGN_METRICS_LISTEN"
-}
-
 /// What a setting takes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Takes {
     Switch,
     Number { least: i64, most: Option<i64> },
+    Ratio,
     Choice(Vec<String>),
     Network,
     Text,
@@ -76,6 +73,7 @@ impl Setting {
             () if kind == TypeId::of::<bool>() => Takes::Switch,
             () if !choices.is_empty() => Takes::Choice(choices),
             () if numbers.iter().any(|number| kind == *number) => bounds(arg),
+            () if kind == TypeId::of::<f64>() => Takes::Ratio,
             () if is_network => Takes::Network,
             () => Takes::Text,
         };
@@ -123,6 +121,7 @@ impl Setting {
             Takes::Choice(choices) => choices.iter().map(|it| format!("`{it}`")).collect::<Vec<_>>().join(", "),
             Takes::Number { least, most: Some(most) } => format!("{least} to {most}"),
             Takes::Number { least, most: None } => format!("{least} or more"),
+            Takes::Ratio => "0.0 to 1.0".to_owned(),
             Takes::Network => "networks".to_owned(),
             Takes::Text if self.is_secret => "secret text".to_owned(),
             Takes::Text => "text".to_owned(),
@@ -141,6 +140,7 @@ impl Setting {
                 let large = most.unwrap_or(100_000_000).max(*least);
                 (large.into(), large.to_string())
             }
+            Takes::Ratio => (0.05.into(), "0.05".into()),
             Takes::Choice(choices) => (choices[0].clone().into(), choices[0].clone()),
             Takes::Network => ("10.0.0.0/8".into(), "10.0.0.0/8".into()),
             Takes::Text => ("/some/text".into(), "/some/text".into()),
@@ -156,6 +156,7 @@ impl Setting {
                 json!({ "type": "integer", "minimum": least, "maximum": most })
             }
             Takes::Number { least, most: None } => json!({ "type": "integer", "minimum": least }),
+            Takes::Ratio => json!({ "type": "number", "minimum": 0, "maximum": 1 }),
             Takes::Choice(choices) => json!({ "enum": choices }),
             Takes::Network => json!({ "type": "string", "pattern": "^[0-9a-fA-F.:]+/[0-9]{1,3}$" }),
             Takes::Text => json!({ "type": "string" }),

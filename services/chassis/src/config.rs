@@ -19,6 +19,9 @@ pub struct DatabaseConfig {
     /// Address of the service's own Postgres database.
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
+    /// PEM file with the CAs of the database's certificate, instead of the platform's. Asks for TLS, whatever the address says.
+    #[arg(long, env = "COUNTERSIGN_DATABASE_CA")]
+    pub database_ca: Option<PathBuf>,
     /// Connections at most; two to four per core of the database serve best.
     #[arg(long, env = "COUNTERSIGN_DATABASE_POOL_MAX", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=200))]
     pub database_pool_max: u32,

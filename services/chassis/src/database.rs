@@ -5,25 +5,28 @@
 
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::Location;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use diesel::QueryResult;
 use diesel::connection::TransactionManagerStatus;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use diesel::sql_types::Untyped;
-use diesel::{ConnectionError, ConnectionResult, QueryResult};
-use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, bb8};
+use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError, bb8};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
 use diesel_async::{SimpleAsyncConnection as _, TransactionManager as _};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _};
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use secrecy::ExposeSecret as _;
 use uuid::Uuid;
 
 use crate::config::DatabaseConfig;
+use crate::dial::Dial;
+use crate::held;
 
 /// Connections to one database.
 pub type Pool = bb8::Pool<AsyncPgConnection>;
@@ -33,12 +36,19 @@ pub type Connection = ::bb8::PooledConnection<'static, AsyncDieselConnectionMana
 type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
 
 /// Session limits, in milliseconds: nothing waits without bound.
-const SESSION_OPTIONS: &str =
-    "-c statement_timeout=5000 -c lock_timeout=2000 -c idle_in_transaction_session_timeout=5000 -c timezone=UTC";
-/// Migrations may run longer than requests, and see the rows of all accounts.
-const MIGRATION_OPTIONS: &str = "-c lock_timeout=10000 -c countersign.across_accounts=on";
-/// How long a database may say nothing to what was sent before it counts as gone.
-const SILENCE_MAX: Duration = Duration::from_secs(10);
+///
+/// What others of our sessions set is set back: a pooler may hand on a session without resetting it.
+const SESSION: &str = "SET statement_timeout = 5000; SET lock_timeout = 2000; \
+     SET idle_in_transaction_session_timeout = 5000; SET countersign.across_accounts = off; \
+     SET default_transaction_read_only = off";
+/// For work whose transactions see the rows of all accounts.
+const ACROSS_ACCOUNTS: &str = "SET countersign.across_accounts = on";
+/// Migrations may run longer than requests.
+const MIGRATION: &str = "SET statement_timeout = 0; SET lock_timeout = 10000; SET default_transaction_read_only = off; \
+     SET countersign.across_accounts = on";
+/// Who looks at everything takes its time, and can change nothing.
+const LOOKING: &str = "SET default_transaction_read_only = on; SET statement_timeout = 0; SET lock_timeout = 10000; \
+     SET idle_in_transaction_session_timeout = 600000; SET countersign.across_accounts = on";
 /// How long a connection lives at most.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// Key of the advisory lock under which migrations run.
@@ -124,27 +134,51 @@ impl DatabaseError {
 
 /// Opens a pool. Connections are made when they are needed.
 pub async fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(config, SESSION_OPTIONS.to_owned()).await
+    pool_with(config, SESSION).await
 }
 
 /// Opens a pool for the service's own work, whose transactions see the rows of all accounts.
 pub async fn pool_across_accounts(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(config, format!("{SESSION_OPTIONS} -c countersign.across_accounts=on")).await
+    pool_with(config, &format!("{SESSION}; {ACROSS_ACCOUNTS}")).await
 }
 
-async fn pool_with(config: &DatabaseConfig, options: String) -> anyhow::Result<Pool> {
+/// Opens a pool of one connection for looking at the rows of all accounts, however long that takes.
+pub async fn pool_for_looking(config: &DatabaseConfig) -> anyhow::Result<Pool> {
+    pool_with(&DatabaseConfig { database_pool_max: 1, ..config.clone() }, LOOKING).await
+}
+
+async fn pool_with(config: &DatabaseConfig, session: &str) -> anyhow::Result<Pool> {
+    let dial = Arc::new(Dial::new(config, session)?);
     let mut manager = ManagerConfig::default();
-    manager.custom_setup = Box::new(move |url| connect(url.to_owned(), options.clone()).boxed());
-    let manager =
-        AsyncDieselConnectionManager::new_with_config(config.database_url.expose_secret().to_owned(), manager);
+    manager.custom_setup = Box::new(move |_| {
+        let dial = Arc::clone(&dial);
+        async move { dial.connect().await }.boxed()
+    });
+    // The address stays with the dial.
+    let manager = AsyncDieselConnectionManager::new_with_config("", manager);
     bb8::Pool::builder()
         .max_size(config.database_pool_max)
         .max_lifetime(Some(LIFETIME_MAX))
         .connection_timeout(Duration::from_millis(config.database_wait_ms))
         .test_on_check_out(false)
+        .error_sink(Box::new(Unreached))
         .build(manager)
         .await
         .context("database pool")
+}
+
+/// Says why there is no connection: whoever waits for one is told only that none came in time.
+#[derive(Clone, Copy, Debug)]
+struct Unreached;
+
+impl ::bb8::ErrorSink<PoolError> for Unreached {
+    fn sink(&self, error: PoolError) {
+        tracing::warn!(error = error.to_string(), "no connection to the database");
+    }
+
+    fn boxed_clone(&self) -> Box<dyn ::bb8::ErrorSink<PoolError>> {
+        Box::new(*self)
+    }
 }
 
 /// Asks whether the database answers, on a connection that nothing else waits for: when all others are in use, it does.
@@ -169,40 +203,17 @@ impl Pulse {
     }
 }
 
-/// Takes a connection from the pool.
-pub async fn acquire(pool: &Pool) -> Result<Connection, DatabaseError> {
-    pool.get_owned().await.map_err(|error| match error {
-        ::bb8::RunError::TimedOut => DatabaseError::Busy,
-        ::bb8::RunError::User(error) => {
-            tracing::warn!(error = error.to_string(), "no connection to the database");
-            DatabaseError::Busy
-        }
-    })
-}
-
-async fn connect(url: String, options: String) -> ConnectionResult<AsyncPgConnection> {
-    let mut config: tokio_postgres::Config =
-        url.parse().map_err(|_| ConnectionError::InvalidConnectionUrl("not a Postgres URL".into()))?;
-    config.options(options).connect_timeout(SILENCE_MAX / 2).tcp_user_timeout(SILENCE_MAX);
-    config.keepalives_idle(SILENCE_MAX).keepalives_interval(SILENCE_MAX / 4).keepalives_retries(3);
-    let (client, connection) = config
-        .connect(tokio_postgres::NoTls)
-        .await
-        .map_err(|error| ConnectionError::BadConnection(error.to_string()))?;
-    AsyncPgConnection::try_from_client_and_connection(client, connection).await
-}
-
 /// Brings the schema up to date. Several replicas may try at once: one does it, the others wait and find it done.
 ///
 /// In a task of its own: diesel's harness blocks its thread, and where that thread also drives other futures (`join!`,
 /// the main task) it swallows their wake-ups.
 pub async fn migrate(config: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
-    let url = config.database_url.expose_secret().to_owned();
-    tokio::spawn(run_migrations(url, migrations)).await.context("the migration was cut")?
+    let dial = Dial::new(config, MIGRATION)?;
+    tokio::spawn(run_migrations(dial, migrations)).await.context("the migration was cut")?
 }
 
-async fn run_migrations(url: String, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
-    let mut connection = connect(url, MIGRATION_OPTIONS.to_owned()).await.context("no connection to the database")?;
+async fn run_migrations(dial: Dial, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
+    let mut connection = dial.connect().await.context("no connection to the database")?;
     // `lock_timeout` bounds lock waits of statements and of this lock alike: wait for another's migrations as long as
     // they take.
     loop {
@@ -270,6 +281,7 @@ impl Flight {
     pub async fn open(pool: &Pool) -> Result<Self, DatabaseError> {
         let mut connection = acquire(pool).await?;
         Manager::transaction_manager_status_mut(&mut *connection).set_in_error();
+        connection.set_failed(true);
         Ok(Self { connection })
     }
 
@@ -306,6 +318,7 @@ impl Flight {
     /// Gives the connection back after an answered COMMIT.
     pub fn close(mut self) {
         *Manager::transaction_manager_status_mut(&mut *self.connection) = TransactionManagerStatus::default();
+        self.connection.set_failed(false);
     }
 
     /// ROLLBACK, and gives the connection back.

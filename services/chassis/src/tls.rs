@@ -82,7 +82,7 @@ impl<'a> PemFile<'a> {
     }
 
     /// The CAs that the file holds, if the setting is there.
-    fn roots(&self) -> Result<Option<Roots>, SettingError> {
+    pub(crate) fn roots(&self) -> Result<Option<Roots>, SettingError> {
         let Some(path) = self.path else { return Ok(None) };
         let pem = self.read(path)?;
         // Whoever reads the bundle later leaves out what is none, so it is looked at here.
@@ -95,9 +95,9 @@ impl<'a> PemFile<'a> {
 }
 
 /// CAs, and the file that they come from.
-struct Roots {
+pub(crate) struct Roots {
     pem: Vec<u8>,
-    store: RootCertStore,
+    pub(crate) store: RootCertStore,
 }
 
 /// A certificate with its key, and the files that they come from.

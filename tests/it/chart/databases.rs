@@ -28,7 +28,7 @@ fn as_role(postgres: &Postgres, database: &str, role: &str) -> String {
 }
 
 fn config(url: &str) -> DatabaseConfig {
-    DatabaseConfig { database_url: url.into(), database_pool_max: 16, database_wait_ms: 5_000 }
+    DatabaseConfig { database_url: url.into(), database_ca: None, database_pool_max: 16, database_wait_ms: 5_000 }
 }
 
 /// The SQL of the chart's cluster, run in the order in which the operator runs it, makes databases that the owners migrate and

@@ -73,5 +73,5 @@ impl Database {
 }
 
 fn config(url: &str) -> DatabaseConfig {
-    DatabaseConfig { database_url: url.into(), database_pool_max: 16, database_wait_ms: 5_000 }
+    DatabaseConfig { database_url: url.into(), database_ca: None, database_pool_max: 16, database_wait_ms: 5_000 }
 }

@@ -101,6 +101,7 @@ pub(super) async fn listen(address: SocketAddr) -> Result<TcpListener> {
 pub(super) fn database(postgres: &Postgres, name: &str) -> DatabaseConfig {
     DatabaseConfig {
         database_url: postgres.url(name).into(),
+        database_ca: None,
         database_pool_max: CONNECTIONS_MAX,
         database_wait_ms: CONNECTION_WAIT_MS,
     }
