@@ -30,7 +30,7 @@ COUNTERSIGN_ENVELOPE_URL: {{ include "countersign.url" (dict "root" .root "name"
 {{- end }}
 {{ include "countersign.variable" $key }}: {{ join "," $parts | quote }}
 {{- else if kindIs "float64" $value }}
-{{ include "countersign.variable" $key }}: {{ $value | int64 | toString | quote }}
+{{ include "countersign.variable" $key }}: {{ ternary ($value | int64 | toString) ($value | toString) (eq (floor $value) $value) | quote }}
 {{- else }}
 {{ include "countersign.variable" $key }}: {{ $value | toString | quote }}
 {{- end }}

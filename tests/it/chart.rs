@@ -119,21 +119,23 @@ fn every_kind_has_somebody_who_knows_it() {
             let (api, kind) = (resource["apiVersion"].as_str().unwrap(), resource["kind"].as_str().unwrap());
             let ours = matches!(
                 (api, kind),
-                ("monitoring.coreos.com/v1", "ServiceMonitor") | ("postgresql.cnpg.io/v1", "Cluster" | "Database")
+                ("monitoring.coreos.com/v1", "ServiceMonitor" | "PrometheusRule")
+                    | ("postgresql.cnpg.io/v1", "Cluster" | "Database")
             );
             assert!(known.contains(api) || ours, "{way}: {api} {kind}");
         }
     }
 }
 
-const SERVICE_MONITOR: &str = r#"
-const [folder, resource] = process.argv.slice(-2);
-const { ServiceMonitor } = await import(`file://${folder}/monitoring.coreos.com/v1/ServiceMonitor.js`);
-new ServiceMonitor(JSON.parse(resource)).validate();
+const OPERATOR: &str = r#"
+const [folder, text] = process.argv.slice(-2);
+const resource = JSON.parse(text);
+const module = await import(`file://${folder}/monitoring.coreos.com/v1/${resource.kind}.js`);
+new module[resource.kind](resource).validate();
 "#;
 
 #[test]
-fn a_service_monitor_is_what_its_operator_takes() {
+fn what_is_for_the_prometheus_operator_is_what_it_takes() {
     let Some(resources) = rendered("full") else { return };
     let Some(node) = program("node", "https://nodejs.org") else { return };
     let folders = std::env::var_os("NODE_PATH").unwrap_or_default();
@@ -145,7 +147,7 @@ fn a_service_monitor_is_what_its_operator_takes() {
         );
     };
     let validated = |resource: &Value| {
-        let arguments = ["--input-type=module", "--eval", SERVICE_MONITOR, "--"];
+        let arguments = ["--input-type=module", "--eval", OPERATOR, "--"];
         Command::new(&node).args(arguments).arg(&module).arg(resource.to_string()).output().unwrap()
     };
     let monitor = kind(&resources, "ServiceMonitor", "countersign-envelope").clone();
@@ -154,6 +156,12 @@ fn a_service_monitor_is_what_its_operator_takes() {
     let mut wrong = monitor;
     wrong["spec"]["endpoints"][0]["port"] = 9464.into();
     assert!(!validated(&wrong).status.success(), "the judge looks");
+    let rule = kind(&resources, "PrometheusRule", "countersign").clone();
+    let judged = validated(&rule);
+    assert!(judged.status.success(), "{}", text(&judged));
+    let mut wrong = rule;
+    wrong["spec"]["groups"][0]["rules"][0]["for"] = 5.into();
+    assert!(!validated(&wrong).status.success(), "the judge looks at rules");
 }
 
 /// What cannot work is refused before anything is made, and the value is named.
@@ -182,6 +190,7 @@ fn bad_values_are_refused_by_name() {
         ("envelope.settings.serviceIdentities=dns:a=notifier", "envelope.tls.clientCaKey: is needed"),
         ("envelope.tls.clientCaKey=ca.crt", "envelope.tls.existingSecret: is needed"),
         ("notifier.metrics.serviceMonitor.enabled=true", "notifier.metrics.enabled: must be true"),
+        ("alerts.enabled=true", "envelope.metrics.enabled: must be true"),
         ("notifier.settings.mailFolder=/mails", "notifier.mailVolume.existingClaim: is needed"),
         ("envelope.autoscaling.minReplicas=9", "envelope.autoscaling.maxReplicas: is less"),
     ];
@@ -221,7 +230,7 @@ fn the_services_take_what_the_chart_sets() {
                 seen.insert(variable.clone());
                 if !known.iter().any(|it| it.variable == variable) {
                     let foreign = variable.starts_with("AWS_");
-                    assert!(foreign || settings::is_to_come(&variable), "{way}: the {service} has no {variable}");
+                    assert!(foreign, "{way}: the {service} has no {variable}");
                     continue;
                 }
                 let flag = &known.iter().find(|it| it.variable == variable).unwrap().flag;

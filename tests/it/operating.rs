@@ -72,7 +72,7 @@ fn the_commands_are_commands() {
 #[test]
 fn the_messages_are_said() {
     let page = page();
-    let (_, symptoms) = page.split_once("## When something is wrong").unwrap();
+    let (_, symptoms) = page.split_once("## Alerts").unwrap();
     let (symptoms, _) = symptoms.split_once("## How the chart").unwrap();
     let mut sources = String::new();
     let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("services")];

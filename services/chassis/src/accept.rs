@@ -33,6 +33,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::call::STANDARD;
 use crate::config::ListenConfig;
+use crate::metrics::{self, OpenConnection};
 use crate::ticker::jittered;
 use crate::tls::ServerTls;
 
@@ -98,13 +99,17 @@ pub(crate) async fn serve<S>(
             }
         };
         // Whoever finds no place is told at once, by a closed connection, and goes elsewhere.
-        let Some(place) = places.take(peer.ip()) else { continue };
+        let Some(place) = places.take(peer.ip()) else {
+            metrics::turned_away();
+            continue;
+        };
+        let open = OpenConnection::new();
         let taken_in =
             Connection { service: service.clone(), age: jittered(age), stop: stop.clone(), cut: cut.clone() };
         let tls = tls.clone();
         tracker.spawn(async move {
             taken_in.run(stream, peer, tls).await;
-            drop(place);
+            drop((place, open));
         });
     }
     drop(listener);

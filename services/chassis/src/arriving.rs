@@ -14,6 +14,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tonic::Status;
 use tonic::body::Body;
 
+use crate::metrics;
 use crate::problem::Problem;
 
 /// How long a request may take to arrive, and how much longer for each byte: a MiB a second, after ten.
@@ -42,9 +43,13 @@ impl Room {
 }
 
 impl Share {
-    fn take(&self, of: &Arc<Semaphore>, many: usize) -> Result<(), Status> {
-        let many = u32::try_from(many).map_err(|_| Problem::overloaded())?;
-        let permit = Arc::clone(of).try_acquire_many_owned(many).map_err(|_| Problem::overloaded())?;
+    fn take(&self, (what, of): (&'static str, &Arc<Semaphore>), many: usize) -> Result<(), Status> {
+        let overloaded = || {
+            metrics::shed(what);
+            Problem::overloaded()
+        };
+        let many = u32::try_from(many).map_err(|_| overloaded())?;
+        let permit = Arc::clone(of).try_acquire_many_owned(many).map_err(|_| overloaded())?;
         self.0.lock().unwrap_or_else(PoisonError::into_inner).push(permit);
         Ok(())
     }
@@ -74,7 +79,7 @@ impl Arriving {
         self.bytes = self.bytes.saturating_add(bytes);
         let kib = self.bytes.saturating_sub(FREE_BYTES).div_ceil(KIB);
         if kib > self.held_kib {
-            self.share.take(&self.room.held_kib, kib - self.held_kib)?;
+            self.share.take(("memory", &self.room.held_kib), kib - self.held_kib)?;
             self.held_kib = kib;
         }
         let longer = ARRIVES_IN.1.saturating_mul(u32::try_from(self.bytes).unwrap_or(u32::MAX));
@@ -84,7 +89,7 @@ impl Arriving {
 
     fn end(&mut self) -> Result<(), Status> {
         if !self.has_turn {
-            self.share.take(&self.room.turns, 1)?;
+            self.share.take(("turns", &self.room.turns), 1)?;
             self.has_turn = true;
         }
         Ok(())

@@ -3,7 +3,6 @@
 //! A panic becomes INTERNAL for that call alone, a deadline that passes DEADLINE_EXCEEDED, and a call for which there is no
 //! turn is refused before anything of it is done.
 
-use std::collections::BTreeSet;
 use std::convert::Infallible;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -15,17 +14,17 @@ use std::time::Duration;
 use countersign::v1::ErrorReason;
 use futures_util::FutureExt as _;
 use http::{HeaderMap, Request, Response};
-use prost::Message as _;
-use prost_types::FileDescriptorSet;
 use tonic::body::Body;
 use tonic::{Code, Status};
 use tower::{Layer, Service};
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
 use crate::arriving::{Arriving, Room, Share};
+use crate::metrics::{CallUnderWay, Method, Methods, Side};
+use crate::observed::{Observation, Observed};
 use crate::problem::{CALL, CallFacts, Problem};
-use crate::propagation;
+use crate::{propagation, telemetry};
 
 /// How long a call may take that sends its request at once, arrival included; whoever sends one for longer is bounded by its
 /// handler. Longer than the longest honest one: a document waits for a child and is read by it.
@@ -44,8 +43,8 @@ pub struct CallLayer(Arc<Shell>);
 struct Shell {
     help_url: Arc<str>,
     room: Arc<Room>,
-    /// Calls whose requests are streams: they go on for as long as their sender takes, and have bounds of their own.
-    streamed: BTreeSet<String>,
+    /// Those whose requests are streams go on for as long as their sender takes, and have bounds of their own.
+    methods: Methods,
 }
 
 impl CallLayer {
@@ -53,19 +52,8 @@ impl CallLayer {
     #[must_use]
     pub fn new(help_url: &str, calls_max: usize) -> Self {
         let room = Arc::new(Room::new(calls_max));
-        Self(Arc::new(Shell { help_url: help_url.into(), room, streamed: streamed() }))
+        Self(Arc::new(Shell { help_url: help_url.into(), room, methods: Methods::known() }))
     }
-}
-
-/// The paths of the contract's calls whose requests are streams.
-fn streamed() -> BTreeSet<String> {
-    let files = FileDescriptorSet::decode(countersign::FILE_DESCRIPTOR_SET).unwrap_or_default().file;
-    let services = files.iter().flat_map(|file| file.service.iter().map(|service| (file.package(), service)));
-    let methods = services.flat_map(|(package, service)| {
-        let streamed = service.method.iter().filter(|method| method.client_streaming());
-        streamed.map(move |method| format!("/{package}.{}/{}", service.name(), method.name()))
-    });
-    methods.collect()
 }
 
 impl<S> Layer<S> for CallLayer {
@@ -98,18 +86,9 @@ where
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let request_id = format!("req_{:032x}", u128::from_be_bytes(crate::keys::random()));
         let path = request.uri().path();
-        let method = path.trim_start_matches('/').to_owned();
-        let span = tracing::info_span!(
-            "call",
-            otel.name = method,
-            otel.kind = "server",
-            rpc.system.name = "grpc",
-            rpc.method = method,
-            request_id,
-        );
-        // Without a tracer the span has no context to take a parent, which is as good.
-        let _ = span.set_parent(propagation::from_headers(request.headers()));
-        let is_streamed = self.shell.streamed.contains(path);
+        let Method { name, is_streamed } = self.shell.methods.of(path);
+        let span = span(path, &name, &request_id, request.headers());
+        let mut observation = Observation::new(Side::Server, CallUnderWay::new(Side::Server, name), span.clone());
         let share = Share::default();
         let request = if is_streamed || path.starts_with(STANDARD) {
             request
@@ -144,6 +123,25 @@ where
         };
         Box::pin(CALL.scope(facts, call).instrument(span))
     }
+}
+
+/// The span of a call, in its caller's trace. Probes ask for health all day long: of them nobody is told.
+fn span(path: &str, method: &str, request_id: &str, headers: &HeaderMap) -> Span {
+    if path.starts_with(STANDARD) {
+        return Span::none();
+    }
+    let span = tracing::info_span!(
+        target: telemetry::ROOT,
+        "call",
+        otel.name = method,
+        otel.kind = "server",
+        rpc.system.name = "grpc",
+        rpc.method = method,
+        request_id,
+    );
+    // Without a tracer the span has no context to take a parent, which is as good.
+    let _ = span.set_parent(propagation::from_headers(headers));
+    span
 }
 
 fn refused(problem: Problem) -> Response<Body> {
@@ -209,11 +207,5 @@ mod tests {
             assert_eq!(told(none), None, "{none}");
         }
         assert_eq!(time_max(&HeaderMap::new()), None);
-    }
-
-    #[test]
-    fn requests_that_are_streams_are_known() {
-        assert!(streamed().contains("/countersign.v1.EnvelopeService/UploadDocument"));
-        assert!(!streamed().contains("/countersign.v1.EnvelopeService/GetEnvelope"));
     }
 }

@@ -16,7 +16,8 @@ pub const HELP_URL: &str = "https://docs.example.com/countersign/errors";
 /// Where the database is and how it is used.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseConfig {
-    /// Address of the service's own Postgres database.
+    /// Address of the service's own Postgres database. With `sslmode=require` it is reached over TLS, and its certificate is
+    /// verified, with the host's name, by the platform's CAs.
     #[arg(long, env = "COUNTERSIGN_DATABASE_URL", hide_env_values = true)]
     pub database_url: SecretString,
     /// PEM file with the CAs of the database's certificate, instead of the platform's. Asks for TLS, whatever the address says.
@@ -180,7 +181,41 @@ pub struct TelemetryConfig {
     /// Logs as JSON lines instead of text.
     #[arg(long, env = "COUNTERSIGN_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set)]
     pub log_json: bool,
-    /// OTLP over gRPC endpoint for traces; without one none are sent.
+    /// OTLP over gRPC endpoint for traces, metrics and logs; without one none are sent.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
+    /// How many traces are told of those for which no caller has decided, from 0 to 1. Who sends a `traceparent` has decided.
+    #[arg(long, env = "COUNTERSIGN_TRACE_SAMPLE_RATIO", default_value_t = TRACE_SAMPLE_RATIO, value_parser = ratio)]
+    pub trace_sample_ratio: f64,
+    /// Address on which Prometheus scrapes metrics, at `/metrics`; without one it cannot. Port 0 takes a free one.
+    #[arg(long, env = "COUNTERSIGN_METRICS_LISTEN")]
+    pub metrics_listen: Option<SocketAddr>,
+}
+
+/// One in a hundred: what is measured at that costs little, and there is still something of every method within minutes.
+const TRACE_SAMPLE_RATIO: f64 = 0.01;
+
+fn ratio(text: &str) -> Result<f64, String> {
+    let ratio = text.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+    ratio.ok_or_else(|| "must be a number from 0 to 1".to_owned())
+}
+
+impl TelemetryConfig {
+    /// Whether there is anybody who is told what is counted.
+    #[must_use]
+    pub fn is_measured(&self) -> bool {
+        self.metrics_listen.is_some() || self.otlp_endpoint.is_some()
+    }
+
+    /// Nothing but logs, by that filter, as text.
+    #[must_use]
+    pub fn only_logs(log: impl Into<String>) -> Self {
+        Self {
+            log: log.into(),
+            log_json: false,
+            otlp_endpoint: None,
+            trace_sample_ratio: TRACE_SAMPLE_RATIO,
+            metrics_listen: None,
+        }
+    }
 }

@@ -30,8 +30,7 @@ use crate::held;
 
 /// Connections to one database.
 pub type Pool = bb8::Pool<AsyncPgConnection>;
-/// A connection of the pool.
-pub type Connection = ::bb8::PooledConnection<'static, AsyncDieselConnectionManager<AsyncPgConnection>>;
+pub use crate::held::{Connection, acquire};
 /// How transactions are tracked.
 type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
 
@@ -278,8 +277,14 @@ pub struct Flight {
 
 impl Flight {
     /// Takes a connection for a transaction. Sends nothing yet.
-    pub async fn open(pool: &Pool) -> Result<Self, DatabaseError> {
-        let mut connection = acquire(pool).await?;
+    #[track_caller]
+    pub fn open(pool: &Pool) -> impl Future<Output = Result<Self, DatabaseError>> + Send + use<'_> {
+        Self::open_for(pool, held::room(Location::caller()))
+    }
+
+    /// The same for another room than that of the caller.
+    pub async fn open_for(pool: &Pool, room: &'static str) -> Result<Self, DatabaseError> {
+        let mut connection = held::acquire_for(pool, room).await?;
         Manager::transaction_manager_status_mut(&mut *connection).set_in_error();
         connection.set_failed(true);
         Ok(Self { connection })

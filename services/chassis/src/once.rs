@@ -238,7 +238,10 @@ pub async fn run<R: Message + Default>(
     };
     let Some(Claimed { once, .. }) = claimed else { return Err(refused) };
     match kept(once).await? {
-        Some(kept) => kept.answer(once),
+        Some(kept) => {
+            metrics::replayed();
+            kept.answer(once)
+        }
         None => Err(refused),
     }
 }

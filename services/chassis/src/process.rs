@@ -26,6 +26,9 @@ pub async fn run<F: Future<Output = anyhow::Result<()>>>(
     let listener = TcpListener::bind(listen.listen).await.with_context(|| format!("listen: {}", listen.listen))?;
     // Read by whoever started the process on port 0.
     tracing::info!(address = listener.local_addr()?.to_string(), "serving");
+    if let Some(address) = telemetry.scraped_at() {
+        tracing::info!(at = address.to_string(), "metrics can be scraped");
+    }
     let stop = CancellationToken::new();
     tokio::spawn({
         let stop = stop.clone();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics;
+
 /// The longest pause after failed ticks.
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
 
@@ -29,7 +31,9 @@ where
 {
     let mut failures: u32 = 0;
     while !stop.is_cancelled() {
-        let pause = match tick().await {
+        let ticked = tick().await;
+        metrics::ticked(name, ticked.is_ok());
+        let pause = match ticked {
             Ok(Progress::Busy) => {
                 failures = 0;
                 continue;
@@ -41,7 +45,7 @@ where
             Err(error) => {
                 failures = failures.saturating_add(1);
                 tracing::warn!(loop_name = name, failures, error = format!("{error:#}"), "tick failed");
-                jittered((interval * 2u32.saturating_pow(failures.min(16))).min(BACKOFF_MAX))
+                jittered((interval * 2u32.saturating_pow(failures.min(16))).min(BACKOFF_MAX.max(interval)))
             }
         };
         tokio::select! {

@@ -14,6 +14,7 @@ use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::TimeDelta;
 use countersign_chassis::ticker::Progress;
+use countersign_chassis::{propagation, telemetry};
 use countersign_paper as paper;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
@@ -26,6 +27,7 @@ use crate::domain::command::{By, Command, NewArtifact};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::{Digest, Document, Envelope, SealLevel, Version};
 use crate::execute::{Ask, Executor};
+use crate::measure::{self, Work};
 use crate::removal::restore;
 use crate::seal::{Sealer, level};
 use crate::store::{Job, Scope, Store};
@@ -97,12 +99,21 @@ impl Artifacts {
     }
 }
 
+/// The span of a job: in the trace of whoever ended the business.
+fn span(job: &Job) -> Span {
+    let span =
+        tracing::info_span!(target: telemetry::ROOT, "artifacts", otel.name = "make documents", otel.kind = "internal");
+    propagation::go_on(&span, job.traceparent.as_deref());
+    span
+}
+
 impl Press {
     /// Makes the documents of one envelope and settles the job.
     pub async fn one(&self, job: &Job) -> anyhow::Result<()> {
         let (store, mut stored) = (self.executor.store(), Vec::new());
         let began = Instant::now();
         let made = self.make(job, &mut stored).await;
+        measure::worked(Work::Seal, began.elapsed(), if made.is_ok() { "ok" } else { "error" });
         if let Err(error) = &made {
             let (envelope, attempts) = (job.envelope.to_string(), job.attempts);
             tracing::error!(envelope, attempts, error = format!("{error:#}"), "artefacts could not be made");

@@ -15,6 +15,7 @@ pub mod fetch;
 pub mod identity;
 pub mod ingest;
 pub mod keep;
+pub mod measure;
 pub mod oidc;
 pub mod pictures;
 pub mod removal;

@@ -37,7 +37,7 @@ use crate::store::{MIGRATIONS, Store};
 use crate::sweep::Sweeper;
 use crate::tail::Tail;
 use crate::worker::Workers;
-use crate::{keep, removal, trim};
+use crate::{keep, measure, removal, trim};
 
 /// How often replies are looked for whose time is over, and how many go at a time.
 const FORGET: Duration = Duration::from_secs(60);
@@ -52,6 +52,10 @@ const PURGED_MAX: i64 = 1_000;
 const ORPHANS: Duration = Duration::from_secs(6 * 60 * 60);
 /// How often the feed is looked at for what is too old to be kept.
 const TRIM: Duration = Duration::from_secs(60);
+/// How often it is looked what waits …
+const MEASURE: Duration = Duration::from_secs(10);
+/// … and how many envelopes are open, which takes longer where there are many.
+const COUNT: Duration = Duration::from_secs(60);
 
 /// Brings the database up to date.
 pub async fn migrate(config: &DatabaseConfig) -> anyhow::Result<()> {
@@ -249,6 +253,9 @@ async fn loops(
             async move { artifacts.tick().await }
         })
     });
+    if config.telemetry.is_measured() {
+        measuring_loops(&mut tasks, &store, &stop);
+    }
     keeping_loops(&mut tasks, config, &executor, &blobs, &stop);
     tasks.spawn({
         let stop = stop.clone();
@@ -265,6 +272,25 @@ async fn loops(
     }
     // All loops have ended in good order; the server says when it is over.
     std::future::pending().await
+}
+
+/// What looks at the database for what is not seen by whoever serves calls.
+fn measuring_loops(tasks: &mut tokio::task::JoinSet<()>, store: &Store, stop: &CancellationToken) {
+    measure::declare();
+    tasks.spawn({
+        let store = store.clone();
+        ticker::run("measure", MEASURE, Arc::default(), stop.clone(), move || {
+            let store = store.clone();
+            async move { measure::look(&store).await }
+        })
+    });
+    tasks.spawn({
+        let store = store.clone();
+        ticker::run("count", COUNT, Arc::default(), stop.clone(), move || {
+            let store = store.clone();
+            async move { measure::count(&store).await }
+        })
+    });
 }
 
 /// What keeps nothing for too long: of rows, of bytes, and of bytes that were left over.

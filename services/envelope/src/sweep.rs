@@ -10,6 +10,7 @@ use crate::domain::command::{By, Command};
 use crate::domain::decide::Verdict;
 use crate::domain::envelope::Envelope;
 use crate::execute::{Ask, Executor};
+use crate::measure;
 use crate::store::{BEGINNING, Due, Duty, Lows, Scope};
 
 /// Envelopes of one tick, for each duty …
@@ -65,6 +66,7 @@ impl Sweeper {
         let lows = self.with_seen(|seen| seen.lows(now));
         let due = store.due(now, lows, BATCH_MAX, WINDOW).await?;
         self.with_seen(|seen| seen.looked(now, &due));
+        measure::due(now, &due);
         let mut done = 0;
         for due in &due {
             match self.execute(due).await {

@@ -37,6 +37,8 @@ pub struct Told {
     pub event: Option<v1::Event>,
     /// Its bytes as it travels.
     pub bytes: usize,
+    /// In which trace it happened.
+    pub traceparent: Option<String>,
 }
 
 impl Told {
@@ -45,7 +47,15 @@ impl Told {
     pub fn new(event: &FeedEvent) -> Self {
         let rendered = rpc::event(&event.stored);
         let bytes = rendered.as_ref().map_or(0, v1::Event::encoded_len);
-        Self { at: event.position, about: event.about, occurred_at: event.occurred_at, event: rendered, bytes }
+        let traceparent = event.traceparent.clone();
+        Self {
+            at: event.position,
+            about: event.about,
+            occurred_at: event.occurred_at,
+            event: rendered,
+            bytes,
+            traceparent,
+        }
     }
 }
 

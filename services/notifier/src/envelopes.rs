@@ -14,10 +14,10 @@ use countersign::v1::{
 };
 use countersign_chassis::config::SettingError;
 use countersign_chassis::keys::sha256;
-use countersign_chassis::propagation;
+use countersign_chassis::outgoing::Outgoing;
 use countersign_chassis::tls::{self, Clients, PemFile};
 use secrecy::{ExposeSecret as _, SecretString};
-use tonic::metadata::{Ascii, MetadataMap, MetadataValue};
+use tonic::metadata::{Ascii, MetadataValue};
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Request, Status, Streaming};
 
@@ -51,9 +51,9 @@ pub struct Downloaded {
 #[derive(Clone)]
 pub struct Envelopes {
     /// As the notifier: with its certificate, if it has one.
-    channel: Channel,
+    channel: Outgoing<Channel>,
     /// For questions about somebody else's key: no certificate of ours may answer for them.
-    anonymous: Channel,
+    anonymous: Outgoing<Channel>,
     authorization: Option<MetadataValue<Ascii>>,
 }
 
@@ -75,15 +75,13 @@ impl Envelopes {
             Some("http") => plain(&endpoint, &config.envelope_tls)?,
             _ => return Err(SettingError::new(URL, "must begin with https:// or http://")),
         };
+        let (channel, anonymous) = (Outgoing::new(channel), Outgoing::new(anonymous));
         Ok(Self { channel, anonymous, authorization })
     }
 
     /// A request as the notifier, for an account where the call names one of its envelopes.
     fn request<T>(&self, account: Option<AccountId>, message: T) -> Request<T> {
-        let mut headers = tonic::codegen::http::HeaderMap::new();
-        propagation::into_headers(&mut headers);
         let mut request = Request::new(message);
-        *request.metadata_mut() = MetadataMap::from_headers(headers);
         if let Some(authorization) = &self.authorization {
             request.metadata_mut().insert("authorization", authorization.clone());
         }
@@ -93,7 +91,7 @@ impl Envelopes {
         request
     }
 
-    fn client(&self) -> EnvelopeServiceClient<Channel> {
+    fn client(&self) -> EnvelopeServiceClient<Outgoing<Channel>> {
         EnvelopeServiceClient::new(self.channel.clone())
     }
 

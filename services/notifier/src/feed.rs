@@ -4,17 +4,22 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chrono::{DateTime, Utc};
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Event, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
 use countersign_chassis::ticker::Progress;
+use countersign_chassis::wire::datetime;
+use countersign_chassis::{propagation, telemetry};
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tonic::{Code, Status, Streaming};
 use tonic_types::StatusExt as _;
+use tracing::Span;
 
 use crate::envelopes::Envelopes;
-use crate::sink::{Sink, Work};
+use crate::measure;
+use crate::sink::{Sink, Traces, Work};
 use crate::store::{Lease, Store};
 
 /// Events that are planned together at most.
@@ -57,6 +62,8 @@ impl Feed {
             Err(status) => return self.refused(lease, &token, status, stop).await,
         };
         let mut kept = Instant::now();
+        // A stream says that it lives before it says what has happened.
+        let mut has_begun = false;
         loop {
             let batch = tokio::select! {
                 batch = next_batch(&mut stream) => batch,
@@ -69,6 +76,11 @@ impl Feed {
                 Err(status) => return self.refused(lease, &token, status, stop).await,
             };
             let quiet = batch.events.is_empty();
+            let seen = batch.seen.filter(|_| has_begun || !quiet);
+            has_begun = true;
+            if let (true, Some(at)) = (quiet, seen) {
+                measure::reached(lease.partition, at);
+            }
             if quiet && kept.elapsed() < HEARTBEAT_KEPT && !token.is_empty() {
                 continue;
             }
@@ -81,14 +93,17 @@ impl Feed {
             token = batch.resume_token;
             kept = Instant::now();
             work.iter().for_each(|work| work.kept());
+            if let (false, Some(at)) = (quiet, seen) {
+                measure::reached(lease.partition, at);
+            }
         }
     }
 
-    async fn plan(&self, events: &[Event]) -> anyhow::Result<Vec<Box<dyn Work>>> {
+    async fn plan(&self, events: &[Event], traces: &Traces) -> anyhow::Result<Vec<Box<dyn Work>>> {
         let mut all = Vec::with_capacity(self.sinks.len());
         if !events.is_empty() {
             for sink in self.sinks.iter() {
-                all.push(sink.plan(events).await?);
+                all.push(sink.plan(events, traces).await?);
             }
         }
         Ok(all)
@@ -122,17 +137,57 @@ impl Feed {
 /// Events that came close together, and the token behind the last.
 struct Batch {
     events: Vec<Event>,
+    /// In which traces they happened.
+    traces: Traces,
     resume_token: String,
+    /// Up to when it tells everything.
+    seen: Option<DateTime<Utc>>,
+}
+
+impl Batch {
+    /// A span for each of the events that have a trace, open until they are dropped.
+    fn spans(&self) -> Vec<Span> {
+        self.traces
+            .values()
+            .map(|traceparent| {
+                let span = tracing::info_span!(
+                    target: telemetry::ROOT,
+                    "process",
+                    otel.name = "process countersign.events",
+                    otel.kind = "consumer",
+                    messaging.system = "countersign",
+                    messaging.operation.name = "process",
+                    messaging.operation.r#type = "process",
+                    messaging.destination.name = "countersign.events",
+                );
+                propagation::go_on(&span, Some(traceparent));
+                span.in_scope(|| ());
+                span
+            })
+            .collect()
+    }
 }
 
 async fn next_batch(stream: &mut Streaming<WatchStatusChangesResponse>) -> Result<Option<Batch>, Status> {
-    let mut batch = Batch { events: Vec::new(), resume_token: String::new() };
+    let mut batch = Batch { events: Vec::new(), traces: Traces::new(), resume_token: String::new(), seen: None };
     let mut deadline = Instant::now() + SILENCE_MAX;
     loop {
         match timeout_at(deadline, stream.message()).await {
             Ok(Ok(Some(message))) => {
                 batch.resume_token = message.resume_token;
-                let Some(Item::Event(event)) = message.item else { return Ok(Some(batch)) };
+                let event = match message.item {
+                    Some(Item::Event(event)) => event,
+                    // All that happened before it has been told.
+                    Some(Item::Heartbeat(beat)) => {
+                        batch.seen = beat.at.as_ref().and_then(datetime).or(batch.seen);
+                        return Ok(Some(batch));
+                    }
+                    None => return Ok(Some(batch)),
+                };
+                batch.seen = event.occurred_at.as_ref().and_then(datetime).or(batch.seen);
+                if let (false, Ok(id)) = (message.traceparent.is_empty(), event.id.parse()) {
+                    batch.traces.insert(id, message.traceparent);
+                }
                 if batch.events.is_empty() {
                     deadline = Instant::now() + BATCH_WAIT;
                 }

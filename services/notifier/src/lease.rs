@@ -16,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use crate::feed::Feed;
+use crate::measure;
 use crate::store::Lease;
 
 /// How long a consumer pauses after its stream has ended.
@@ -55,6 +56,8 @@ impl Leases {
     /// Renews, gives back and takes; then starts the consumers that are missing and ends those that are too many.
     pub async fn tick(&self) -> anyhow::Result<Progress> {
         let held = self.feed.store.share_partitions(self.me, self.long).await?;
+        let partitions: Vec<u8> = held.iter().map(|lease| lease.partition).collect();
+        measure::follows(&partitions, self.feed.store.clock().now());
         let mut following = self.following.lock().unwrap_or_else(PoisonError::into_inner);
         following.retain(|lease, (stop, consumer)| {
             // One that panicked is begun anew: nobody else follows what this process holds.

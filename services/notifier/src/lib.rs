@@ -9,6 +9,7 @@ pub mod feed;
 pub mod id;
 pub mod lease;
 pub mod mail;
+pub mod measure;
 pub mod rpc;
 pub mod schedule;
 pub mod serve;

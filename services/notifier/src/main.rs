@@ -1,20 +1,23 @@
 //! The notifier as a process.
 
+use std::process::ExitCode;
+
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::check_service_token;
-use countersign_chassis::{health, process};
+use countersign_chassis::{check, health, process};
 use countersign_notifier::config::{Cli, Config, Task};
 use countersign_notifier::envelopes::Envelopes;
 use countersign_notifier::serve;
 
 #[tokio::main]
-async fn main() -> anyhow::Result<()> {
+async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         Task::Serve(config) => run(config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
         Task::Health(config) => health::check(&config).await,
     }
+    Ok(ExitCode::SUCCESS)
 }
 
 async fn run(config: Config) -> anyhow::Result<()> {

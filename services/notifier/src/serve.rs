@@ -22,6 +22,7 @@ use crate::feed::{AT_ONCE, Feed};
 use crate::lease::Leases;
 use crate::mail::sink::Mails;
 use crate::mail::{self, Mailer};
+use crate::measure;
 use crate::rpc::{Handler, Parts, SERVICES};
 use crate::sink::Sink;
 use crate::store::{MIGRATIONS, Store};
@@ -36,6 +37,8 @@ const FORGET: Duration = Duration::from_secs(60);
 const FORGOTTEN_MAX: i64 = 1_000;
 /// How often endpoints are looked for that were disabled.
 const NOTICE: Duration = Duration::from_secs(1);
+/// How often it is looked what waits.
+const MEASURE: Duration = Duration::from_secs(10);
 /// How long deliveries and their attempts are kept.
 const DELIVERIES_KEPT: TimeDelta = TimeDelta::days(30);
 
@@ -101,6 +104,18 @@ impl Notifier {
     }
 }
 
+/// Looks at what waits, again and again, if anybody is told of it.
+fn measure_by(config: &Config, loops: &mut tokio::task::JoinSet<()>, store: Store, stop: CancellationToken) {
+    if !config.telemetry.is_measured() {
+        return;
+    }
+    measure::declare(store.clock());
+    loops.spawn(ticker::run("measure", MEASURE, Arc::default(), stop, move || {
+        let store = store.clone();
+        async move { measure::look(&store).await }
+    }));
+}
+
 /// Serves on `listener` until `stop`, by `clock`.
 pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: CancellationToken) -> anyhow::Result<()> {
     if config.migrate {
@@ -131,6 +146,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             async move { mailer.tick().await }
         }));
     }
+    measure_by(&config, &mut loops, store.clone(), stop.clone());
     let notices = mailer.clone();
     loops.spawn(ticker::run("notice", NOTICE, Arc::new(Notify::new()), stop.clone(), move || {
         let mailer = notices.clone();

@@ -2,16 +2,23 @@
 //!
 //! A sink never acts while it plans: what is to be done is a row first, and whoever does it may be another process.
 
+use std::collections::HashMap;
+
 use countersign::v1::Event;
 use countersign_chassis::database::DatabaseError;
 use diesel_async::AsyncPgConnection;
+
+use crate::id::EventId;
+
+/// In which traces the events of a batch happened, as far as they did in any.
+pub type Traces = HashMap<EventId, String>;
 
 /// A way by which events reach somebody: by webhook, by mail, to a broker.
 #[tonic::async_trait]
 pub trait Sink: Send + Sync {
     /// What follows from these events of one partition, in their order. Reads at most: a plan may be dropped, and the same
     /// events may come again.
-    async fn plan(&self, events: &[Event]) -> anyhow::Result<Box<dyn Work>>;
+    async fn plan(&self, events: &[Event], traces: &Traces) -> anyhow::Result<Box<dyn Work>>;
 }
 
 /// What is to be done for a batch of events.

@@ -83,7 +83,11 @@ async fn perform(cli: Cli) -> ExitCode {
 
 async fn run(cli: Cli) -> Result<ExitCode> {
     let stop = signals::stop_on_signal()?;
-    let telemetry = TelemetryConfig { log: cli.log, log_json: false, otlp_endpoint: cli.otlp_endpoint };
+    let telemetry = TelemetryConfig {
+        otlp_endpoint: cli.otlp_endpoint,
+        trace_sample_ratio: 1.0,
+        ..TelemetryConfig::only_logs(cli.log)
+    };
     let telemetry = Telemetry::start("countersign-standalone", &telemetry)?;
     let ended = match cli.task {
         Task::Demo(args) => run_demo(args, &stop).await,

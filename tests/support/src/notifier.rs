@@ -40,7 +40,7 @@ pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
         listen: ListenConfig { drain_ms: 3_000, help_url: HELP_URL.into(), ..ListenConfig::default() },
         database: database.config(),
         keys: keys(),
-        telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },
+        telemetry: TelemetryConfig::only_logs("warn"),
         migrate: false,
         envelope_url: format!("http://{service}"),
         service_token: Some(SERVICE_TOKEN.into()),

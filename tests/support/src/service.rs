@@ -53,7 +53,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         listen: ListenConfig { drain_ms: 5_000, help_url: HELP_URL.into(), ..ListenConfig::default() },
         database: database.config(),
         keys: keys(),
-        telemetry: TelemetryConfig { log: "warn".into(), log_json: false, otlp_endpoint: None },
+        telemetry: TelemetryConfig::only_logs("warn"),
         migrate: false,
         documents: documents.path().to_owned().into(),
         document_keys: None,

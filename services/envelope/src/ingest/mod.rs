@@ -9,7 +9,7 @@ pub mod sniff;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use bytes::Bytes;
@@ -35,6 +35,7 @@ use crate::domain::limits::Limits;
 use crate::domain::marker;
 use crate::execute::{Ask, Executor, new_id};
 use crate::fetch::{FetchError, Fetcher};
+use crate::measure::{self, Work};
 use crate::removal::restore;
 use crate::rpc::Accounts;
 use crate::spool::Spool;
@@ -137,7 +138,15 @@ impl Intake {
 impl Reader {
     /// Tries one document, and judges what stood in the way, whatever that was.
     async fn one(&self, job: &ReadingJob) -> anyhow::Result<()> {
+        let began = Instant::now();
         let tried = tokio::time::timeout(TRY_MAX, AssertUnwindSafe(self.try_once(job)).catch_unwind()).await;
+        let outcome = match &tried {
+            Ok(Ok(Ok(()))) => "ok",
+            Ok(Ok(Err(Trouble::Fault(_)))) => "fault",
+            Ok(Ok(Err(Trouble::Away(_)))) => "source_away",
+            _ => "error",
+        };
+        measure::worked(Work::Ingest, began.elapsed(), outcome);
         let trouble = match tried {
             Ok(Ok(Ok(()))) => return Ok(()),
             Ok(Ok(Err(trouble))) => trouble,

@@ -158,21 +158,22 @@ impl Telling {
         if let Some(position) = self.reading.positions.get_mut(told.at.part) {
             *position = told.at.position;
         }
-        self.send(Item::Event(event)).await
+        self.send(Item::Event(event), told.traceparent.clone()).await
     }
 
     async fn beat(&mut self) -> Result<(), Status> {
         let context = &self.handler.0;
         let at = Some(timestamp(context.store.clock().now()));
         let interval = prost_types::Duration::try_from(context.heartbeat).ok();
-        self.send(Item::Heartbeat(v1::Heartbeat { at, interval })).await
+        self.send(Item::Heartbeat(v1::Heartbeat { at, interval }), None).await
     }
 
     /// Waits for the consumer, but not for ever: what waits costs memory here and is not read there.
-    async fn send(&mut self, item: Item) -> Result<(), Status> {
+    async fn send(&mut self, item: Item, traceparent: Option<String>) -> Result<(), Status> {
         let context: &Context = &self.handler.0;
         let resume_token = self.reading.token(context);
-        let message = v1::WatchStatusChangesResponse { item: Some(item), resume_token };
+        let traceparent = traceparent.unwrap_or_default();
+        let message = v1::WatchStatusChangesResponse { item: Some(item), resume_token, traceparent };
         match self.consumer.send_timeout(message, context.stall).await {
             Ok(()) => {
                 self.told_at = Instant::now();
@@ -211,7 +212,14 @@ mod tests {
         let told = |bytes| {
             let about = About { account: AccountId::new(), livemode: false, envelope: EnvelopeId::new(), kind: 1 };
             let at = Position { part: 0, position: 1 };
-            Arc::new(Told { at, about, occurred_at: chrono::DateTime::UNIX_EPOCH, event: None, bytes })
+            Arc::new(Told {
+                at,
+                about,
+                occurred_at: chrono::DateTime::UNIX_EPOCH,
+                event: None,
+                bytes,
+                traceparent: None,
+            })
         };
         for (sizes, held) in [
             (vec![], 0),

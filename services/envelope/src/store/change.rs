@@ -30,6 +30,7 @@ use crate::domain::id::{DocumentId, EnvelopeId};
 use crate::domain::personal::Personal;
 use crate::domain::recipient::{Recipient, RecipientState};
 use crate::domain::record::Recorded;
+use crate::measure;
 
 /// How often a deadlocked transaction is tried.
 const TRIES_MAX: u32 = 3;
@@ -205,15 +206,7 @@ impl Store {
         let Change { after, events, also, movement, reply, answer } = decide(&before, now);
         let kept = about(once, also.as_ref().map_or(after.id, |(new, _)| new.id)).zip(reply);
         if events.is_empty() {
-            // A repeat changes nothing, but the same key is to be answered in the same way.
-            if kept.is_some() {
-                let (kept, committed) = futures_util::join!(keep(conn, kept.as_ref()), flight.commit());
-                kept?;
-                committed?;
-                flight.close();
-            } else {
-                flight.rollback().await?;
-            }
+            super::leave(flight, kept.as_ref()).await?;
             return Ok(Some(Changed { envelope: before, reply: kept.map(|(_, reply)| reply), answer }));
         }
         // Markers bring fields also after the sending.
@@ -240,9 +233,9 @@ impl Store {
         remembered?;
         committed?;
         if saved != 1 {
-            // Only a change that went around the lock can do this.
-            return Err(super::corrupt("the locked envelope changed").into());
+            return Err(super::corrupt("a change went around the lock").into());
         }
+        measure::changed(&before, &after, &events, also.as_ref());
         self.wake(&events, also.iter().map(|(also, _)| also).chain(updated.then_some(&after)));
         Ok(Some(Changed { envelope: after, reply: kept.map(|(_, reply)| reply), answer }))
     }

@@ -25,6 +25,7 @@ use crate::domain::field::{Field, Value};
 use crate::domain::id::LedgerId;
 use crate::domain::record::Recorded;
 use crate::execute::new_id;
+use crate::measure;
 
 /// Children reference the envelope: Postgres checks that at the end of the statement, when all are there.
 pub const CREATE: &str = "
@@ -211,6 +212,7 @@ impl Store {
         settled?;
         kept?;
         committed?;
+        measure::happened(None, envelope, events);
         self.committed.notify_one();
         if envelope.documents.iter().any(|document| document.awaits.is_some()) {
             self.readings_due.notify_one();

@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use uuid::Uuid;
 
@@ -14,7 +14,7 @@ use crate::domain::envelope::Version;
 use crate::domain::id::{AccountId, EnvelopeId};
 
 /// A claimed job.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Job {
     /// Whose envelope.
     pub account: AccountId,
@@ -24,6 +24,8 @@ pub struct Job {
     pub version: Version,
     /// How often it has been tried, this time included.
     pub attempts: u32,
+    /// In which trace the business ended.
+    pub traceparent: Option<String>,
 }
 
 const CLAIM: &str = "
@@ -32,7 +34,12 @@ WHERE (account_id, envelope_id, version) IN (
     SELECT account_id, envelope_id, version FROM artifact_job WHERE due_at <= $1 ORDER BY due_at LIMIT $3
     FOR UPDATE SKIP LOCKED
 )
-RETURNING account_id, envelope_id, version, attempts";
+RETURNING account_id, envelope_id, version, attempts, (
+    SELECT traceparent FROM event
+    WHERE event.account_id = artifact_job.account_id AND event.envelope_id = artifact_job.envelope_id
+        AND event.kind = CASE artifact_job.version WHEN 2 THEN 5 ELSE 8 END
+    ORDER BY sequence DESC LIMIT 1
+) AS traceparent";
 
 enum Claim {}
 
@@ -46,6 +53,8 @@ struct JobRow {
     version: i16,
     #[diesel(sql_type = Integer)]
     attempts: i32,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
 }
 
 impl Store {
@@ -70,6 +79,7 @@ impl Store {
                     _ => return Err(corrupt("version")),
                 },
                 attempts: row.attempts.unsigned_abs(),
+                traceparent: row.traceparent,
             })
         };
         Ok(rows.into_iter().map(job).collect::<QueryResult<_>>()?)

@@ -228,7 +228,7 @@ impl Store {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<usize, DatabaseError> {
-        write(self.across_accounts.clone(), AccountId::from_uuid(Uuid::nil()), None, move |mut conn| {
+        write((self.across_accounts.clone(), "keep"), AccountId::from_uuid(Uuid::nil()), None, move |mut conn| {
             async move {
                 let query = diesel::sql_query(DISCARDED)
                     .bind::<Timestamptz, _>(now)

@@ -16,6 +16,7 @@ mod ingest;
 mod job;
 mod keep;
 mod ledger;
+mod measure;
 mod notices;
 mod page;
 mod removal;
@@ -27,6 +28,7 @@ mod terms;
 mod trim;
 mod upload;
 
+use std::panic::Location;
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
@@ -55,6 +57,7 @@ pub use self::ingest::{Got, Kept as KeptBytes, ReadingJob};
 pub use self::job::Job;
 pub use self::keep::{Purged, READING_MINUTES_MAX};
 pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
+pub use self::measure::{OPEN, Queue, Waiting};
 pub use self::page::{About, FeedEvent, Page, Sieve, Wanted};
 pub use self::removal::{Grave, is_condemned};
 use self::settle::Settling;
@@ -80,13 +83,13 @@ pub struct Store {
 }
 
 async fn write<T: Send + 'static>(
-    pool: Pool,
+    (pool, room): (Pool, &'static str),
     account: AccountId,
     keep: Option<Keep<T>>,
     statements: impl Statements<T>,
 ) -> Result<T, DatabaseError> {
     let write = async move {
-        let flight = Flight::open(&pool).await?;
+        let flight = Flight::open_for(&pool, room).await?;
         let conn = flight.connection();
         let once = keep.as_ref().map(|keep| &keep.once);
         let (begun, claimed) = futures_util::join!(flight.begin_for(account.uuid()), claimed(conn, once));
@@ -117,6 +120,18 @@ async fn write<T: Send + 'static>(
         Ok(written)
     };
     joined(tokio::spawn(write.in_current_span()).await)
+}
+
+/// Ends a transaction in which nothing was changed. A repeat changes nothing, but the same key is to be answered in the same way.
+async fn leave(flight: Flight, kept: Option<&(Once, Vec<u8>)>) -> Result<(), DatabaseError> {
+    if kept.is_none() {
+        return flight.rollback().await;
+    }
+    let (kept, committed) = futures_util::join!(create::keep(flight.connection(), kept), flight.commit());
+    kept?;
+    committed?;
+    flight.close();
+    Ok(())
 }
 
 /// What a task came to. A panic goes on where the task was waited for; a cut task is the runtime's end.
@@ -179,6 +194,8 @@ impl Store {
         let pool = database::pool(&DatabaseConfig { database_pool_max: calls, ..config.clone() }).await?;
         let loops = DatabaseConfig { database_pool_max: loops, ..config.clone() };
         let across_accounts = database::pool_across_accounts(&loops).await?;
+        held::observe(&pool, "calls");
+        held::observe(&across_accounts, "loops");
         let (committed, artifacts_due, readings_due) = (Arc::default(), Arc::default(), Arc::default());
         let settling = Arc::default();
         Ok(Self { pool, across_accounts, clock, committed, artifacts_due, readings_due, settling, pages, pages_across })
@@ -187,14 +204,15 @@ impl Store {
     /// Reads with one statement, of one account.
     ///
     /// In a task of its own: a caller who hangs up must not cost a connection.
-    async fn read_one<T: Send + 'static>(
+    #[track_caller]
+    fn read_one<T: Send + 'static>(
         &self,
         account: AccountId,
         statement: impl Statements<T>,
-    ) -> Result<T, DatabaseError> {
-        let pool = self.pool.clone();
+    ) -> impl Future<Output = Result<T, DatabaseError>> + Send {
+        let (pool, room) = (self.pool.clone(), room(Location::caller()));
         let read = async move {
-            let flight = Flight::open(&pool).await?;
+            let flight = Flight::open_for(&pool, room).await?;
             let conn = flight.connection();
             let (begun, read, ended) =
                 futures_util::join!(flight.begin_for(account.uuid()), statement(conn), flight.commit());
@@ -205,28 +223,30 @@ impl Store {
             begun.and(ended)?;
             Ok(read?)
         };
-        joined(tokio::spawn(read.in_current_span()).await)
+        async move { joined(tokio::spawn(read.in_current_span()).await) }
     }
 
     /// Writes to one account: claims the key, runs the statements, keeps the reply, commits. A reply of `None` takes
     /// everything back.
-    async fn write<T: Send + 'static>(
+    #[track_caller]
+    fn write<T: Send + 'static>(
         &self,
         account: AccountId,
         keep: Option<Keep<T>>,
         statements: impl Statements<T>,
-    ) -> Result<T, DatabaseError> {
-        write(self.pool.clone(), account, keep, statements).await
+    ) -> impl Future<Output = Result<T, DatabaseError>> + Send {
+        write((self.pool.clone(), room(Location::caller())), account, keep, statements)
     }
 
     /// The same where the rows are of more than one account.
-    async fn write_across<T: Send + 'static>(
+    #[track_caller]
+    fn write_across<T: Send + 'static>(
         &self,
         account: AccountId,
         keep: Option<Keep<T>>,
         statements: impl Statements<T>,
-    ) -> Result<T, DatabaseError> {
-        write(self.across_accounts.clone(), account, keep, statements).await
+    ) -> impl Future<Output = Result<T, DatabaseError>> + Send {
+        write((self.across_accounts.clone(), room(Location::caller())), account, keep, statements)
     }
 
     /// True if the database's user sees all rows whatever the second wall says: a superuser, or one that bypasses it.

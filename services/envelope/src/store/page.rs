@@ -6,7 +6,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use futures_util::FutureExt as _;
 use uuid::Uuid;
@@ -103,6 +103,8 @@ pub struct FeedEvent {
     pub stored: Entry,
     /// When, for a merge of the partitions.
     pub occurred_at: DateTime<Utc>,
+    /// In which trace.
+    pub traceparent: Option<String>,
 }
 
 /// Some of the feed.
@@ -126,7 +128,7 @@ LEFT JOIN LATERAL (
     SELECT feed.position, feed.account_id, feed.livemode, feed.envelope_id, feed.sequence, e.*
     FROM feed
     CROSS JOIN LATERAL (
-        SELECT kind, record, prev_hash, hash, occurred_at FROM event
+        SELECT kind, record, prev_hash, hash, occurred_at, traceparent FROM event
         WHERE event.account_id = feed.account_id AND event.envelope_id = feed.envelope_id
             AND event.sequence = feed.sequence
         LIMIT 1
@@ -165,6 +167,8 @@ struct Row {
     hash: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
     occurred_at: Option<DateTime<Utc>>,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
 }
 
 impl Row {
@@ -185,6 +189,7 @@ impl Row {
             about,
             stored: entry((self.sequence.ok_or_else(lacking)?, record, prev_hash, hash, None, None))?,
             occurred_at: self.occurred_at.ok_or_else(lacking)?,
+            traceparent: self.traceparent,
         }))
     }
 }

@@ -56,6 +56,7 @@ const UNNAMED: &str = "
 INSERT INTO blob_removal (sha256, due_at)
 SELECT sha256, $2 FROM unnest($1) AS found (sha256) WHERE NOT blob_is_needed(sha256) ORDER BY sha256
 ON CONFLICT (sha256) DO NOTHING";
+const NEEDED: &str = "SELECT blob_is_needed($1) AS yes";
 const GRAVE: &str = "SELECT due_at, removed_at FROM blob_removal WHERE sha256 = $1 AND condemned_at IS NOT NULL";
 const EXHUME: &str =
     "DELETE FROM blob_removal WHERE sha256 = $1 AND due_at = $2 AND removed_at IS NOT DISTINCT FROM $3";
@@ -65,6 +66,7 @@ enum Condemn {}
 enum Removed {}
 enum Forget {}
 enum Unnamed {}
+enum Needed {}
 enum Find {}
 enum Exhume {}
 
@@ -150,6 +152,14 @@ impl Store {
         let digests: Vec<Vec<u8>> = digests.iter().map(|digest| digest.to_vec()).collect();
         let query = diesel::sql_query(UNNAMED).bind::<Array<Bytea>, _>(digests).bind::<Timestamptz, _>(now);
         Ok(prepared::<Unnamed, _>(query).execute(&mut *conn).await?)
+    }
+
+    /// Whether any row names these bytes.
+    pub async fn is_needed(&self, digest: &Digest) -> Result<bool, DatabaseError> {
+        let mut conn = acquire(&self.across_accounts).await?;
+        let query = diesel::sql_query(NEEDED).bind::<Bytea, _>(digest.to_vec());
+        let answer: Answer = prepared::<Needed, _>(query).get_result(&mut *conn).await?;
+        Ok(answer.yes)
     }
 
     /// How it stands with bytes that are condemned; none: they are not.

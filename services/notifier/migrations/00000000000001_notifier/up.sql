@@ -87,6 +87,8 @@ CREATE TABLE delivery (
     -- To the own address of an envelope, of which there may be as many as envelopes.
     own boolean NOT NULL DEFAULT false,
     sequence bigint NOT NULL,
+    -- The W3C Trace Context of what happened: attempts belong to its trace.
+    traceparent text,
     -- The bytes of every attempt.
     body bytea NOT NULL,
     -- 1 pending, 2 delivered, 3 dead (all attempts failed), 4 cancelled
@@ -146,6 +148,8 @@ CREATE TABLE mail (
     kind smallint NOT NULL CHECK (kind BETWEEN 1 AND 7),
     envelope_id uuid,
     livemode boolean NOT NULL,
+    -- As delivery.traceparent.
+    traceparent text,
     -- When the event happened: an invitation is not sent once there is a newer one.
     occurred_at timestamptz NOT NULL,
     -- 1 pending, 2 sent, 3 suppressed (no reason to send it any more), 4 dead, 5 bounced and to be reported, 6 bounced and

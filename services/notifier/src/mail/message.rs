@@ -4,6 +4,7 @@ use std::convert::Infallible;
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
+use countersign_chassis::propagation;
 use lettre::message::header::{ContentType, Header, HeaderName, HeaderValue};
 use lettre::message::{Attachment as Part, Mailbox, MultiPart, SinglePart};
 use lettre::{Address, Message};
@@ -80,6 +81,7 @@ macro_rules! header {
 header!(AutoSubmitted, "Auto-Submitted");
 header!(AutoResponseSuppress, "X-Auto-Response-Suppress");
 header!(ListUnsubscribe, "List-Unsubscribe");
+header!(TraceParent, "Traceparent");
 
 /// An address that a mail can be sent to. Its domain is written in ASCII, which every server takes; what stands before it may
 /// need one that knows SMTPUTF8.
@@ -123,6 +125,10 @@ pub fn message(
     if let (MailKind::Reminder, Some(unsubscribe)) = (mail.kind, &origin.unsubscribe) {
         // Whom it is about, by an id that opens nothing.
         builder = builder.header(ListUnsubscribe(format!("<mailto:{unsubscribe}?subject={}>", mail.addressee)));
+    }
+    // For whoever handles mails that come back: random digits, which say nothing of anybody.
+    if let Some(traceparent) = propagation::current() {
+        builder = builder.header(TraceParent(traceparent));
     }
     let bodies = MultiPart::alternative_plain_html(text, html);
     let content = if attachments.is_empty() {

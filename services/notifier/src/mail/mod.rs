@@ -23,8 +23,10 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::keys::{Key, sha256};
 use countersign_chassis::ticker::{Progress, jittered};
+use countersign_chassis::{propagation, telemetry};
 use tokio::time::timeout;
 use tonic::Code;
+use tracing::{Instrument as _, Span};
 
 use self::compose::compose;
 use self::gather::{Asked, Found};
@@ -35,6 +37,7 @@ use self::smtp::Meaning;
 use self::words::Words;
 use crate::config::Config;
 use crate::envelopes::Envelopes;
+use crate::measure;
 use crate::schedule::pause;
 use crate::store::{ClaimedMail, Due, MAILS_KEPT, MailRoom, MailSettled, Quota, Store};
 
@@ -193,14 +196,34 @@ impl Mailer {
         tracing::warn!(event, code, "that a mail came back could not be reported");
         let settled = match status.code() {
             Code::NotFound | Code::FailedPrecondition | Code::InvalidArgument => MailSettled::Reported,
-            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted => {
-                unasked(claimed, status.code(), now)
-            }
+            code if is_outage(code) => unasked(claimed, code, now),
             _ => tried(claimed, now),
         };
         // Given up, it has still bounced.
         Ok(if settled == MailSettled::Dead { MailSettled::Reported } else { settled })
     }
+}
+
+/// Whether an answer says that nobody could be asked, which is waited for. UNKNOWN is how a connection that breaks in the
+/// middle of a call is told: no service of ours answers that.
+fn is_outage(code: Code) -> bool {
+    matches!(code, Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::Aborted | Code::Unknown)
+}
+
+/// The span of a mail: in the trace of what happened which it is about.
+fn span(claimed: &ClaimedMail) -> Span {
+    let span = tracing::info_span!(
+        target: telemetry::ROOT,
+        "mail",
+        otel.name = "send mail",
+        otel.kind = "producer",
+        messaging.system = "smtp",
+        messaging.operation.name = "send",
+        messaging.operation.r#type = "send",
+        messaging.destination.name = claimed.mail.kind.name(),
+    );
+    propagation::go_on(&span, claimed.traceparent.as_deref());
+    span
 }
 
 /// After an attempt: again by the schedule, or given up.

@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 
 use super::plan::{Mail, plan};
 use crate::event::each;
-use crate::sink::{Sink, Work};
+use crate::sink::{Sink, Traces, Work};
 use crate::store::{MAILS_KEPT, Store, keep_mails};
 
 /// The sink of people's mailboxes.
@@ -22,13 +22,14 @@ pub struct Mails {
 
 struct Planned {
     rows: Vec<Mail>,
+    traces: Traces,
     store: Store,
     wake: Arc<Notify>,
 }
 
 #[tonic::async_trait]
 impl Sink for Mails {
-    async fn plan(&self, events: &[Event]) -> anyhow::Result<Box<dyn Work>> {
+    async fn plan(&self, events: &[Event], traces: &Traces) -> anyhow::Result<Box<dyn Work>> {
         let mut rows = each(events, plan);
         let (planned, oldest) = (rows.len(), self.store.clock().now() - MAILS_KEPT);
         // Whether they had their mail nobody knows any more: it could be the second.
@@ -36,7 +37,7 @@ impl Sink for Mails {
         if rows.len() < planned {
             tracing::error!(count = planned - rows.len(), "mails about what happened long ago are not written");
         }
-        Ok(Box::new(Planned { rows, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
+        Ok(Box::new(Planned { rows, traces: traces.clone(), store: self.store.clone(), wake: Arc::clone(&self.wake) }))
     }
 }
 
@@ -46,7 +47,7 @@ impl Work for Planned {
         if self.rows.is_empty() {
             return Ok(());
         }
-        keep_mails(connection, &self.rows, self.store.clock().now()).await
+        keep_mails(connection, &self.rows, &self.traces, self.store.clock().now()).await
     }
 
     fn kept(&self) {

@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use super::{Store, column};
 use crate::id::{AccountId, EndpointId, EventId};
+use crate::sink::Traces;
 use crate::webhook::plan::Delivery;
 
 /// Attempts, and seconds since the first of them, after which a delivery does not hold up the next ones of its envelope.
@@ -35,6 +36,7 @@ pub struct ClaimedDelivery {
     pub account: AccountId,
     pub endpoint: EndpointId,
     pub event: EventId,
+    pub traceparent: Option<String>,
     pub body: Vec<u8>,
     pub tries: u32,
     pub lease_epoch: i32,
@@ -102,6 +104,8 @@ struct DeliveryRow {
     endpoint_id: Uuid,
     #[diesel(sql_type = SqlUuid)]
     event_id: Uuid,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
     #[diesel(sql_type = Bytea)]
     body: Vec<u8>,
     #[diesel(sql_type = Integer)]
@@ -221,7 +225,7 @@ resting AS (
 UPDATE delivery AS d SET lease_until = $3, next_at = $3, lease_epoch = d.lease_epoch + 1
 FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
 WHERE (d.account_id, d.endpoint_id, d.event_id) = (locked.account_id, locked.endpoint_id, locked.event_id)
-RETURNING d.account_id, d.endpoint_id, d.event_id, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
+RETURNING d.account_id, d.endpoint_id, d.event_id, d.traceparent, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
     ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
     ready.suspect";
 
@@ -280,8 +284,8 @@ SELECT count(*) AS count FROM settled";
 /// waits for us, and finds what we note.
 const KEEP: &str = "
 WITH d AS (
-    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $11)
-        AS d(account, endpoint, event, envelope, sequence, body, livemode, type, cause, own)
+    SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $11, $12)
+        AS d(account, endpoint, event, envelope, sequence, body, livemode, type, cause, own, traceparent)
 ), off AS MATERIALIZED (
     SELECT account_id, id, disabled_at FROM endpoint
     WHERE (account_id, id) IN (SELECT account, endpoint FROM d WHERE cause = 'endpoint_disabled')
@@ -290,9 +294,9 @@ WITH d AS (
     SELECT d.*, CASE WHEN off.id IS NULL OR off.disabled_at IS NOT NULL THEN d.cause END AS why
     FROM d LEFT JOIN off ON d.cause = 'endpoint_disabled' AND off.account_id = d.account AND off.id = d.endpoint
 )
-INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, livemode, type, cause, own, state, attempts,
+INSERT INTO delivery (account_id, endpoint_id, event_id, envelope_id, sequence, body, livemode, type, cause, own, traceparent, state, attempts,
     tries, next_at, lease_epoch, created_at)
-SELECT d.account, d.endpoint, d.event, d.envelope, d.sequence, d.body, d.livemode, d.type, d.why, d.own,
+SELECT d.account, d.endpoint, d.event, d.envelope, d.sequence, d.body, d.livemode, d.type, d.why, d.own, d.traceparent,
     CASE WHEN d.why IS NULL THEN 1 ELSE 4 END, 0, 0, $10, 0, $10
 FROM planned AS d
 ON CONFLICT DO NOTHING";
@@ -301,6 +305,7 @@ ON CONFLICT DO NOTHING";
 pub async fn keep_deliveries(
     mut connection: &AsyncPgConnection,
     deliveries: &[Delivery],
+    traces: &Traces,
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
     enum Keep {}
@@ -317,7 +322,8 @@ pub async fn keep_deliveries(
         .bind::<Array<SmallInt>, _>(column(deliveries, |d| d.kind))
         .bind::<Array<Nullable<Text>>, _>(column(deliveries, |d| d.cause))
         .bind::<Timestamptz, _>(now)
-        .bind::<Array<Bool>, _>(column(deliveries, |d| d.own));
+        .bind::<Array<Bool>, _>(column(deliveries, |d| d.own))
+        .bind::<Array<Nullable<Text>>, _>(column(deliveries, |d| traces.get(&d.event).cloned()));
     prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
 }
@@ -416,6 +422,7 @@ impl DeliveryRow {
             account: AccountId::from_uuid(row.account_id),
             endpoint: EndpointId::from_uuid(row.endpoint_id),
             event: EventId::from_uuid(row.event_id),
+            traceparent: row.traceparent,
             body: row.body,
             tries: row.tries.unsigned_abs(),
             lease_epoch: row.lease_epoch,

@@ -5,13 +5,14 @@ use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
-use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
 use super::{Disabled, Store, column};
 use crate::id::{AccountId, EndpointId, EnvelopeId, EventId, RecipientId, WatcherId};
 use crate::mail::plan::{About, Addressee, Mail, MailKind};
+use crate::sink::Traces;
 
 /// What is to be done with a claimed mail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,10 +24,12 @@ pub enum Due {
 }
 
 /// A claimed mail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClaimedMail {
     /// What it is.
     pub mail: Mail,
+    /// In which trace that happened which it is about.
+    pub traceparent: Option<String>,
     /// What is to be done.
     pub due: Due,
     /// How often that has been tried.
@@ -88,6 +91,8 @@ struct MailRow {
     envelope_id: Option<Uuid>,
     #[diesel(sql_type = Bool)]
     livemode: bool,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
     #[diesel(sql_type = Timestamptz)]
     occurred_at: DateTime<Utc>,
     #[diesel(sql_type = Nullable<Bytea>)]
@@ -143,7 +148,7 @@ WITH due AS (
 UPDATE mail AS m SET lease_until = $2, lease_epoch = m.lease_epoch + 1 FROM due
 WHERE (m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind)
     = (due.account_id, due.event_id, due.addressee_kind, due.addressee_id, due.kind)
-RETURNING m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind, m.envelope_id, m.livemode, m.occurred_at,
+RETURNING m.account_id, m.event_id, m.addressee_kind, m.addressee_id, m.kind, m.envelope_id, m.livemode, m.traceparent, m.occurred_at,
     m.bounced_sha256, m.attempts, m.is_too_large, m.created_at, m.lease_epoch";
 
 const SETTLE: &str = "
@@ -157,9 +162,9 @@ const AWAIT_QUOTA: &str = "SELECT await_mail_quota($1, $2, $3, $4, $5, $6, $7, $
 const TAKE_QUOTA: &str = "SELECT is_held, at FROM take_mail_quota($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)";
 
 const KEEP: &str = "
-INSERT INTO mail (account_id, event_id, addressee_kind, addressee_id, kind, envelope_id, livemode, occurred_at, state,
-    attempts, next_at, lease_epoch, created_at)
-SELECT m.*, 1, 0, $9, 0, $9 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8) AS m
+INSERT INTO mail (account_id, event_id, addressee_kind, addressee_id, kind, envelope_id, livemode, occurred_at,
+    traceparent, state, attempts, next_at, lease_epoch, created_at)
+SELECT m.*, 1, 0, $9, 0, $9 FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $10) AS m
 ON CONFLICT DO NOTHING";
 
 /// The id in the event's place is the same whoever plans the mail, and however often.
@@ -231,6 +236,7 @@ impl From<MailRow> for ClaimedMail {
                 livemode: row.livemode,
                 occurred_at: row.occurred_at,
             },
+            traceparent: row.traceparent,
             due,
             attempts: row.attempts.unsigned_abs(),
             is_too_large: row.is_too_large,
@@ -244,6 +250,7 @@ impl From<MailRow> for ClaimedMail {
 pub async fn keep_mails(
     mut connection: &AsyncPgConnection,
     mails: &[Mail],
+    traces: &Traces,
     now: DateTime<Utc>,
 ) -> Result<(), DatabaseError> {
     enum Keep {}
@@ -261,7 +268,8 @@ pub async fn keep_mails(
         .bind::<Array<Nullable<SqlUuid>>, _>(column(mails, envelope))
         .bind::<Array<Bool>, _>(column(mails, |m| m.livemode))
         .bind::<Array<Timestamptz>, _>(column(mails, |m| m.occurred_at))
-        .bind::<Timestamptz, _>(now);
+        .bind::<Timestamptz, _>(now)
+        .bind::<Array<Nullable<Text>>, _>(column(mails, |m| traces.get(&m.event).cloned()));
     prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
 }

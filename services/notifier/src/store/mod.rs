@@ -6,11 +6,13 @@ mod endpoint;
 mod endpoint_change;
 mod feed;
 mod mail;
+mod measure;
 mod once;
 
 use countersign_chassis::clock::Clock;
 pub use countersign_chassis::database::DatabaseError;
 use countersign_chassis::database::Pool;
+use countersign_chassis::held;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 pub use self::delivery::{BREAKER, ClaimedDelivery, Outcome, Room, Settled, keep_deliveries};
@@ -20,6 +22,7 @@ pub use self::endpoint::{Disabled, Endpoint, Standing};
 pub use self::endpoint_change::{EndpointChanges, FAILING, Named, Told};
 pub use self::feed::{Lease, PARTITIONS};
 pub use self::mail::{ClaimedMail, Due, MAILS_KEPT, MailRoom, MailSettled, Quota, keep_mails};
+pub use self::measure::Queue;
 
 /// The schema of this service.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
@@ -35,6 +38,7 @@ impl Store {
     /// On that pool.
     #[must_use]
     pub fn new(pool: Pool, clock: Clock) -> Self {
+        held::observe(&pool, "all");
         Self { pool, clock }
     }
 

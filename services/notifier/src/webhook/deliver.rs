@@ -3,6 +3,7 @@
 //! Each attempt is a task of its own in one of a bounded number of places, so that nobody waits for somebody else's receiver.
 //! Must never post inside a transaction, or record what another process has the say about.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -10,11 +11,16 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::EventType;
 use countersign_chassis::ticker::Progress;
+use countersign_chassis::{propagation, telemetry};
+use opentelemetry::trace::Status;
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
+use tracing::{Instrument as _, Span};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use uuid::{NoContext, Timestamp, Uuid};
 
 use crate::id::{AccountId, EventId};
+use crate::measure;
 use crate::schedule::{breaker, pause, throttle};
 use crate::store::{ClaimedDelivery, Disabled, FAILING, Outcome, Room, Settled, Store, Told};
 use crate::webhook::courier::{Answer, Courier, Letter};
@@ -122,12 +128,13 @@ impl Deliverer {
             drop(busy);
             let (account, suspect) = (claimed.account, claimed.suspect);
             let place = Place { post: Arc::clone(&self.post), account, suspect, _permit: permit };
+            let span = span(&claimed);
             let attempt = async move {
                 if let Err(error) = place.post.deliver(&claimed).await {
                     tracing::warn!(error = format!("{error:#}"), "an attempt was not written down; its claim runs out");
                 }
             };
-            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(attempt);
+            self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(attempt.instrument(span));
         }
         Ok(Progress::Busy)
     }
@@ -166,6 +173,7 @@ impl Post {
         let answered = self.attempt(claimed, at).await;
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         let (outcome, settled) = judge(claimed, &answered, at, duration_ms)?;
+        tell(began.elapsed(), &outcome, settled);
         let (event, endpoint) = (claimed.event.to_string(), claimed.endpoint.to_string());
         if settled != Settled::Delivered {
             let (status, failure, tries) = (outcome.status_code, outcome.failure, claimed.tries + 1);
@@ -202,6 +210,7 @@ impl Post {
         let event = endpoint_event(EventType::EndpointDisabled, (account, claimed.livemode), endpoint, id, at);
         let told = Told { event: id, kind: EventType::EndpointDisabled as i16, body: body(&event)? };
         if self.store.disable_endpoint((account, endpoint, &claimed.url), reason, at, &told).await? {
+            measure::disabled(reason);
             tracing::warn!(
                 endpoint = endpoint.to_string(),
                 reason = format!("{reason:?}"),
@@ -209,6 +218,35 @@ impl Post {
             );
         }
         Ok(())
+    }
+}
+
+/// The span of an attempt: in the trace of what happened, however long ago.
+fn span(claimed: &ClaimedDelivery) -> Span {
+    let span = tracing::info_span!(
+        target: telemetry::ROOT,
+        "deliver",
+        otel.name = "POST webhook",
+        otel.kind = "client",
+        http.request.method = "POST",
+        http.request.resend_count = claimed.tries,
+    );
+    propagation::go_on(&span, claimed.traceparent.as_deref());
+    span
+}
+
+/// Tells what came of an attempt: never where, or to whom.
+fn tell(took: Duration, outcome: &Outcome, settled: Settled) {
+    measure::attempted(took, outcome.status_code, outcome.failure);
+    let span = Span::current();
+    if let Some(status) = outcome.status_code {
+        span.set_attribute("http.response.status_code", i64::from(status));
+    }
+    if settled != Settled::Delivered {
+        let error = outcome.status_code.map(|status| status.to_string());
+        let error = error.map_or_else(|| Cow::from(outcome.failure.unwrap_or("_OTHER")), Cow::from);
+        span.set_attribute("error.type", error);
+        span.set_status(Status::error(""));
     }
 }
 

@@ -23,7 +23,7 @@ use self::plan::{Delivery, Listener, plan};
 use crate::envelopes::Envelopes;
 use crate::event::each;
 use crate::id::{AccountId, EndpointId, EnvelopeId};
-use crate::sink::{Sink, Work};
+use crate::sink::{Sink, Traces, Work};
 use crate::store::{Endpoint, Store, keep_deliveries, keep_endpoints};
 
 /// Envelopes that are asked about at a time.
@@ -47,13 +47,14 @@ struct Deliveries {
     /// Addresses of envelopes, and whether they are verified: by what is known now.
     endpoints: Vec<Endpoint>,
     rows: Vec<Delivery>,
+    traces: Traces,
     store: Store,
     wake: Arc<Notify>,
 }
 
 #[tonic::async_trait]
 impl Sink for Webhooks {
-    async fn plan(&self, events: &[Event]) -> anyhow::Result<Box<dyn Work>> {
+    async fn plan(&self, events: &[Event], traces: &Traces) -> anyhow::Result<Box<dyn Work>> {
         let mut accounts: Vec<AccountId> = events.iter().filter_map(|event| event.account_id.parse().ok()).collect();
         accounts.sort_unstable();
         accounts.dedup();
@@ -66,7 +67,8 @@ impl Sink for Webhooks {
         let mut listeners: Vec<_> = listening.iter().map(listener).collect();
         listeners.extend(endpoints.iter().map(|endpoint| self.own_listener(endpoint)));
         let rows = each(events, |event, head| plan(event, head, &listeners));
-        Ok(Box::new(Deliveries { endpoints, rows, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
+        let traces = traces.clone();
+        Ok(Box::new(Deliveries { endpoints, rows, traces, store: self.store.clone(), wake: Arc::clone(&self.wake) }))
     }
 }
 
@@ -169,7 +171,7 @@ impl Work for Deliveries {
         if self.rows.is_empty() {
             return Ok(());
         }
-        keep_deliveries(connection, &self.rows, now).await
+        keep_deliveries(connection, &self.rows, &self.traces, now).await
     }
 
     fn kept(&self) {

@@ -339,7 +339,11 @@ impl EnvelopeService for Served {
         }
         let from: usize = resume_token.parse().unwrap_or_default();
         let message = |item, token: usize| {
-            Ok(v1::WatchStatusChangesResponse { item: Some(item), resume_token: token.to_string() })
+            Ok(v1::WatchStatusChangesResponse {
+                item: Some(item),
+                resume_token: token.to_string(),
+                ..Default::default()
+            })
         };
         let mut messages = vec![message(Item::Heartbeat(v1::Heartbeat::default()), from)];
         let wanted = |event: &v1::Event| partitions.is_empty() || partitions.contains(&partition(event));

@@ -5,7 +5,7 @@ use countersign::v1;
 use countersign::v1::{ErrorReason, EventType, RecipientStatus, WatchStart};
 use countersign_chassis::database::DatabaseError;
 use countersign_notifier::id::RecipientId;
-use countersign_notifier::sink::{Sink, Work};
+use countersign_notifier::sink::{Sink, Traces, Work};
 use diesel_async::{AsyncPgConnection, SimpleAsyncConnection as _};
 
 use crate::receiver::Receiver;
@@ -72,7 +72,7 @@ async fn who_stands_at_an_old_place_inserts_nothing() {
     assert!(!stand.notifier.store.advance(lease, "0", "9", &[]).await.unwrap());
     let event = stand.double.script().feed[0].clone();
     let webhooks = stand.webhooks();
-    let late = webhooks.plan(&[event]).await.unwrap();
+    let late = webhooks.plan(&[event], &Traces::new()).await.unwrap();
     assert!(!stand.notifier.store.advance(lease, "0", "9", &[late]).await.unwrap());
     assert_eq!(stand.number(DELIVERIES).await, 0, "nothing of a fenced batch is kept");
     assert_eq!(stand.token().await, "1");
@@ -164,7 +164,7 @@ struct Messages(Vec<String>);
 
 #[tonic::async_trait]
 impl Sink for Broker {
-    async fn plan(&self, events: &[v1::Event]) -> anyhow::Result<Box<dyn Work>> {
+    async fn plan(&self, events: &[v1::Event], _: &Traces) -> anyhow::Result<Box<dyn Work>> {
         Ok(Box::new(Messages(events.iter().map(|event| event.id.clone()).collect())))
     }
 }

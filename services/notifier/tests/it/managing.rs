@@ -6,7 +6,7 @@ use countersign::v1;
 use countersign::v1::{DeliveryState, EventType, WebhookEndpointState};
 use countersign_chassis::wire::timestamp;
 use countersign_notifier::id::{AccountId, EndpointId};
-use countersign_notifier::sink::Sink as _;
+use countersign_notifier::sink::{Sink as _, Traces};
 use countersign_notifier::store::Named;
 use tonic::Code;
 
@@ -310,7 +310,7 @@ async fn t32_what_is_planned_while_an_endpoint_is_enabled_is_posted() {
     // Planned, enabled, kept.
     stand.sql(off).await;
     let lease = stand.lease(&stand.notifier).await;
-    let work = stand.webhooks().plan(&[stand.happens(EventType::EnvelopeSent, 1)]).await.unwrap();
+    let work = stand.webhooks().plan(&[stand.happens(EventType::EnvelopeSent, 1)], &Traces::new()).await.unwrap();
     assert_eq!(enable().await.unwrap().1, 0);
     assert!(stand.notifier.store.advance(lease, "", "1", &[work]).await.unwrap());
     stand.deliver().await;

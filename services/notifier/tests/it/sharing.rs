@@ -11,7 +11,7 @@ use countersign_chassis::database::DatabaseError;
 use countersign_notifier::feed::Feed;
 use countersign_notifier::lease::Leases;
 use countersign_notifier::serve::Notifier;
-use countersign_notifier::sink::{Sink, Work};
+use countersign_notifier::sink::{Sink, Traces, Work};
 use countersign_notifier::store::Lease;
 use diesel_async::AsyncPgConnection;
 
@@ -80,7 +80,7 @@ async fn t37_who_was_paused_and_resumes_writes_nothing() {
     let event = stand.happens(EventType::EnvelopeSent, 1);
     let paused = stand.another().await;
     let old = stand.lease(&paused).await;
-    let in_hand = stand.webhooks().plan(&[event]).await.unwrap();
+    let in_hand = stand.webhooks().plan(&[event], &Traces::new()).await.unwrap();
     assert_eq!(paused.store.resume_token(old).await.unwrap().as_deref(), Some(""));
 
     stand.later(TimeDelta::seconds(16));
@@ -169,7 +169,7 @@ struct Nothing;
 
 #[tonic::async_trait]
 impl Sink for Clumsy {
-    async fn plan(&self, _: &[v1::Event]) -> anyhow::Result<Box<dyn Work>> {
+    async fn plan(&self, _: &[v1::Event], _: &Traces) -> anyhow::Result<Box<dyn Work>> {
         assert!(self.0.swap(true, Ordering::Relaxed), "the first time");
         Ok(Box::new(Nothing))
     }

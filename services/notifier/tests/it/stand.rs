@@ -243,7 +243,7 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
         listen: ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() },
         database: database.config(),
         keys: KeyConfig { master_key: MASTER_KEY.into() },
-        telemetry: TelemetryConfig { log: "off".into(), log_json: false, otlp_endpoint: None },
+        telemetry: TelemetryConfig::only_logs("off"),
         migrate: false,
         envelope_url: double.url.clone(),
         service_token: Some(SERVICE_TOKEN.into()),

@@ -113,7 +113,7 @@ fn listen_config(address: SocketAddr) -> ListenConfig {
 
 /// Not used: the process that holds the stack decides what is logged.
 fn no_telemetry() -> TelemetryConfig {
-    TelemetryConfig { log: "off".to_owned(), log_json: false, otlp_endpoint: None }
+    TelemetryConfig::only_logs("off")
 }
 
 /// Brings both databases up to date.
