@@ -27,6 +27,9 @@
 {{- fail "migrate.mode: must be init with postgres.enabled: a hook runs before there is a database" -}}
 {{- end -}}
 {{- range $name := list "envelope" "notifier" -}}
+{{- if and $.Values.alerts.enabled (not (index $.Values $name).metrics.enabled) -}}
+{{- fail (printf "%s.metrics.enabled: must be true with alerts.enabled: an alert would say that nothing is told" $name) -}}
+{{- end -}}
 {{- $of := index $.Values $name -}}
 {{- if and $of.tls.clientCaKey (not $of.tls.existingSecret) -}}
 {{- fail (printf "%s.tls.existingSecret: is needed with %s.tls.clientCaKey" $name $name) -}}

@@ -6,6 +6,7 @@
 pub mod accept;
 mod arriving;
 pub mod call;
+pub mod check;
 pub mod clock;
 pub mod config;
 pub mod database;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use countersign_chassis::check::CheckConfig;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, SettingError, TelemetryConfig};
 use countersign_chassis::guard::{Guard, PORTS};
 use countersign_chassis::health::HealthConfig;
@@ -45,6 +46,9 @@ pub enum Task {
     PurgeAgain(PurgeAgain),
     /// Make an account and print its first API key. The key is shown this once.
     CreateAccount(CreateAccount),
+    /// Look for what must never be, and change nothing: ends with 0 if all is well, with 1 if something was found, with 2 if
+    /// nobody can say.
+    Check(Check),
     /// Read one document on standard input. The service starts itself so.
     #[command(hide = true)]
     PaperWorker,
@@ -62,6 +66,23 @@ pub struct PurgeAgain {
     #[expect(missing_docs, reason = "documented at the group")]
     #[command(flatten)]
     pub keys: KeyConfig,
+}
+
+/// Settings of `check`.
+#[derive(Args, Clone, Debug)]
+pub struct Check {
+    #[expect(missing_docs, reason = "documented at the group")]
+    #[command(flatten)]
+    pub check: CheckConfig,
+    /// Also look whether the bytes of all documents are in the store.
+    #[arg(long, requires = "documents")]
+    pub blobs: bool,
+    /// Where they lie, as `serve` has it.
+    #[arg(long, env = "COUNTERSIGN_DOCUMENTS")]
+    pub documents: Option<Place>,
+    /// The keys under which they are stored, as `serve` has them.
+    #[arg(long, env = "COUNTERSIGN_DOCUMENT_KEYS", hide_env_values = true)]
+    pub document_keys: Option<SecretString>,
 }
 
 /// Settings of `create-account`.

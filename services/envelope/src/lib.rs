@@ -6,6 +6,7 @@ pub mod archive;
 pub mod artifact;
 pub mod blobs;
 pub mod cache;
+pub mod check;
 pub mod config;
 pub mod convert;
 pub mod credential;

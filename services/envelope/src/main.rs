@@ -5,22 +5,29 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{check_service_token, check_token};
-use countersign_chassis::{health, process};
-use countersign_envelope::config::{Cli, Config, Task};
+use countersign_chassis::{check, health, process};
+use countersign_envelope::config::{Check, Cli, Config, Task};
 use countersign_envelope::serve;
 
 fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
         // Confines itself before anything else is started.
         Task::PaperWorker => Ok(countersign_paper::worker::run()),
+        Task::Check(task) => Ok(look(task)),
         task => perform(task).map(|()| ExitCode::SUCCESS),
     }
 }
 
 #[tokio::main]
+async fn look(task: Check) -> ExitCode {
+    check::run(task.check.json, async |print: check::Print<'_>| countersign_envelope::check::check(&task, print).await)
+        .await
+}
+
+#[tokio::main]
 async fn perform(task: Task) -> anyhow::Result<()> {
     match task {
-        Task::PaperWorker => Ok(()),
+        Task::PaperWorker | Task::Check(_) => Ok(()),
         Task::Serve(config) => run(*config).await,
         Task::Migrate(database) => serve::migrate(&database).await,
         Task::Health(config) => health::check(&config).await,

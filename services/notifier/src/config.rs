@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+use countersign_chassis::check::CheckConfig;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::guard::PORTS;
 use countersign_chassis::health::HealthConfig;
@@ -28,6 +29,9 @@ pub enum Task {
     Migrate(DatabaseConfig),
     /// Ask a running service whether it is serving; ends with 0 if it says so and with 1 if not.
     Health(HealthConfig),
+    /// Look for what must never be, and change nothing: ends with 0 if all is well, with 1 if something was found, with 2 if
+    /// nobody can say.
+    Check(CheckConfig),
 }
 
 /// Settings of `serve`.

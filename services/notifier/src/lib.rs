@@ -2,6 +2,7 @@
 //!
 //! A process of its own with its own database. It knows the envelope service only through gRPC.
 
+pub mod check;
 pub mod config;
 pub mod envelopes;
 pub mod event;

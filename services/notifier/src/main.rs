@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use countersign_chassis::check::Print;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::check_service_token;
 use countersign_chassis::{check, health, process};
@@ -13,9 +14,13 @@ use countersign_notifier::serve;
 #[tokio::main]
 async fn main() -> anyhow::Result<ExitCode> {
     match Cli::parse().command {
-        Task::Serve(config) => run(config).await,
-        Task::Migrate(database) => serve::migrate(&database).await,
-        Task::Health(config) => health::check(&config).await,
+        Task::Serve(config) => run(config).await?,
+        Task::Migrate(database) => serve::migrate(&database).await?,
+        Task::Health(config) => health::check(&config).await?,
+        Task::Check(task) => {
+            let look = async |print: Print<'_>| countersign_notifier::check::check(&task, print).await;
+            return Ok(check::run(task.json, look).await);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

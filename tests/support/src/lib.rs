@@ -6,6 +6,8 @@
 
 pub mod binary;
 pub mod certificates;
+pub mod chaos;
+pub mod check;
 pub mod client;
 pub mod crafted;
 pub mod database;

@@ -201,22 +201,28 @@ pub fn settle(
 fn refund(after: &mut Envelope) -> Option<Movement> {
     let charge = after.charge.as_ref().filter(|charge| charge.refunded.is_none())?;
     let charged = charge.amount.value;
-    let signed = after.recipients.iter().filter(|other| has_signed(other.role, &other.state)).count();
-    let value = match (after.status(), after.facts.discarded_at, after.end.map(|end| end.cause)) {
-        (_, _, Some(Cause::IngestFailed)) => charged,
-        (Status::Declined, ..) => charge.refund.refund(charged, RefundCause::Declined, signed),
-        (Status::Expired, ..) => charge.refund.refund(charged, RefundCause::Expired, signed),
-        (Status::Voided, ..) | (Status::Draft, Some(_), _) => {
-            charge.refund.refund(charged, RefundCause::Voided, signed)
-        }
-        (Status::Completed, ..) => 0,
-        (Status::Draft | Status::Pending | Status::Sent | Status::PartiallySigned, ..) => return None,
-    };
+    let value = owed(after, charge)?;
     let amount = Amount { value, ..charge.amount };
     if let Some(charge) = &mut after.charge {
         charge.refunded = Some(value);
     }
     (value > 0).then_some(Movement::Refund { amount, charged })
+}
+
+/// What comes back of a charge by how the envelope has ended; none while it has not.
+#[must_use]
+pub fn owed(envelope: &Envelope, charge: &Charge) -> Option<u64> {
+    let charged = charge.amount.value;
+    let signed = envelope.recipients.iter().filter(|other| has_signed(other.role, &other.state)).count();
+    let back = |cause| Some(charge.refund.refund(charged, cause, signed));
+    match (envelope.status(), envelope.facts.discarded_at, envelope.end.map(|end| end.cause)) {
+        (_, _, Some(Cause::IngestFailed)) => Some(charged),
+        (Status::Declined, ..) => back(RefundCause::Declined),
+        (Status::Expired, ..) => back(RefundCause::Expired),
+        (Status::Voided, ..) | (Status::Draft, Some(_), _) => back(RefundCause::Voided),
+        (Status::Completed, ..) => Some(0),
+        (Status::Draft | Status::Pending | Status::Sent | Status::PartiallySigned, ..) => None,
+    }
 }
 
 fn has_signed(role: Role, state: &RecipientState) -> bool {

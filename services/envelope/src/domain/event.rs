@@ -113,6 +113,14 @@ macro_rules! event_types {
         impl EventType {
             /// All, in order.
             pub const ALL: &[Self] = &[$(Self::$kind),+];
+
+            /// As webhooks name it.
+            #[must_use]
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(Self::$kind => $dotted,)+
+                }
+            }
         }
     };
 }

@@ -5,6 +5,7 @@
 pub mod account;
 pub mod address;
 pub mod apply;
+pub mod audit;
 pub mod command;
 pub mod credit;
 pub mod decide;

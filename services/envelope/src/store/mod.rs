@@ -6,6 +6,7 @@
 mod account;
 mod artifact;
 mod change;
+mod check;
 mod create;
 mod drawing;
 mod due;
@@ -49,6 +50,7 @@ use uuid::Uuid;
 pub use self::account::{NewKey, UserRow};
 pub use self::artifact::Known;
 pub use self::change::{Change, Changed};
+pub use self::check::{Looked, QUESTIONS, Sums};
 pub use self::create::{CREATE, NewEnvelope};
 pub use self::due::{BEGINNING, Due, Duty, Lows};
 pub use self::envelope::{Filter, Summary};

@@ -1,5 +1,6 @@
 //! All SQL of the notifier. Knows neither gRPC nor protobuf.
 
+mod check;
 mod delivery;
 mod delivery_log;
 mod endpoint;
@@ -15,6 +16,7 @@ use countersign_chassis::database::Pool;
 use countersign_chassis::held;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
+pub use self::check::{COUNTS, QUESTIONS};
 pub use self::delivery::{BREAKER, ClaimedDelivery, Outcome, Room, Settled, keep_deliveries};
 pub use self::delivery_log::{Attempt, Filter, LoggedDelivery, Redelivery};
 pub(crate) use self::endpoint::keep_endpoints;

@@ -28,7 +28,7 @@ fn arguments<'a>(url: &'a str, more: &[&'a str]) -> Vec<&'a str> {
 fn config(url: &str, more: &[&str]) -> Config {
     match Cli::try_parse_from(arguments(url, more)).unwrap().command {
         Task::Serve(config) => config,
-        Task::Migrate(_) | Task::Health(_) => panic!("serve"),
+        Task::Migrate(_) | Task::Health(_) | Task::Check(_) => panic!("serve"),
     }
 }
 
