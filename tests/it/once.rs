@@ -2,11 +2,11 @@
 //!
 //! Replies are compared as the bytes that came, below the clients that decode them.
 
-mod calls;
+pub mod calls;
 mod crowd;
 mod killed;
-mod scene;
-mod wire;
+pub mod scene;
+pub mod wire;
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ use self::wire::{Call, Key, call, keyed_messages, method_of};
 use crate::ledger::upload;
 
 /// What is not kept, because it shows a secret once.
-const SECRETS: [&str; 5] = [
+pub const SECRETS: [&str; 5] = [
     "CreateApiKeyRequest",
     "CreateUserTokenRequest",
     "CreateWebhookEndpointRequest",

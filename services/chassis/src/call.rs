@@ -119,7 +119,9 @@ where
                 Err(_) => refused(Problem::deadline_exceeded()),
             };
             drop(share);
-            Ok(answered)
+            crate::failpoint!("call.answering");
+            observation.look(answered.headers());
+            Ok(answered.map(|body| Body::new(Observed::new(body, observation))))
         };
         Box::pin(CALL.scope(facts, call).instrument(span))
     }

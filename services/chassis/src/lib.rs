@@ -10,6 +10,9 @@ pub mod check;
 pub mod clock;
 pub mod config;
 pub mod database;
+mod dial;
+#[cfg(debug_assertions)]
+pub mod failpoint;
 pub mod faults;
 pub mod grpc;
 pub mod guard;
@@ -31,3 +34,24 @@ pub mod ticker;
 pub mod tls;
 pub mod token;
 pub mod wire;
+
+/// Whether a test has taken a guard out, to see that it is missed; false in builds without debug assertions. See `failpoint`.
+#[macro_export]
+macro_rules! sabotaged {
+    ($guard:literal) => {{
+        #[cfg(debug_assertions)]
+        let is_out = $crate::failpoint::is_out($guard);
+        #[cfg(not(debug_assertions))]
+        let is_out = false;
+        is_out
+    }};
+}
+
+/// A place at which a test can make the process die; nothing in builds without debug assertions. See `failpoint`.
+#[macro_export]
+macro_rules! failpoint {
+    ($name:literal) => {
+        #[cfg(debug_assertions)]
+        $crate::failpoint::reach($name).await;
+    };
+}

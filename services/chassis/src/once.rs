@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use crate::database::prepared;
 use crate::keys::{Key, same};
+use crate::metrics;
 use crate::problem::Problem;
 
 /// Carries a key as metadata.

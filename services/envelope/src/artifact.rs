@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::TimeDelta;
+use countersign_chassis::failpoint;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{propagation, telemetry};
 use countersign_paper as paper;
@@ -129,6 +130,7 @@ impl Press {
 
     /// Makes the documents and tells the envelope; what was stored for it, whatever comes of it, is in `stored`.
     async fn make(&self, job: &Job, stored: &mut Vec<Digest>) -> anyhow::Result<Verdict> {
+        failpoint!("artifact.claimed");
         let (store, scope) = (self.executor.store(), Scope::any_mode(job.account));
         let envelope = store.envelope(scope, job.envelope).await?.context("the envelope is gone")?;
         let drawings = store.drawings(scope, job.envelope).await?;
@@ -152,6 +154,7 @@ impl Press {
             let of = (first, Version::Certificate);
             artifacts.push(self.press(job, of, alone, paper::Completion::default(), stored).await?);
         }
+        failpoint!("artifact.stored");
         let command = Command::Store { artifacts };
         let ask = Ask { scope, id: job.envelope, by: By::system(), command, expected: None, billing: None };
         match self.executor.execute(ask, |_| true).await?.map(|outcome| outcome.answer) {
@@ -192,6 +195,7 @@ impl Press {
             };
             let size_bytes = bytes.len() as u64;
             stored.push(sha256);
+            failpoint!("artifact.storing");
             restore(store, &[sha256], async { self.blobs.put_known(sha256, bytes).await.map(drop) }).await?;
             measure::made(seal);
             Ok(NewArtifact { document: document.id, version, sha256, size_bytes, seal, is_bare })

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chrono::TimeDelta;
+use countersign_chassis::failpoint;
 use countersign_chassis::ticker::Progress;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 
@@ -47,7 +48,9 @@ pub async fn tick(store: &Store, blobs: &Blobs) -> anyhow::Result<Progress> {
         if began.elapsed() > BEGIN_MAX || !store.condemn(digest, until, now).await? {
             continue;
         }
+        failpoint!("removal.condemned");
         let removed = tokio::time::timeout(REMOVE_MAX, blobs.delete(digest)).await;
+        failpoint!("removal.removed");
         match removed.context("it takes too long").and_then(|removed| Ok(removed?)) {
             Ok(()) => store.removed(digest, until, store.clock().now()).await?,
             Err(error) => tracing::error!(error = format!("{error:#}"), "bytes could not be removed"),

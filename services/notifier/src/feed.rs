@@ -7,6 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use countersign::v1::watch_status_changes_response::Item;
 use countersign::v1::{Event, WatchStart, WatchStatusChangesRequest, WatchStatusChangesResponse};
+use countersign_chassis::failpoint;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::wire::datetime;
 use countersign_chassis::{propagation, telemetry};
@@ -85,7 +86,11 @@ impl Feed {
                 continue;
             }
             let _place = self.places.acquire().await?;
-            let work = self.plan(&batch.events).await?;
+            let _processing = batch.spans();
+            let work = self.plan(&batch.events, &batch.traces).await?;
+            if !batch.events.is_empty() {
+                failpoint!("feed.planned");
+            }
             if !self.store.advance(lease, &token, &batch.resume_token, &work).await? {
                 tracing::info!(partition = lease.partition, "another process follows this partition now");
                 return Ok(Progress::Idle);

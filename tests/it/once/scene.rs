@@ -30,7 +30,11 @@ pub struct Scene {
 
 impl Scene {
     pub async fn set() -> Self {
-        let service = Service::start_at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await;
+        Self::of(Service::start_at(DateTime::from_timestamp(1_800_000_000, 0).unwrap()).await).await
+    }
+
+    /// With that service.
+    pub async fn of(service: Service) -> Self {
         let notifier = Notifier::start(&service).await;
         let (sender, spare) = (service.account(false).await, service.account(false).await);
         let document = upload(&sender).await;

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use tokio::io::{AsyncBufReadExt as _, BufReader};
@@ -21,8 +22,9 @@ static BUILT: OnceCell<PathBuf> = OnceCell::const_new();
 pub async fn path(name: &str) -> PathBuf {
     let folder = BUILT.get_or_init(|| async {
         let exe = std::env::current_exe().unwrap();
-        // …/target/<profile>/deps/<test>
-        let folder = exe.parent().and_then(|deps| deps.parent()).unwrap().to_owned();
+        // …/target/<profile>/deps/<test>, or a program beside ours.
+        let beside = exe.parent().unwrap();
+        let folder = if beside.ends_with("deps") { beside.parent().unwrap() } else { beside }.to_owned();
         let sources = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../.."));
         let newest = ["proto", "services"].iter().filter_map(|room| newest(&sources.join(room))).max().unwrap();
         let fresh = |binary| changed(&folder.join(binary)).is_some_and(|built| built >= newest);
@@ -61,6 +63,17 @@ fn newest(folder: &Path) -> Option<SystemTime> {
 pub struct Process {
     pub child: Child,
     pub address: String,
+    said: Arc<Mutex<Vec<String>>>,
+}
+
+/// The address that a line tells, as text or as JSON.
+fn told(line: &str, name: &str) -> Option<String> {
+    let json = serde_json::from_str::<serde_json::Value>(line).ok();
+    let json = json.and_then(|line| line[name].as_str().map(str::to_owned));
+    json.or_else(|| {
+        let (_, rest) = line.split_once(&format!(" {name}="))?;
+        rest.split_whitespace().next().map(|word| word.trim_matches('"').to_owned())
+    })
 }
 
 impl Process {
@@ -71,25 +84,54 @@ impl Process {
         command.envs(settings.iter().copied()).kill_on_drop(true).stdin(Stdio::null()).stdout(Stdio::null());
         let mut child = command.stderr(Stdio::piped()).spawn().expect(name);
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let mut told = Vec::new();
+        let mut before = Vec::new();
         let listening = async {
             while let Some(line) = lines.next_line().await.unwrap() {
-                if let Some((_, address)) = line.split_once("address=") {
-                    return address.trim_matches('"').to_owned();
+                if let Some(address) = told(&line, "address") {
+                    return address;
                 }
-                told.push(line);
+                before.push(line);
             }
-            panic!("{name} ended before it listened: {told:#?}");
+            panic!("{name} ended before it listened: {before:#?}");
         };
         let address = tokio::time::timeout(START, listening).await.expect("listening in time");
         // The rest of what it says goes to the test's output.
-        let name = name.to_owned();
-        tokio::spawn(async move {
-            while let Ok(Some(line)) = lines.next_line().await {
-                eprintln!("{name}: {line}");
+        let (name, said) = (name.to_owned(), Arc::<Mutex<Vec<String>>>::default());
+        tokio::spawn({
+            let said = Arc::clone(&said);
+            async move {
+                while let Ok(Some(line)) = lines.next_line().await {
+                    eprintln!("{name}: {line}");
+                    said.lock().unwrap().push(line);
+                }
             }
         });
-        Self { child, address }
+        Self { child, address, said }
+    }
+
+    /// What it has said since it listened.
+    #[must_use]
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
+    }
+
+    /// Where its metrics are.
+    pub async fn metrics(&self) -> String {
+        for _ in 0..200 {
+            if let Some(at) = self.said().iter().find_map(|line| told(line, "at")) {
+                return format!("http://{at}/metrics");
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        panic!("nobody says where metrics are");
+    }
+
+    /// SIGTERM, and how long it took to end well.
+    pub async fn terminate(mut self) -> Duration {
+        let (pid, began) = (self.child.id().expect("running").to_string(), std::time::Instant::now());
+        assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+        assert!(self.child.wait().await.unwrap().success(), "it ends well");
+        began.elapsed()
     }
 
     /// An envelope service on the database of another, with settings of its own.

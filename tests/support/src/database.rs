@@ -10,9 +10,13 @@ static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 static NUMBER: AtomicU32 = AtomicU32::new(0);
 
+/// Tests run beside each other, and each service of each of them has its pools.
+const CONNECTIONS_MAX: u32 = 600;
+
 /// The Postgres of this test process. It ends with the process.
 pub async fn postgres() -> &'static Postgres {
-    POSTGRES.get_or_init(|| async { Postgres::start(Options::throwaway()).await.expect("Postgres") }).await
+    let options = || Options { connections_max: CONNECTIONS_MAX, ..Options::throwaway() };
+    POSTGRES.get_or_init(|| async { Postgres::start(options()).await.expect("Postgres") }).await
 }
 
 /// A database of one test.
@@ -50,6 +54,23 @@ impl Database {
         let name = format!("envelope_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
         postgres.create_database_from_template(&name, "envelope_template").await.expect("database");
         Self::at(postgres, name)
+    }
+
+    /// Another with all that is in this one, from which everybody is thrown out.
+    pub async fn copy(&self) -> Self {
+        let postgres = postgres().await;
+        let name = format!("copy_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        let elsewhere = Self::at(postgres, "postgres".to_owned()).connect().await;
+        let alone = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = $1";
+        for _ in 0..50 {
+            elsewhere.query(alone, &[&self.name]).await.expect("connections are ended");
+            match postgres.create_database_from_template(&name, &self.name).await {
+                Ok(()) => return Self::at(postgres, name),
+                // Somebody was on the way out.
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(50)).await,
+            }
+        }
+        panic!("somebody stays in {}", self.name);
     }
 
     /// Settings for it.

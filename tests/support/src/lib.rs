@@ -17,6 +17,7 @@ pub mod outside;
 pub mod raw;
 pub mod receiver;
 pub mod service;
+pub mod stack;
 
 pub use client::{Caller, Errors, Story};
 pub use database::Database;

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::TimeDelta;
+use countersign_chassis::failpoint;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::ticker::Progress;
 use countersign_paper::Unreadable;
@@ -166,7 +167,9 @@ impl Reader {
         let Some((envelope, document, awaited)) = envelope.as_ref().and_then(|envelope| awaited(envelope, job)) else {
             return Ok(store.forget_reading(job).await.context("forgetting it")?);
         };
+        failpoint!("ingest.claimed");
         let read = self.read(job, envelope, document, awaited).await?;
+        failpoint!("ingest.stored");
         Ok(self.tell(job, Reading::Ready(Box::new(read))).await?)
     }
 

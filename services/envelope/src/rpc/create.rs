@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use countersign::v1;
+use countersign_chassis::failpoint;
 use countersign_chassis::problem::Problem;
 use futures_util::future::try_join_all;
 use prost::Message as _;
@@ -114,7 +115,9 @@ impl Context {
     /// Stores bytes, also such as are just being removed.
     pub(super) async fn keep(&self, contents: &[Content]) -> Result<(), Status> {
         let digests: Vec<Digest> = contents.iter().map(Content::sha256).collect();
-        restore(&self.store, &digests, self.put(contents)).await.map_err(|error| unavailable(&error))
+        let kept = restore(&self.store, &digests, self.put(contents)).await;
+        failpoint!("bytes.stored");
+        kept.map_err(|error| unavailable(&error))
     }
 
     /// Stores bytes, one after the other.

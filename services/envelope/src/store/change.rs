@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, prepared};
 use countersign_chassis::once::{Once, claimed};
 use countersign_chassis::ticker::jittered;
+use countersign_chassis::{failpoint, sabotaged};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{
@@ -203,6 +204,7 @@ impl Store {
             return Ok(None);
         };
         let before = assemble(row, parts)?;
+        failpoint!("change.locked");
         let Change { after, events, also, movement, reply, answer } = decide(&before, now);
         let kept = about(once, also.as_ref().map_or(after.id, |(new, _)| new.id)).zip(reply);
         if events.is_empty() {
@@ -217,13 +219,18 @@ impl Store {
         if let Some((new, first)) = &also {
             insert(conn, new, first).await?;
         }
-        let (saved, kept_until, settled, remembered, committed) = futures_util::join!(
+        failpoint!("change.writing");
+        let (saved, kept_until, settled, remembered, committed, ()) = futures_util::join!(
             save(conn, &before, &after, &events),
             super::keep::keep_and_erase(conn, &before, &after),
             settled(conn, &after, movement),
             keep(conn, kept.as_ref()),
-            flight.commit()
+            flight.commit(),
+            async {
+                failpoint!("change.sent");
+            }
         );
+        failpoint!("change.committed");
         if committed.is_ok() {
             flight.close();
         }
@@ -278,7 +285,8 @@ async fn save(
     events: &[Recorded],
 ) -> QueryResult<i64> {
     let facts = &after.facts;
-    let query = diesel::sql_query(SAVE)
+    let is_blind = sabotaged!("envelope.revision");
+    let query = diesel::sql_query(if is_blind { SAVE.replace("revision = $3", "revision >= $3") } else { SAVE.into() })
         .into_boxed::<Pg>()
         .bind::<SqlUuid, _>(after.account.uuid())
         .bind::<SqlUuid, _>(after.id.uuid())

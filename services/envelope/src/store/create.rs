@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use countersign_chassis::database::{DatabaseError, Flight, prepared};
+use countersign_chassis::failpoint;
 use countersign_chassis::once::{self, Once, claimed};
 use diesel::QueryResult;
 use diesel::pg::Pg;
@@ -195,14 +196,19 @@ impl Store {
         let kept = kept.clone().map(|(once, reply)| (once.about(envelope.id.uuid()), reply));
         let flight = Flight::open(&self.pool).await?;
         let conn = flight.connection();
-        let (begun, claimed, inserted, settled, kept, committed) = futures_util::join!(
+        failpoint!("create.writing");
+        let (begun, claimed, inserted, settled, kept, committed, ()) = futures_util::join!(
             flight.begin_for(envelope.account.uuid()),
             claimed(conn, kept.as_ref().map(|(once, _)| once)),
             insert(conn, envelope, events),
             settled(conn, envelope, *movement),
             keep(conn, kept.as_ref()),
-            flight.commit()
+            flight.commit(),
+            async {
+                failpoint!("create.sent");
+            }
         );
+        failpoint!("create.committed");
         if begun.is_ok() && committed.is_ok() {
             flight.close();
         }

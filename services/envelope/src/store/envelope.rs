@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight};
+use countersign_chassis::sabotaged;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::FutureExt as _;
@@ -47,6 +48,9 @@ pub(super) async fn lock(
     account: AccountId,
     id: EnvelopeId,
 ) -> QueryResult<Option<EnvelopeRow>> {
+    if sabotaged!("envelope.lock") {
+        return row(conn, account, id).await;
+    }
     envelope::table
         .filter(envelope::account_id.eq(account.uuid()))
         .filter(envelope::id.eq(id.uuid()))

@@ -7,6 +7,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, Pool, acquire, prepared};
+use countersign_chassis::failpoint;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -206,9 +207,14 @@ impl Store {
             flight.rollback().await?;
             return Ok(0);
         }
+        failpoint!("sequence.locked");
         let query = diesel::sql_query(MOVE).bind::<Array<SmallInt>, _>(parts).bind::<BigInt, _>(BATCH_MAX);
         let moved = prepared::<Move, _>(query).get_result::<CountRow>(&mut conn);
-        let (moved, committed) = futures_util::join!(moved, flight.commit());
+        let sent = async {
+            failpoint!("sequence.sent");
+        };
+        let (moved, committed, ()) = futures_util::join!(moved, flight.commit(), sent);
+        failpoint!("sequence.committed");
         let moved = moved?;
         committed?;
         flight.close();

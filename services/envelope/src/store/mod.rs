@@ -37,6 +37,8 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 pub use countersign_chassis::database::DatabaseError;
 use countersign_chassis::database::{self, Flight, Pool, acquire};
+use countersign_chassis::failpoint;
+use countersign_chassis::held::{self, room};
 use countersign_chassis::once::{self, Kept, Once, claimed};
 use diesel::QueryResult;
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
@@ -96,6 +98,10 @@ async fn write<T: Send + 'static>(
         let once = keep.as_ref().map(|keep| &keep.once);
         let (begun, claimed) = futures_util::join!(flight.begin_for(account.uuid()), claimed(conn, once));
         begun?;
+        // What carries no key, such as when a key was last used, is nobody's effect.
+        if keep.is_some() {
+            failpoint!("write.claimed");
+        }
         let written = match claimed {
             Ok(()) => statements(conn).await,
             Err(error) => Err(error),
@@ -112,9 +118,14 @@ async fn write<T: Send + 'static>(
                 flight.rollback().await?;
                 return Ok(written);
             };
-            let (kept, committed) = futures_util::join!(once::keep(conn, &once, reply), flight.commit());
+            failpoint!("write.keeping");
+            let sent = async {
+                failpoint!("write.sent");
+            };
+            let (kept, committed, ()) = futures_util::join!(once::keep(conn, &once, reply), flight.commit(), sent);
             kept?;
             committed?;
+            failpoint!("write.committed");
         } else {
             flight.commit().await?;
         }

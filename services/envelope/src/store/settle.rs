@@ -6,6 +6,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
+use countersign_chassis::failpoint;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text};
 use diesel_async::RunQueryDsl;
@@ -119,6 +120,7 @@ impl Store {
             return Ok(());
         }
         self.settling.state().seen = (!now.writers.is_empty()).then_some(now);
+        failpoint!("settle.raising");
         let raise = diesel::sql_query(RAISE).bind::<BigInt, _>(seen.taken);
         prepared::<Raise, _>(raise).execute(&mut *conn).await?;
         Ok(())

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use countersign_chassis::failpoint;
 use countersign_chassis::keys::{Key, sha256};
 use countersign_chassis::ticker::{Progress, jittered};
 use countersign_chassis::{propagation, telemetry};
@@ -89,10 +90,17 @@ impl Mailer {
         let Some(claimed) = self.store.claim_mail(now, until, self.outbox.reaches_outside(now)).await? else {
             return Ok(Progress::Idle);
         };
-        let settled = match claimed.due {
-            Due::Send => self.send(&claimed).await?,
-            Due::Report(hash) => self.report(&claimed, hash).await?,
+        failpoint!("mail.claimed");
+        let span = span(&claimed);
+        let settled = async {
+            match claimed.due {
+                Due::Send => self.send(&claimed).await,
+                Due::Report(hash) => self.report(&claimed, hash).await,
+            }
         };
+        let settled = settled.instrument(span).await?;
+        failpoint!("mail.sent");
+        measure::mailed(claimed.mail.kind, settled);
         if !self.store.settle_mail(&claimed, settled, self.store.clock().now()).await? {
             tracing::warn!(event = claimed.mail.event.to_string(), "another has taken the mail over meanwhile");
         }

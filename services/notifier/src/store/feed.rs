@@ -3,6 +3,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
+use countersign_chassis::failpoint;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -143,7 +144,9 @@ impl Store {
             return Ok(false);
         }
         kept?;
+        failpoint!("advance.kept");
         flight.commit().await?;
+        failpoint!("advance.committed");
         flight.close();
         Ok(true)
     }

@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire};
+use countersign_chassis::failpoint;
 use countersign_chassis::once::{self, Kept, Once, claimed};
 use diesel::pg::Pg;
 use diesel::query_builder::{BoxedSqlQuery, SqlQuery};
@@ -18,7 +19,12 @@ pub(super) async fn end(flight: Flight, kept: Option<(Once, Vec<u8>)>) -> Result
             None => Ok(()),
         }
     };
-    let (kept, committed) = futures_util::join!(keep, flight.commit());
+    let sent = async {
+        failpoint!("endpoint.sent");
+    };
+    failpoint!("endpoint.changed");
+    let (kept, committed, ()) = futures_util::join!(keep, flight.commit(), sent);
+    failpoint!("endpoint.committed");
     kept?;
     committed?;
     flight.close();

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::EventType;
+use countersign_chassis::failpoint;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{propagation, telemetry};
 use opentelemetry::trace::Status;
@@ -170,7 +171,9 @@ impl Post {
             tracing::info!(event = claimed.event.to_string(), "a claim is too old to begin with; it runs out");
             return Ok(());
         }
+        failpoint!("webhook.claimed");
         let answered = self.attempt(claimed, at).await;
+        failpoint!("webhook.answered");
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         let (outcome, settled) = judge(claimed, &answered, at, duration_ms)?;
         tell(began.elapsed(), &outcome, settled);
@@ -183,6 +186,7 @@ impl Post {
             tracing::info!(event, endpoint, "the claim ran out meanwhile; another process has the say");
             return Ok(());
         }
+        failpoint!("webhook.settled");
         match given_up(claimed, settled, at) {
             Some(reason) => self.disable(claimed, reason, at).await,
             None => Ok(()),

@@ -1,0 +1,176 @@
+//! Each place on the way of what the services do by themselves.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use countersign::v1::document_source::Source;
+use countersign::v1::{CreateEnvelopeRequest, DeleteEnvelopeContentRequest, DocumentSource, Envelope, Routing};
+use countersign_test_support::client::{pdf, request, signature};
+use countersign_test_support::stack::{Stack, Ways};
+use countersign_test_support::{Caller, Database, notifier};
+use tonic::{Code, Status};
+
+use super::{Arms, died};
+
+/// On the way of what is done without a call.
+pub const PLACES: &[&str] = &[
+    "sequence.locked",
+    "sequence.sent",
+    "sequence.committed",
+    "settle.raising",
+    "ingest.claimed",
+    "ingest.stored",
+    "artifact.claimed",
+    "artifact.storing",
+    "artifact.stored",
+    "removal.condemned",
+    "removal.removed",
+    "feed.planned",
+    "advance.kept",
+    "advance.committed",
+    "webhook.claimed",
+    "webhook.answered",
+    "webhook.settled",
+    "mail.claimed",
+    "mail.sent",
+];
+
+/// How long everything may take after a crash.
+const REST_MAX: Duration = Duration::from_secs(60);
+
+/// Makes a call until it is answered, starting whoever has died meanwhile.
+async fn insist<T>(stack: &mut Stack, mut call: impl AsyncFnMut(Caller) -> Result<T, Status>) -> T {
+    for _ in 0..400 {
+        let caller = stack.caller(&stack.test, 0);
+        match call(caller).await {
+            Ok(answer) => return answer,
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::Aborted | Code::Unknown) => {}
+            Err(status) => panic!("{status:?}"),
+        }
+        revive(stack).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("it is never answered");
+}
+
+/// Starts whoever has died, of nothing but what they were armed with.
+async fn revive(stack: &mut Stack) {
+    if stack.envelopes.iter_mut().all(|place| !place.is_running()) {
+        // Claims of the dead run out: at once, as nobody else has any.
+        let due = "UPDATE artifact_job SET due_at = now(); UPDATE ingest_job SET due_at = now()";
+        stack.database.connect().await.batch_execute(due).await.unwrap();
+    }
+    for place in stack.envelopes.iter_mut().chain(&mut stack.notifiers) {
+        if !place.is_running() {
+            died(place.process.as_mut().unwrap()).await;
+            place.start().await;
+        }
+    }
+}
+
+/// Where a document can be fetched.
+async fn fetched() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/nda.pdf", listener.local_addr().unwrap());
+    let bytes = Arc::new(pdf());
+    let router = axum::Router::new().fallback(move || {
+        let bytes = Arc::clone(&bytes);
+        async move { bytes.to_vec() }
+    });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
+}
+
+/// Everything that the services do by themselves, once: reads a document that is fetched, makes those of an end and of a
+/// refusal, removes bytes, tells of all of it.
+async fn story(stack: &mut Stack, name: &str, url: &str) {
+    let form = |key: &str| CreateEnvelopeRequest {
+        idempotency_key: format!("{name} {key}"),
+        ..request(1, Routing::Parallel, true)
+    };
+    let source = Some(Source::Url(url.to_owned()));
+    let documents = vec![DocumentSource { name: "nda.pdf".into(), source, ..Default::default() }];
+    let fetched = CreateEnvelopeRequest { documents, ..form("fetched") };
+    let fetched = insist(stack, async |it| it.create(fetched.clone()).await).await;
+    let signed = insist(stack, async |it| it.create(form("signed")).await).await;
+    let refused = insist(stack, async |it| it.create(form("refused")).await).await;
+    for (envelope, signs) in [(&signed, true), (&refused, false)] {
+        act(stack, envelope, signs, name).await;
+    }
+    let sent = until(stack, &fetched.id, |now| now.sent_at.is_some()).await;
+    act(stack, &sent, true, name).await;
+    until(stack, &refused.id, |now| now.documents.iter().all(|document| !document.artifacts.is_empty())).await;
+    let envelope_id = refused.id;
+    let (idempotency_key, reason) = (format!("{name} erase"), "Case 12".to_owned());
+    let erase = DeleteEnvelopeContentRequest { envelope_id, idempotency_key, reason, if_revision: 0 };
+    insist(stack, async |it| it.envelopes().delete_envelope_content(erase.clone()).await).await;
+}
+
+async fn act(stack: &mut Stack, envelope: &Envelope, signs: bool, name: &str) {
+    let (id, recipient) = (envelope.id.clone(), envelope.recipients[0].id.clone());
+    let idempotency_key = format!("{name} {id}");
+    let sign = countersign::v1::SignRequest { idempotency_key: idempotency_key.clone(), ..signature(envelope) };
+    let decline = countersign::v1::DeclineRequest { idempotency_key, ..Default::default() };
+    let signer = insist(stack, async |it| it.signer_of(&id, &recipient).await).await;
+    insist(stack, async |it| {
+        let signer = it.with_token(&signer.token);
+        if signs {
+            signer.signer().sign(sign.clone()).await.map(drop)
+        } else {
+            signer.signer().decline(decline.clone()).await.map(drop)
+        }
+    })
+    .await;
+}
+
+async fn until(stack: &mut Stack, id: &str, is: impl Fn(&Envelope) -> bool) -> Envelope {
+    for _ in 0..1600 {
+        let now = insist(stack, async |it| it.get(id).await).await;
+        if is(&now) {
+            return now;
+        }
+        revive(stack).await;
+        tokio::time::sleep(Duration::from_millis(25)).await;
+    }
+    panic!("waited in vain for {id}");
+}
+
+/// D3, T-72: wherever a loop of either service dies, everything is done once in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn d3_a_loop_that_dies_anywhere_does_everything_once() {
+    let (arms, url) = (Arms::new(), fetched().await);
+    arms.set("");
+    let databases = (Database::envelope().await, notifier::database().await);
+    let (ours, theirs) = (databases.0.url.clone(), databases.1.url.clone());
+    let ways = Ways { database: &ours, notices: &theirs, envelope: &str::to_owned };
+    let file = arms.file();
+    let mut stack = Stack::new(databases, &ways, (1, 1), &[("COUNTERSIGN_FAILPOINTS", &file)]).await;
+    let mut again = 0;
+    for place in PLACES {
+        arms.set(place);
+        if *place == "settle.raising" {
+            // It is come by at the start.
+            stack.envelopes[0].kill().await;
+            stack.envelopes[0].start().await;
+        }
+        story(&mut stack, place, &url).await;
+        for _ in 0..400 {
+            if !arms.are_set() {
+                break;
+            }
+            let due = "UPDATE blob_removal SET due_at = now() WHERE removed_at IS NULL AND condemned_at IS NULL";
+            stack.database.connect().await.batch_execute(due).await.unwrap();
+            revive(&mut stack).await;
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        assert!(!arms.are_set(), "{place} is not come by");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        revive(&mut stack).await;
+        let rest = stack.settle(REST_MAX).await;
+        let told_again = stack.assert_sound(place).await;
+        eprintln!("{place}: at rest after {rest:.1?}, {} webhooks told again so far", told_again);
+        let most = if place.starts_with("webhook.") { 16 } else { 8 };
+        assert!(told_again - again <= most, "{place}: {} told again", told_again - again);
+        again = told_again;
+    }
+}

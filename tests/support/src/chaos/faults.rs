@@ -1,0 +1,102 @@
+//! What strikes.
+
+use std::process::Command;
+use std::time::Duration;
+
+use countersign_postgres::Postgres;
+
+use super::proxy::{Mode, Proxy};
+use super::{Dice, Plan};
+use crate::stack::Stack;
+
+/// How long a process stands still: longer than the lease of a partition.
+const PAUSE: Duration = Duration::from_secs(4);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    KillService,
+    KillPostgres,
+    KillBackend,
+    Pause,
+    /// Of a connection to Postgres, or of the notifier's to the envelope service.
+    Cut(Mode),
+}
+
+/// What they strike, and by which dice.
+pub struct Faults {
+    pub postgres: Postgres,
+    /// Between the services and Postgres.
+    pub database: Proxy,
+    /// Between the notifiers and the envelope service.
+    pub stream: Proxy,
+    pub dice: Dice,
+}
+
+impl Faults {
+    /// Everything that is planned, in the order of the dice.
+    pub fn schedule(&mut self, plan: &Plan) -> Vec<Fault> {
+        let times = |count: u32, fault| std::iter::repeat_n(fault, count as usize);
+        let mut all: Vec<Fault> = times(plan.service_kills, Fault::KillService).collect();
+        all.extend(times(plan.postgres_kills.div_ceil(2), Fault::KillPostgres));
+        all.extend(times(plan.postgres_kills / 2, Fault::KillBackend));
+        all.extend(times(plan.pauses, Fault::Pause));
+        all.extend((0..plan.cuts as usize).map(|number| Fault::Cut(Mode::ALL[number % Mode::ALL.len()])));
+        self.dice.shuffle(&mut all);
+        all
+    }
+
+    pub async fn strike(&mut self, fault: Fault, stack: &mut Stack) {
+        let which = self.dice.below(stack.envelopes.len() + stack.notifiers.len());
+        let away = self.dice.milliseconds(0, 250);
+        let places = &mut stack.envelopes.iter_mut().chain(&mut stack.notifiers);
+        match fault {
+            Fault::KillService => {
+                let place = places.nth(which).unwrap();
+                place.kill().await;
+                tokio::time::sleep(away).await;
+                place.start().await;
+            }
+            Fault::KillPostgres => {
+                self.postgres.kill_hard().await.expect("killed");
+                tokio::time::sleep(away).await;
+                self.postgres.restart().await.expect("started again");
+            }
+            Fault::KillBackend => self.kill_backend(stack).await,
+            Fault::Pause => {
+                let pid = places.nth(which).and_then(|place| place.pid()).unwrap();
+                signal("STOP", pid);
+                tokio::time::sleep(PAUSE).await;
+                signal("CONT", pid);
+            }
+            Fault::Cut(mode) => {
+                // Those who follow the stream send no COMMIT.
+                let proxy = if which.is_multiple_of(2) && mode.is_of_any() { &self.stream } else { &self.database };
+                proxy.set(mode);
+                tokio::time::sleep(self.dice.milliseconds(200, 900)).await;
+                proxy.set(Mode::Through);
+            }
+        }
+    }
+
+    async fn kill_backend(&mut self, stack: &Stack) {
+        let of = "SELECT pid FROM pg_stat_activity WHERE usename <> 'postgres' AND backend_type = 'client backend' ORDER BY pid";
+        let rows = stack.database.connect().await.query(of, &[]).await.unwrap();
+        if !rows.is_empty() {
+            signal("KILL", rows[self.dice.below(rows.len())].get(0));
+        }
+    }
+
+    /// Nothing strikes any more.
+    pub fn heal(&self) {
+        self.database.set(Mode::Through);
+        self.stream.set(Mode::Through);
+    }
+}
+
+fn signal(name: &str, pid: i32) {
+    let sent = Command::new("kill").args([format!("-{name}"), pid.to_string()]).status().expect("kill");
+    // Who is gone by itself needs no signal.
+    if !sent.success() {
+        eprintln!("chaos: {pid} was gone before SIG{name}");
+    }
+}
