@@ -12,20 +12,13 @@ use crate::stage::Stage;
 /// Clients and threads of pgbench.
 pub const CLIENTS: (u32, u32) = (16, 2);
 
-/// A script of pgbench and the database that it is for.
-pub struct Script {
-    file: NamedTempFile,
-    url: String,
-    runs: std::cell::Cell<u32>,
-}
-
-impl Script {
-    /// Keeps it in a file.
-    pub fn new(text: &str, url: String) -> Result<Self> {
-        let mut file = NamedTempFile::with_suffix(".sql")?;
-        file.write_all(text.as_bytes())?;
-        Ok(Self { file, url, runs: std::cell::Cell::new(0) })
-    }
+/// How much of it is run.
+#[derive(Clone, Copy, Debug)]
+pub enum Amount {
+    /// For so many seconds.
+    Seconds(u32),
+    /// As many transactions as there are envelopes to use up.
+    Transactions(u64),
 }
 
 /// What pgbench saw.
@@ -48,19 +41,23 @@ pub async fn find(folder: Option<&Path>, stage: &Stage) -> Result<PathBuf> {
     Ok(if beside.is_file() { beside } else { "pgbench".into() })
 }
 
-/// Runs the script for that long.
-pub async fn run(pgbench: &Path, script: &Script, seconds: u32) -> Result<Limit> {
-    let run = script.runs.replace(script.runs.get() + 1);
+/// Runs a script on the envelopes from that number on.
+pub async fn run(pgbench: &Path, script: &str, url: &str, first: u64, amount: Amount) -> Result<Limit> {
+    let mut file = NamedTempFile::with_suffix(".sql")?;
+    file.write_all(script.as_bytes())?;
     let output = Command::new(pgbench)
         .args(["--no-vacuum", "--protocol=prepared"])
         .arg(format!("--client={}", CLIENTS.0))
         .arg(format!("--jobs={}", CLIENTS.1))
-        .arg(format!("--time={seconds}"))
-        .arg(format!("--define=run={run}"))
+        .arg(match amount {
+            Amount::Seconds(seconds) => format!("--time={seconds}"),
+            Amount::Transactions(count) => format!("--transactions={}", count / u64::from(CLIENTS.0)),
+        })
+        .arg(format!("--define=first={first}"))
         .arg("--define=n=0")
         .arg("--file")
-        .arg(script.file.path())
-        .arg(&script.url)
+        .arg(file.path())
+        .arg(url)
         .kill_on_drop(true)
         .output()
         .await
@@ -71,7 +68,8 @@ pub async fn run(pgbench: &Path, script: &Script, seconds: u32) -> Result<Limit>
     }
     let number = |before: &str| {
         let (_, rest) = told.split_once(before)?;
-        rest.split_whitespace().next()?.parse::<f64>().ok()
+        // `17` or, of so many, `17/20`.
+        rest.split([' ', '\n', '/']).next()?.parse::<f64>().ok()
     };
     if number("number of failed transactions: ").is_some_and(|failed| failed > 0.0) {
         bail!("pgbench had failed transactions: {told}");

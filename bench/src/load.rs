@@ -1,19 +1,34 @@
 //! The load: callers that each wait for an answer before they ask again.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use countersign::v1::account_service_client::AccountServiceClient;
 use countersign::v1::envelope_service_client::EnvelopeServiceClient;
-use countersign::v1::{CreateEnvelopeRequest, GetEnvelopeRequest};
+use countersign::v1::signer_service_client::SignerServiceClient;
+use countersign::v1::{
+    CreateEnvelopeRequest, DeclineRequest, GetEnvelopeRequest, ListEnvelopesRequest, SendEnvelopeRequest, SignRequest,
+};
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 use tonic::{Request, Status};
 
-/// Puts the API key into each call.
+/// A page of a list.
+const PAGE: i32 = 50;
+
+/// Puts a credential into each call.
 #[derive(Clone)]
 pub struct Bearer(pub MetadataValue<Ascii>);
+
+impl Bearer {
+    fn of(token: &str) -> Result<Self, Status> {
+        let value = format!("Bearer {token}").parse().map_err(|_| Status::internal("a token that is no header"))?;
+        Ok(Self(value))
+    }
+}
 
 impl tonic::service::Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -22,8 +37,58 @@ impl tonic::service::Interceptor for Bearer {
     }
 }
 
-/// A client with an API key.
+/// A client with a credential.
 pub type Client = EnvelopeServiceClient<InterceptedService<Channel, Bearer>>;
+
+/// A connection, and the sender's credential on it.
+#[derive(Clone)]
+pub struct Caller {
+    channel: Channel,
+    bearer: Bearer,
+    /// The sender.
+    pub sender: Client,
+}
+
+impl Caller {
+    /// A sender on that connection.
+    pub fn new(channel: Channel, api_key: &str) -> Result<Self> {
+        let bearer = Bearer::of(api_key)?;
+        let sender = EnvelopeServiceClient::with_interceptor(channel.clone(), bearer.clone());
+        Ok(Self { channel, bearer, sender })
+    }
+
+    /// The sender's account.
+    pub fn accounts(&self) -> AccountServiceClient<InterceptedService<Channel, Bearer>> {
+        AccountServiceClient::with_interceptor(self.channel.clone(), self.bearer.clone())
+    }
+
+    fn signer(&self, token: &str) -> Result<SignerServiceClient<InterceptedService<Channel, Bearer>>, Status> {
+        Ok(SignerServiceClient::with_interceptor(self.channel.clone(), Bearer::of(token)?))
+    }
+}
+
+/// Ids or tokens of which each is good for one call.
+#[derive(Clone)]
+pub struct Stock {
+    of: Arc<[String]>,
+    used: Arc<AtomicUsize>,
+}
+
+impl Stock {
+    /// A full one.
+    pub fn new(of: Vec<String>) -> Self {
+        Self { of: of.into(), used: Arc::default() }
+    }
+
+    /// All of them, for those who use none up.
+    pub fn into_names(self) -> Arc<[String]> {
+        self.of
+    }
+
+    fn take(&self) -> Option<&str> {
+        self.of.get(self.used.fetch_add(1, Ordering::Relaxed)).map(String::as_str)
+    }
+}
 
 /// What is called again and again.
 #[derive(Clone)]
@@ -32,17 +97,47 @@ pub enum Call {
     Create(Box<CreateEnvelopeRequest>),
     /// GetEnvelope of one of those, by chance.
     Get(Arc<[String]>),
+    /// ListEnvelopes: the first page.
+    List,
+    /// SendEnvelope of each of those.
+    Send(Stock),
+    /// Sign with each of those tokens.
+    Sign(Stock, SignRequest),
+    /// Decline with each of those tokens.
+    Decline(Stock),
 }
 
 impl Call {
-    async fn once(&self, client: &mut Client) -> Result<(), Status> {
+    /// One call; false if there is nothing left to call.
+    pub async fn once(&self, caller: &mut Caller) -> Result<bool, Status> {
+        let sender = &mut caller.sender;
         match self {
-            Self::Create(request) => client.create_envelope(request.as_ref().clone()).await.map(drop),
+            Self::Create(request) => drop(sender.create_envelope(request.as_ref().clone()).await?),
             Self::Get(ids) => {
                 let envelope_id = ids[rand::random_range(0..ids.len())].clone();
-                client.get_envelope(GetEnvelopeRequest { envelope_id, ..GetEnvelopeRequest::default() }).await.map(drop)
+                let request = GetEnvelopeRequest { envelope_id, ..GetEnvelopeRequest::default() };
+                drop(sender.get_envelope(request).await?);
+            }
+            Self::List => {
+                let request = ListEnvelopesRequest { page_size: PAGE, ..ListEnvelopesRequest::default() };
+                drop(sender.list_envelopes(request).await?);
+            }
+            Self::Send(stock) => {
+                let Some(id) = stock.take() else { return Ok(false) };
+                let request = SendEnvelopeRequest { envelope_id: id.to_owned(), ..SendEnvelopeRequest::default() };
+                drop(sender.send_envelope(request).await?);
+            }
+            Self::Sign(stock, request) => {
+                let Some(token) = stock.take() else { return Ok(false) };
+                drop(caller.signer(token)?.sign(request.clone()).await?);
+            }
+            Self::Decline(stock) => {
+                let Some(token) = stock.take() else { return Ok(false) };
+                let request = DeclineRequest { reason: "No.".to_owned(), ..DeclineRequest::default() };
+                drop(caller.signer(token)?.decline(request).await?);
             }
         }
+        Ok(true)
     }
 }
 
@@ -57,18 +152,26 @@ pub struct Measured {
     pub percentiles_ms: [f64; 3],
 }
 
-/// Calls for that long, `callers` at a time. The first error ends it.
-pub async fn drive(clients: &[Client], call: &Call, callers: u32, length: Duration) -> Result<Measured> {
+/// The milliseconds in which 50, 95 and 99 percent of them came.
+pub fn percentiles_ms(mut latencies: Vec<Duration>) -> [f64; 3] {
+    latencies.sort_unstable();
+    [50, 95, 99].map(|percent: usize| {
+        let rank = (latencies.len() * percent).div_ceil(100).saturating_sub(1);
+        latencies.get(rank).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
+    })
+}
+
+/// Calls for that long or until there is nothing left to call, `count` at a time. The first error ends it.
+pub async fn drive(callers: &[Caller], call: &Call, count: u32, length: Duration) -> Result<Measured> {
     let start = Instant::now();
     let deadline = start + length;
     let mut tasks = tokio::task::JoinSet::new();
-    for mut client in clients.iter().cycle().take(callers as usize).cloned() {
+    for mut caller in callers.iter().cycle().take(count as usize).cloned() {
         let call = call.clone();
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             let mut asked = Instant::now();
-            while asked < deadline {
-                call.once(&mut client).await?;
+            while asked < deadline && call.once(&mut caller).await? {
                 let answered = Instant::now();
                 latencies.push(answered - asked);
                 asked = answered;
@@ -80,12 +183,6 @@ pub async fn drive(clients: &[Client], call: &Call, callers: u32, length: Durati
     while let Some(ended) = tasks.join_next().await {
         latencies.extend(ended?.context("a call failed")?);
     }
-    let took = start.elapsed();
-    latencies.sort_unstable();
-    let at = |percent: usize| {
-        let rank = (latencies.len() * percent).div_ceil(100).saturating_sub(1);
-        latencies.get(rank).map_or(f64::NAN, |latency| latency.as_secs_f64() * 1000.0)
-    };
-    let calls = latencies.len() as f64;
-    Ok(Measured { calls, per_second: calls / took.as_secs_f64(), percentiles_ms: [at(50), at(95), at(99)] })
+    let (took, calls) = (start.elapsed(), latencies.len() as f64);
+    Ok(Measured { calls, per_second: calls / took.as_secs_f64(), percentiles_ms: percentiles_ms(latencies) })
 }

@@ -4,10 +4,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod limit;
+mod literal;
 mod load;
 mod report;
+mod sample;
 mod scripts;
 mod stage;
+mod streams;
+mod tap;
 mod usage;
 
 use std::path::PathBuf;
@@ -20,9 +24,9 @@ use countersign_chassis::config::TelemetryConfig;
 use countersign_chassis::telemetry::Telemetry;
 use tokio::runtime::{Builder, Runtime};
 
-use crate::limit::Script;
-use crate::load::Call;
+use crate::limit::Amount;
 use crate::report::{Job, Report, Round};
+use crate::sample::Kind;
 use crate::stage::Stage;
 use crate::usage::Usage;
 
@@ -30,6 +34,8 @@ use crate::usage::Usage;
 const LOG: &str = "info,countersign_postgres=warn,countersign_chassis=warn,h2=warn,hyper=warn,tower=warn";
 /// How long the server's processes may take to end after their clients.
 const ENDING: Duration = Duration::from_millis(200);
+/// Envelopes that are there for each second, so that no round uses them all up: the service is the slower of the two.
+const STOCK_PER_SECOND: [u64; 2] = [2_500, 5_000];
 /// The report that `--write` renews.
 const REPORT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/performance.md");
 
@@ -52,6 +58,9 @@ struct Cli {
     /// Connections of the service to its database.
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=100))]
     pool: u32,
+    /// Envelopes that lie in the tables besides, to see what size does.
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=20_000_000))]
+    envelopes: u64,
     /// Folder with `pgbench`; without it that of the server, then PATH.
     #[arg(long)]
     pgbench_dir: Option<PathBuf>,
@@ -76,7 +85,7 @@ fn main() -> ExitCode {
 }
 
 fn bench(cli: &Cli) -> Result<()> {
-    let telemetry = TelemetryConfig { log: LOG.into(), log_json: false, otlp_endpoint: None };
+    let telemetry = TelemetryConfig::only_logs(LOG);
     let _telemetry = Telemetry::start("countersign-bench", &telemetry)?;
     // A runtime each, so that the kernel accounts for their threads apart.
     let (service, load) = (runtime(usage::SERVICE)?, runtime(usage::LOAD)?);
@@ -94,52 +103,62 @@ fn runtime(name: &str) -> Result<Runtime> {
 }
 
 async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
-    let stage = Stage::start(cli.pool, cli.connections, service.handle()).await?;
+    let stage = Stage::start(cli.pool, cli.connections, cli.envelopes, service.handle()).await?;
     let measured = measure(cli, &stage).await;
+    let streams = match &measured {
+        Ok(_) => Some(streams::measure(&stage, cli.seconds).await?),
+        Err(_) => None,
+    };
     let settings = stage.settings().await;
     stage.stop().await?;
-    Ok(Report { jobs: measured?, database: settings?, cli: cli.clone() })
+    Ok(Report { jobs: measured?, streams, database: settings?, cli: cli.clone() })
 }
+
+/// The share of pgbench's speed that each should reach.
+const TARGETS: [(Kind, Option<f64>); 6] = [
+    (Kind::Create, Some(0.80)),
+    (Kind::Send, Some(0.60)),
+    (Kind::Sign, Some(0.60)),
+    (Kind::Decline, Some(0.60)),
+    (Kind::Get, Some(0.75)),
+    (Kind::List, None),
+];
 
 async fn measure(cli: &Cli, stage: &Stage) -> Result<Vec<Job>> {
     let pgbench = limit::find(cli.pgbench_dir.as_deref(), stage).await?;
-    let row = stage.sample_row().await?;
-    let create = Script::new(&scripts::create(&row)?, stage.limit_url())?;
-    let get = |pipelined| Script::new(&scripts::get(&row, pipelined), stage.url());
-    let call = Call::Get(stage.hot());
-    let mut jobs = vec![
-        Job::new("create", Some(0.80), Call::Create(Box::new(stage.request())), create),
-        Job::new("get", Some(0.75), call.clone(), get(true)?),
-        Job::new("get, pgbench unpipelined", None, call, get(false)?),
-    ];
-    // Connections, statements and caches, for both sides.
-    for job in &jobs {
-        stage.drive(&job.call, cli.concurrency, Duration::from_secs(1)).await?;
-        limit::run(&pgbench, &job.script, 1).await?;
-    }
-    for number in 1..=cli.rounds {
+    let mut jobs: Vec<Job> = TARGETS.iter().map(|(kind, target)| Job::new(*kind, *target)).collect();
+    let warm = Cli { seconds: 1, ..cli.clone() };
+    for number in 0..=cli.rounds {
         for job in &mut jobs {
-            let round = round(cli, stage, job, &pgbench, number).await?;
-            println!("round {number} of {}: {:<24} {}", cli.rounds, job.name, round.line());
-            job.rounds.push(round);
+            // Connections, statements and caches, for both sides: that round does not count.
+            let cli = if number == 0 { &warm } else { cli };
+            let round = round(cli, stage, job.kind, &pgbench, number).await.with_context(|| job.kind.name())?;
+            if number > 0 {
+                println!("round {number} of {}: {:<8} {}", cli.rounds, job.kind.name(), round.line());
+                job.rounds.push(round);
+            }
         }
     }
     Ok(jobs)
 }
 
 /// Both sides of a job, one after the other; who goes first changes with each round.
-async fn round(cli: &Cli, stage: &Stage, job: &Job, pgbench: &std::path::Path, number: u32) -> Result<Round> {
+async fn round(cli: &Cli, stage: &Stage, kind: Kind, pgbench: &std::path::Path, number: u32) -> Result<Round> {
     let mut service = None;
     let mut limit = None;
     for service_turn in if number % 2 == 1 { [true, false] } else { [false, true] } {
+        let stock = u64::from(cli.seconds) * STOCK_PER_SECOND[usize::from(!service_turn)];
+        let numbers = stage.stock(kind, !service_turn, stock).await?;
         stage.settle().await?;
         let before = Usage::now(stage.postgres_pid())?;
         if service_turn {
-            let length = Duration::from_secs(cli.seconds.into());
-            let measured = stage.drive(&job.call, cli.concurrency, length).await?;
+            let call = stage.call(kind, numbers)?;
+            let measured = stage.drive(&call, cli.concurrency, Duration::from_secs(cli.seconds.into())).await?;
             service = Some((measured, Usage::now(stage.postgres_pid())?.since(&before), stage.backlog().await?));
         } else {
-            let measured = limit::run(pgbench, &job.script, cli.seconds).await?;
+            let amount = if kind.uses_up() { Amount::Transactions(stock) } else { Amount::Seconds(cli.seconds) };
+            let script = &stage.sample(kind)?.script;
+            let measured = limit::run(pgbench, script, &stage.limit_url(), numbers.start, amount).await?;
             // Its backends are counted once they have ended.
             tokio::time::sleep(ENDING).await;
             limit = Some((measured, Usage::now(stage.postgres_pid())?.since(&before)));

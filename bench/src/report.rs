@@ -3,8 +3,10 @@
 use std::fmt::Write as _;
 
 use crate::Cli;
-use crate::limit::{CLIENTS, Limit, Script};
-use crate::load::{Call, Measured};
+use crate::limit::{CLIENTS, Limit};
+use crate::load::Measured;
+use crate::sample::Kind;
+use crate::streams::Streams;
 use crate::usage::Usage;
 
 /// Other programs that take more of the machine than this make the figures doubtful.
@@ -14,14 +16,10 @@ const SATURATED: f64 = 0.90;
 
 /// Something that is measured.
 pub struct Job {
-    /// Its name.
-    pub name: &'static str,
+    /// What.
+    pub kind: Kind,
     /// The share of pgbench's speed that it should reach; without one it is for comparison.
     pub target: Option<f64>,
-    /// What the load calls.
-    pub call: Call,
-    /// What pgbench runs.
-    pub script: Script,
     /// What came out.
     pub rounds: Vec<Round>,
 }
@@ -60,8 +58,8 @@ impl Round {
 
 impl Job {
     /// Not measured yet.
-    pub fn new(name: &'static str, target: Option<f64>, call: Call, script: Script) -> Self {
-        Self { name, target, call, script, rounds: Vec::new() }
+    pub fn new(kind: Kind, target: Option<f64>) -> Self {
+        Self { kind, target, rounds: Vec::new() }
     }
 
     fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
@@ -101,7 +99,7 @@ impl Job {
 
     /// Whether the target is met, and if not, where the time went.
     fn verdict(&self) -> String {
-        let (name, ratio) = (self.name, self.ratio());
+        let (name, ratio) = (self.kind.name(), self.ratio());
         let Some(target) = self.target else { return format!("`{name}`, for comparison: {ratio:.2}.") };
         if ratio >= target {
             return format!("`{name}` meets its target of {target:.2}: {ratio:.2}.");
@@ -131,6 +129,8 @@ impl Job {
 pub struct Report {
     /// By job.
     pub jobs: Vec<Job>,
+    /// What streams showed.
+    pub streams: Option<Streams>,
     /// The version and settings of the database.
     pub database: String,
     /// How it was measured.
@@ -146,7 +146,7 @@ impl Report {
             };
             let (lowest, highest) = job.range();
             [
-                job.name.to_owned(),
+                job.kind.name().to_owned(),
                 format!("{:.0}", job.median(|round| round.service.per_second)),
                 ms(0),
                 ms(1),
@@ -163,7 +163,7 @@ impl Report {
     fn cost_rows(&self) -> Vec<[String; 7]> {
         let row = |job: &Job| {
             [
-                job.name.to_owned(),
+                job.kind.name().to_owned(),
                 format!("{:.0}", job.per_call(|usage| usage.service)),
                 format!("{:.0}", job.per_call(|usage| usage.load)),
                 format!("{:.0}", job.per_call(|usage| usage.postgres)),
@@ -187,7 +187,7 @@ impl Report {
                 doubts.push(format!(
                     "During `{}` other programs took {:.0} % of the machine: the absolute figures are too low, and the \
                      ratio is less certain.",
-                    job.name,
+                    job.kind.name(),
                     100.0 * others
                 ));
             }
@@ -196,7 +196,7 @@ impl Report {
                 doubts.push(format!(
                     "At the end of a round of `{}` {backlog:.0} events still waited for the sequencer: their cost is \
                      not in the figures.",
-                    job.name
+                    job.kind.name()
                 ));
             }
         }
@@ -212,11 +212,11 @@ impl Report {
     }
 
     fn method(&self) -> String {
-        let Cli { seconds, rounds, concurrency, connections, pool, .. } = &self.cli;
+        let Cli { seconds, rounds, concurrency, connections, pool, envelopes, .. } = &self.cli;
         format!(
             "Medians of {rounds} rounds of {seconds} s in which both sides take turns; {concurrency} calls at a time \
              over {connections} connections, {pool} connections of the service to the database; pgbench with {} clients \
-             and {} threads.",
+             and {} threads. {envelopes} envelopes lie in the tables besides.",
             CLIENTS.0, CLIENTS.1
         )
     }
@@ -235,7 +235,22 @@ impl Report {
         for doubt in self.doubts() {
             let _ = write!(text, "\n{doubt}");
         }
+        if let Some(streams) = &self.streams {
+            let _ = write!(text, "\n{}", streams.told());
+        }
         text
+    }
+
+    /// The ratios as bars, and the targets as a line.
+    fn plot(&self) -> String {
+        let list = |of: &dyn Fn(&Job) -> String| self.jobs.iter().map(of).collect::<Vec<_>>().join(", ");
+        format!(
+            "\n```mermaid\nxychart-beta\n    title \"Share of pgbench's speed; the line is the target\"\n    x-axis [{}]\n    \
+             y-axis \"ratio\" 0 --> 1\n    bar [{}]\n    line [{}]\n```\n",
+            list(&|job| job.kind.name().to_owned()),
+            list(&|job| format!("{:.2}", job.ratio())),
+            list(&|job| format!("{:.2}", job.target.unwrap_or_default()))
+        )
     }
 
     /// For the documentation.
@@ -245,6 +260,10 @@ impl Report {
         pipes(&mut text, &SPEED, &self.speed_rows());
         text.push_str("\nMicroseconds of processor time, for one call and for one transaction of pgbench:\n\n");
         pipes(&mut text, &COST, &self.cost_rows());
+        text.push_str(&self.plot());
+        if let Some(streams) = &self.streams {
+            let _ = writeln!(text, "\n## The stream\n\n{}", streams.told());
+        }
         text.push_str("\n## Targets\n\n");
         for job in &self.jobs {
             let _ = writeln!(text, "- {}", job.verdict());
@@ -282,14 +301,16 @@ folder, with every commit flushed to disk.
 ";
 
 const COMPARED: &str = "The service runs with the settings of a deployment, behind gRPC on a loopback port, with its \
-loops: a create also wakes the sequencer, whose work is in the figures. The document comes from one upload, so that no PDF \
-is read. An envelope has 2 recipients, 4 fields, 1 document and 1 event.
+loops: a change also wakes the sequencer, whose work is in the figures; documents are made afterwards and are not. The document \
+comes from one upload, so that no PDF is read. An envelope has 2 recipients, 4 fields and 1 document, and is a test: nothing is charged. `sign` is by the first of \
+the two, `decline` ends the envelope.
 
-pgbench runs the statement of the service itself with the values of a real envelope as literals, in a database of its own \
-with the same schema, so that the service's loops do not work on its rows. It looks no upload up and makes no salts, hashes \
-or records. For reads it runs the same five selects in one transaction, over 1,000 envelopes that are cached: all in one \
-flight with a single Sync, which is the hardest limit and the one that counts, and for comparison each after the answer to \
-the one before. It gets text where the service gets the binary format.
+pgbench says what the service says. Before the measurement one call of each kind is made through a tap that listens in on the \
+way to the database; what was sent there, statement by statement and flight by flight, becomes the script, with the values as \
+literals and another envelope's id each time. It runs on a copy of the service's database, so that the service's loops do not \
+work on its rows. Flights are pipelines with a single Sync, which is the hardest limit that there is. It makes no salts, hashes \
+or records, decides nothing, and gets text where the service gets the binary format. Envelopes that are used up (`send`, \
+`sign`, `decline`) are copies of one that was not yet, on both sides.
 ";
 
 fn width(text: &str) -> usize {

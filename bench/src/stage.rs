@@ -1,20 +1,22 @@
-//! What is measured: a Postgres that cares for every commit, the service in this process, and envelopes to read.
+//! What is measured: a Postgres that cares for every commit, the service in this process, and envelopes to work on.
 
-use std::sync::Arc;
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use countersign::v1::document_source::Source;
-use countersign::v1::envelope_service_client::EnvelopeServiceClient;
 use countersign::v1::upload_document_request::Part;
 use countersign::v1::{
-    CreateEnvelopeRequest, DocumentSource, FieldType, NewField, NewRecipient, Placement, Routing,
+    CreateApiKeyRequest, CreateEnvelopeRequest, DocumentSource, FieldType, NewField, NewRecipient, Placement, Routing,
     UploadDocumentRequest, UploadInfo,
 };
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_envelope::config::{Config, IngestConfig};
-use countersign_envelope::domain::id::EnvelopeId;
+use countersign_envelope::credential::Keyring;
+use countersign_envelope::domain::id::AccountId;
 use countersign_envelope::identity::Identities;
 use countersign_envelope::oidc::OidcConfig;
 use countersign_envelope::seal::SealConfig;
@@ -28,99 +30,186 @@ use tokio_postgres::NoTls;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::Endpoint;
 
-use crate::load::{Bearer, Call, Client, Measured, drive};
-use crate::scripts::{self, Row};
+use crate::load::{Call, Caller, Client, Measured, drive};
+use crate::sample::{self, Kind, Sample};
+use crate::scripts::{FIRST, HOT};
+use crate::tap::Tap;
 
 /// The service's database.
 const SERVICE: &str = "service";
-/// The database with the same schema that only pgbench writes to: the service's loops leave it alone.
+/// Its copy, to which only pgbench writes: the service's loops leave it alone.
 const LIMIT: &str = "pgbench";
 /// More than the default, so that all that is written stays cached.
 const SHARED_BUFFERS_MB: u32 = 1024;
 /// How long the sequencer may take to catch up between measurements.
-const SETTLE_MAX: Duration = Duration::from_secs(60);
+const SETTLE_MAX: Duration = Duration::from_secs(120);
 /// The rest after that.
 const REST: Duration = Duration::from_millis(300);
+/// Numbers of a round's envelopes are far from those of the next.
+const ROUND: u64 = 1_000_000;
+/// Where envelopes lie that are there for their number alone.
+const BULK: u64 = 500_000_000_000;
+/// What is measured is the service, not the rates that accounts and people usually have, nor the making of documents afterwards.
+const UNBOUND: &str = r#"
+    UPDATE account SET settings = jsonb_set(settings, '{limits}', settings -> 'limits' || '{"key_calls_per_second": 1000000,
+        "key_calls_burst": 1000000, "signer_calls_per_minute": 60000000, "signer_calls_burst": 1000000}');
+    CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN NEW.due_at = NEW.due_at + interval '1 day'; RETURN NEW; END $$;
+    CREATE TRIGGER later BEFORE INSERT ON artifact_job FOR EACH ROW EXECUTE FUNCTION later();
+"#;
 
-/// Everything that runs.
-pub struct Stage {
-    postgres: Postgres,
-    database: tokio_postgres::Client,
-    clients: Vec<Client>,
+/// What calls are made with.
+pub struct Opening {
+    /// Whose envelopes.
+    pub account: AccountId,
+    /// That of the service.
+    pub keyring: Keyring,
     upload_id: String,
-    sample: uuid::Uuid,
-    hot: Arc<[String]>,
-    stop: CancellationToken,
-    running: JoinHandle<Result<()>>,
-    _documents: TempDir,
 }
 
-impl Stage {
-    /// Starts it all; the service on its own runtime.
-    pub async fn start(pool: u32, connections: u32, runtime: &Handle) -> Result<Self> {
-        let options =
-            Options { durability: Durability::Durable, shared_buffers_mb: SHARED_BUFFERS_MB, ..Options::throwaway() };
-        let postgres = Postgres::start(options).await?;
-        for name in [SERVICE, LIMIT] {
-            postgres.create_database(name).await?;
-            migrate(&database(&postgres, name, pool)).await?;
-        }
-        let documents = tempfile::tempdir()?;
-        let config = config(&postgres, pool, &documents);
-        let account = create_account(&config.database, &config.keys, "Bench Ltd", true).await?;
-        // What is measured is the service, not the rate that an account usually has.
-        let rates = r#"UPDATE account SET settings = jsonb_set(settings, '{limits}', settings -> 'limits'
-            || '{"key_calls_per_second": 10000, "key_calls_burst": 20000}')"#;
-        connect(&postgres.superuser_url(SERVICE)).await?.batch_execute(rates).await?;
+impl Opening {
+    /// The request of the benchmark: two recipients, four fields.
+    pub fn request(&self, send: bool) -> CreateEnvelopeRequest {
+        CreateEnvelopeRequest { send, ..request(&self.upload_id) }
+    }
+}
+
+/// A service that runs in this process.
+struct Running {
+    stop: CancellationToken,
+    served: JoinHandle<Result<()>>,
+    address: String,
+}
+
+impl Running {
+    /// Starts it on a runtime of its own.
+    async fn start(config: Config, runtime: &Handle) -> Result<Self> {
         let listener = TcpListener::bind(config.listen.listen).await?;
         let address = format!("http://{}", listener.local_addr()?);
         let stop = CancellationToken::new();
         // The listener belongs to the runtime that made it.
         let listener = listener.into_std()?;
-        let served = stop.clone();
-        let running = runtime
-            .spawn(async move { serve(config, Clock::database(), TcpListener::from_std(listener)?, served).await });
-        let bearer = Bearer(format!("Bearer {}", account.api_key).parse()?);
-        let mut clients = Vec::new();
-        for _ in 0..connections {
-            let channel = Endpoint::from_shared(address.clone())?.tcp_nodelay(true).connect().await?;
-            clients.push(EnvelopeServiceClient::with_interceptor(channel, bearer.clone()));
+        let until = stop.clone();
+        let served = runtime
+            .spawn(async move { serve(config, Clock::database(), TcpListener::from_std(listener)?, until).await });
+        Ok(Self { stop, served, address })
+    }
+
+    async fn callers(&self, count: u32, api_key: &str) -> Result<Vec<Caller>> {
+        let mut callers = Vec::new();
+        for _ in 0..count {
+            let channel = Endpoint::from_shared(self.address.clone())?.tcp_nodelay(true).connect().await?;
+            callers.push(Caller::new(channel, api_key)?);
         }
-        let mut client = clients.first().context("no connection")?.clone();
-        let upload_id = upload(&mut client).await?;
-        let created = client.create_envelope(request(&upload_id)).await?.into_inner();
-        let sample: EnvelopeId = created.envelope.context("no envelope")?.id.parse()?;
+        Ok(callers)
+    }
+
+    async fn stop(self) -> Result<()> {
+        self.stop.cancel();
+        self.served.await?
+    }
+}
+
+/// Everything that runs.
+pub struct Stage {
+    postgres: Postgres,
+    database: tokio_postgres::Client,
+    limit: tokio_postgres::Client,
+    callers: Vec<Caller>,
+    opening: Opening,
+    samples: BTreeMap<Kind, Sample>,
+    rounds: Cell<u64>,
+    running: Running,
+    _documents: TempDir,
+}
+
+impl Stage {
+    /// Starts it all, with so many envelopes more than are needed.
+    pub async fn start(pool: u32, connections: u32, bulk: u64, runtime: &Handle) -> Result<Self> {
+        let options =
+            Options { durability: Durability::Durable, shared_buffers_mb: SHARED_BUFFERS_MB, ..Options::throwaway() };
+        let postgres = Postgres::start(options).await?;
+        postgres.create_database(SERVICE).await?;
+        let documents = tempfile::tempdir()?;
+        let config = config(&postgres, pool, &documents);
+        migrate(&config.database).await?;
+        let account = create_account(&config.database, &config.keys, "Bench Ltd", false).await?;
+        let (opening, samples) = samples(&postgres, &config, &account, runtime).await?;
         let database = connect(&postgres.superuser_url(SERVICE)).await?;
-        let hot = copy(&database, sample.uuid()).await?;
-        let sample = sample.uuid();
-        Ok(Self { postgres, database, clients, upload_id, sample, hot, stop, running, _documents: documents })
+        let hot = samples.get(&Kind::Get).context("no sample")?;
+        hot.stock(&database, FIRST..FIRST + HOT).await?;
+        for begin in (BULK..BULK + bulk).step_by(ROUND as usize) {
+            hot.stock(&database, begin..(begin + ROUND).min(BULK + bulk)).await?;
+        }
+        database.batch_execute("VACUUM (ANALYZE)").await?;
+        // A copy can be made only while nobody looks.
+        drop(database);
+        tokio::time::sleep(REST).await;
+        postgres.create_database_from_template(LIMIT, SERVICE).await?;
+        let running = Running::start(config, runtime).await?;
+        let callers = running.callers(connections, &account.api_key).await?;
+        let database = connect(&postgres.superuser_url(SERVICE)).await?;
+        let limit = connect(&postgres.superuser_url(LIMIT)).await?;
+        let rounds = Cell::new(1);
+        Ok(Self { postgres, database, limit, callers, opening, samples, rounds, running, _documents: documents })
     }
 
     /// Ends it all in good order.
     pub async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        self.running.await??;
+        self.running.stop().await?;
         self.postgres.stop().await
     }
 
-    /// The request of the benchmark: two recipients, four fields, not sent.
-    pub fn request(&self) -> CreateEnvelopeRequest {
-        request(&self.upload_id)
+    /// What is known of one kind of call.
+    pub fn sample(&self, kind: Kind) -> Result<&Sample> {
+        self.samples.get(&kind).context("no sample")
     }
 
-    /// The envelopes to read.
-    pub fn hot(&self) -> Arc<[String]> {
-        Arc::clone(&self.hot)
+    /// What a round of that kind works on, on the service's side or on the limit's: as many envelopes as it may use up.
+    pub async fn stock(&self, kind: Kind, is_limit: bool, count: u64) -> Result<Range<u64>> {
+        if !kind.uses_up() && kind != Kind::Create {
+            return Ok(FIRST..FIRST + HOT);
+        }
+        let first = FIRST + ROUND * self.rounds.replace(self.rounds.get() + 1);
+        let numbers = first..first + count.min(ROUND);
+        if kind.uses_up() {
+            let database = if is_limit { &self.limit } else { &self.database };
+            self.sample(kind)?.stock(database, numbers.clone()).await?;
+            database.batch_execute("ANALYZE envelope, recipient, document, field").await?;
+        }
+        Ok(numbers)
+    }
+
+    /// Calls of that kind on what was stocked.
+    pub fn call(&self, kind: Kind, numbers: Range<u64>) -> Result<Call> {
+        self.sample(kind)?.call(&self.opening, numbers)
+    }
+
+    /// A sender.
+    pub fn sender(&self) -> Result<&Caller> {
+        self.callers.first().context("no connection")
+    }
+
+    /// All senders, each on its connection.
+    pub fn callers(&self) -> &[Caller] {
+        &self.callers
+    }
+
+    /// A sender on a connection and with a key of its own.
+    pub async fn caller_with_a_new_key(&self) -> Result<Caller> {
+        let made = self
+            .sender()?
+            .accounts()
+            .create_api_key(CreateApiKeyRequest { name: "Watcher".into(), ..CreateApiKeyRequest::default() })
+            .await?
+            .into_inner();
+        let callers = self.running.callers(1, &made.secret).await?;
+        callers.into_iter().next().context("no connection")
     }
 
     /// The process of Postgres.
     pub fn postgres_pid(&self) -> i32 {
         self.postgres.pid()
-    }
-
-    /// The service's database.
-    pub fn url(&self) -> String {
-        self.postgres.url(SERVICE)
     }
 
     /// pgbench's database.
@@ -130,7 +219,7 @@ impl Stage {
 
     /// Calls the service.
     pub async fn drive(&self, call: &Call, callers: u32, length: Duration) -> Result<Measured> {
-        drive(&self.clients, call, callers, length).await
+        drive(&self.callers, call, callers, length).await
     }
 
     /// One text from a query.
@@ -165,54 +254,30 @@ impl Stage {
         )
         .await
     }
-
-    /// The values of an envelope that the service made.
-    pub async fn sample_row(&self) -> Result<Row> {
-        let mut values = Vec::new();
-        for (table, columns) in scripts::PARAMETERS {
-            let list: Vec<String> = columns
-                .iter()
-                .map(|(name, _)| match table {
-                    "envelope" => format!("{name}::text"),
-                    "event" => format!("array_agg({name} ORDER BY sequence)::text"),
-                    _ => format!("array_agg({name} ORDER BY position)::text"),
-                })
-                .collect();
-            let sql = format!("SELECT {} FROM {table} WHERE {} = $1", list.join(", "), scripts::key_of(table));
-            let row = self.database.query_one(&sql, &[&self.sample]).await?;
-            for index in 0..columns.len() {
-                values.push(row.try_get(index)?);
-            }
-        }
-        let account = values.first().cloned().flatten().context("no account")?;
-        Ok(Row { account, values })
-    }
 }
 
-/// Copies an envelope under ids that pgbench can count through.
-async fn copy(database: &tokio_postgres::Client, sample: uuid::Uuid) -> Result<Arc<[String]>> {
-    let numbers = scripts::hot();
-    for table in ["envelope", "recipient", "document", "field"] {
-        let columns = "SELECT column_name::text FROM information_schema.columns
-            WHERE table_schema = 'public' AND table_name = $1 AND is_generated = 'NEVER' ORDER BY ordinal_position";
-        let rows = database.query(columns, &[&table]).await?;
-        let columns = rows.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
-        let key = scripts::key_of(table);
-        let copied: Vec<String> = columns
-            .iter()
-            .map(|column| if column == key { scripts::numbered("number::text") } else { column.clone() })
-            .collect();
-        let sql = format!(
-            "INSERT INTO {table} ({}) SELECT {} FROM {table}, generate_series({}, {}) AS number WHERE {key} = $1",
-            columns.join(", "),
-            copied.join(", "),
-            numbers.start,
-            numbers.end - 1
-        );
-        database.execute(&sql, &[&sample]).await.with_context(|| format!("copies in {table}"))?;
-    }
-    database.batch_execute("VACUUM (ANALYZE)").await?;
-    numbers.map(|number| Ok(EnvelopeId::from_uuid(scripts::hot_id(number)?).to_string())).collect()
+/// Has a service that is there for that alone make a call of each kind.
+async fn samples(
+    postgres: &Postgres,
+    config: &Config,
+    account: &countersign_envelope::serve::NewAccount,
+    runtime: &Handle,
+) -> Result<(Opening, BTreeMap<Kind, Sample>)> {
+    let database = connect(&postgres.superuser_url(SERVICE)).await?;
+    database.batch_execute(UNBOUND).await?;
+    let tap = Tap::default();
+    let port = tap.listen(postgres.port()).await?;
+    let tapped = postgres.url(SERVICE).replace(&format!(":{}/", postgres.port()), &format!(":{port}/"));
+    let mut config = config.clone();
+    config.database.database_url = tapped.into();
+    let running = Running::start(config.clone(), runtime).await?;
+    let mut callers = running.callers(1, &account.api_key).await?;
+    let caller = callers.first_mut().context("no connection")?;
+    let upload_id = upload(&mut caller.sender).await?;
+    let opening = Opening { account: account.id, keyring: sample::keyring(&config.keys.master_key)?, upload_id };
+    let samples = sample::take(&opening, &tap, caller, &database).await?;
+    running.stop().await?;
+    Ok((opening, samples))
 }
 
 async fn connect(url: &str) -> Result<tokio_postgres::Client> {
@@ -222,7 +287,12 @@ async fn connect(url: &str) -> Result<tokio_postgres::Client> {
 }
 
 fn database(postgres: &Postgres, name: &str, pool: u32) -> DatabaseConfig {
-    DatabaseConfig { database_url: postgres.url(name).into(), database_pool_max: pool, database_wait_ms: 2_000 }
+    DatabaseConfig {
+        database_url: postgres.url(name).into(),
+        database_ca: None,
+        database_pool_max: pool,
+        database_wait_ms: 2_000,
+    }
 }
 
 /// The defaults of a deployment.
@@ -231,7 +301,7 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         listen: ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() },
         database: database(postgres, SERVICE, pool),
         keys: KeyConfig { master_key: "5c".repeat(32).into() },
-        telemetry: TelemetryConfig { log: crate::LOG.into(), log_json: false, otlp_endpoint: None },
+        telemetry: TelemetryConfig::only_logs(crate::LOG),
         migrate: false,
         documents: documents.path().to_owned().into(),
         document_keys: None,
