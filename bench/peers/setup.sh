@@ -15,8 +15,8 @@ if [ ! -d "$folder/node_modules/@libpdf/core" ]; then
     npm install --silent --no-save --prefix "$folder" \
         @libpdf/core@0.4.2 @signpdf/signpdf@3.3.0 @signpdf/signer-p12@3.3.0 @signpdf/placeholder-plain@3.3.0
 fi
-# Modules are looked for beside the script.
-cp ./*.py ./*.mjs "$folder/"
+# Modules are looked for beside the script, and so are the fonts that it embeds.
+cp ./*.py ./*.mjs ../../services/paper/fonts/{DejaVuSansCondensed,PTSerif-Bold,MarckScript-Regular}.ttf "$folder/"
 
 cd "$folder"
 if [ ! -f seal.p12 ]; then

@@ -1,7 +1,8 @@
 //! How fast papers are sealed, beside pyHanko, libpdf and signpdf, in rounds that take turns.
 //!
 //! Each program runs in a process of its own, warm, with one paper at a time, bytes in and bytes out. It must never compare
-//! programs with different work: all of them read the same paper and sign it once with the same key.
+//! programs with different work: all of them read the same paper and sign it once with the same key, and where values and a
+//! certificate are drawn, they are the same words in the same fonts.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod ours;
@@ -73,23 +74,43 @@ pub enum Tool {
     /// pyHanko.
     PyHanko,
     /// `@libpdf/core`.
-    LibPdf {
-        /// With values and a certificate.
-        complete: bool,
-    },
+    LibPdf(Asked),
     /// `@signpdf/signpdf`.
     SignPdf,
 }
 
+/// What `@libpdf/core` is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asked {
+    /// To sign a paper as it is.
+    Seal,
+    /// Values and a certificate in the fonts that Countersign embeds, and to sign it all.
+    Complete,
+    /// The same in fonts that every reader is supposed to have, so that none is embedded.
+    CompleteUnembedded,
+}
+
+impl Asked {
+    /// As the command line of `peers/libpdf.mjs` says it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Seal => "seal",
+            Self::Complete => "embedded",
+            Self::CompleteUnembedded => "standard",
+        }
+    }
+}
+
 /// All of them, in the order of the report.
-pub const TOOLS: [Tool; 7] = [
+pub const TOOLS: [Tool; 8] = [
     Tool::Ours(ours::Work::Seal),
     Tool::Ours(ours::Work::Prepared),
     Tool::PyHanko,
     Tool::SignPdf,
-    Tool::LibPdf { complete: false },
+    Tool::LibPdf(Asked::Seal),
     Tool::Ours(ours::Work::Complete),
-    Tool::LibPdf { complete: true },
+    Tool::LibPdf(Asked::Complete),
+    Tool::LibPdf(Asked::CompleteUnembedded),
 ];
 
 fn main() -> ExitCode {
@@ -149,22 +170,22 @@ fn measure(tool: Tool, folder: &Path, paper: &str, seconds: u32) -> Result<Measu
     let mut command = match tool {
         Tool::Ours(_) => Command::new(std::env::current_exe()?),
         Tool::PyHanko => Command::new(python),
-        Tool::LibPdf { .. } | Tool::SignPdf => Command::new("node"),
+        Tool::LibPdf(_) | Tool::SignPdf => Command::new("node"),
     };
     let seconds = seconds.to_string();
     match tool {
         Tool::Ours(work) => {
             command.arg("ours").arg(work.name()).arg(folder).arg(&pdf).arg(&seconds).arg(&out);
         }
-        Tool::PyHanko | Tool::LibPdf { .. } | Tool::SignPdf => {
+        Tool::PyHanko | Tool::LibPdf(_) | Tool::SignPdf => {
             let (script, key) = match tool {
                 Tool::PyHanko => ("pyhanko_seal.py", "seal.p12"),
                 Tool::SignPdf => ("signpdf.mjs", "seal-legacy.p12"),
                 _ => ("libpdf.mjs", "seal-legacy.p12"),
             };
             command.arg(folder.join(script)).arg(&pdf).arg(folder.join(key)).args([PASSPHRASE, &seconds]).arg(&out);
-            if tool == (Tool::LibPdf { complete: true }) {
-                command.arg("complete");
+            if let Tool::LibPdf(asked) = tool {
+                command.arg(asked.name());
             }
         }
     }

@@ -10,8 +10,8 @@ use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
 use clap::ValueEnum;
 use countersign_paper::{
-    Certificate, Completion, Fact, Identity, Listed, Mark, MarkContent, Mood, Party, Prepared, SealOptions, Step, Tone,
-    Unsealed, seal, seal_complete,
+    Certificate, Completion, Fact, Identity, Limits, Listed, Mark, MarkContent, Mood, Party, Prepared, SealOptions,
+    Step, Tone, Unsealed, inspect, seal, seal_complete,
 };
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
@@ -69,7 +69,8 @@ pub fn run(work: Work, folder: &Path, paper: &Path, seconds: f64, out: &Path) ->
     let key = Key::read(folder)?;
     let paper = std::fs::read(paper)?;
     let prepared = if work == Work::Prepared { Prepared::new(&paper)? } else { None };
-    let (options, completion) = (SealOptions::default(), completion());
+    let pages = inspect(&paper, &Limits::default())?.pages.len();
+    let (options, completion) = (SealOptions::default(), completion(u32::try_from(pages)?));
     let once = || -> Result<Vec<u8>> {
         let unsealed = match work {
             Work::Seal => seal(&paper, &key.identity, &options)?,
@@ -104,10 +105,10 @@ pub fn run(work: Work, folder: &Path, paper: &Path, seconds: f64, out: &Path) ->
     Ok(())
 }
 
-/// As much as libpdf is asked for: a line on the first page, and a page of thirty lines behind the last.
-fn completion() -> Completion {
-    let mark = Mark {
-        page: 1,
+/// What `peers/libpdf.mjs` draws word for word: a signature on every page, and a certificate of a page behind the last.
+fn completion(pages: u32) -> Completion {
+    let mark = |page| Mark {
+        page,
         x_pct: 12.0,
         y_pct: 88.0,
         width_pct: 40.0,
@@ -148,7 +149,7 @@ fn completion() -> Completion {
         checks: Vec::new(),
         note: None,
     };
-    Completion { marks: vec![mark], certificate: Some(certificate), ..Completion::default() }
+    Completion { marks: (1..=pages).map(mark).collect(), certificate: Some(certificate), ..Completion::default() }
 }
 
 /// Processor time of this process, of user and system.
