@@ -2,8 +2,6 @@
 //!
 //! It must never give other bytes for the same paper and completion: a job that is done twice stores one result.
 
-use krilla::metadata::Metadata;
-
 use crate::apply::{StampError, append_pages, lay_over};
 use crate::certificate::{self, Certificate};
 use crate::delta::{self, Update};
@@ -54,7 +52,7 @@ pub(crate) fn composed(bytes: &[u8], completion: &Completion) -> Result<(Opened,
     sheets.extend(laid.iter().map(|page| page.sheet(faces)));
     let mut update = Update::of(&document);
     if !sheets.is_empty() {
-        let forms = overlay::import(&overlay::compose(&sheets, Metadata::new())?, &mut update)?;
+        let forms = overlay::add(&sheets, &mut update)?;
         lay_over(&document, &pages, &forms, &sheet_of_page, &mut update)?;
         let sized = forms.iter().zip(&sheets).map(|(form, sheet)| (*form, sheet.size_pt));
         let behind: Vec<_> = sized.skip(over).collect();

@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, Write};
+use std::ops::Range;
 
 use lopdf::xref::XrefType;
 use lopdf::{Dictionary, Document, Object, ObjectId, Stream, StringFormat, Writer};
@@ -25,8 +26,14 @@ const SECTION_KEYS: [&[u8]; 10] =
 pub(crate) struct Update {
     objects: BTreeMap<ObjectId, Object>,
     /// Objects that are written as these bytes, because something has to be put into them afterwards.
-    verbatim: BTreeMap<ObjectId, Vec<u8>>,
+    verbatim: BTreeMap<ObjectId, Verbatim>,
     next_number: u32,
+}
+
+struct Verbatim {
+    bytes: Vec<u8>,
+    /// Where something will be put that depends on all the rest.
+    hole: Range<usize>,
 }
 
 impl Update {
@@ -96,9 +103,19 @@ impl Update {
         document.objects.extend(self.objects);
     }
 
-    /// Sets the bytes of a reserved number's object. Only a continued base takes them.
-    pub(crate) fn set_verbatim(&mut self, id: ObjectId, bytes: Vec<u8>) {
-        self.verbatim.insert(id, bytes);
+    /// About how many bytes it takes: a buffer that grows is copied again and again.
+    fn weight(&self) -> usize {
+        const WORDS_BYTES: usize = 256;
+        let verbatim: usize = self.verbatim.values().map(|verbatim| verbatim.bytes.len()).sum();
+        let streams = self.objects.values().filter_map(|object| object.as_stream().ok());
+        let content: usize = streams.map(|stream| stream.content.len()).sum();
+        // An object and its entry in the table; and the trailer.
+        verbatim + content + (self.objects.len() + self.verbatim.len() + 4) * WORDS_BYTES
+    }
+
+    /// Sets the bytes of a reserved number's object, which have a hole. Only a continued base takes them.
+    pub(crate) fn set_verbatim(&mut self, id: ObjectId, bytes: Vec<u8>, hole: Range<usize>) {
+        self.verbatim.insert(id, Verbatim { bytes, hole });
     }
 }
 
@@ -151,7 +168,7 @@ pub(crate) fn can_be_continued(base: &[u8], document: &Document) -> bool {
 
 /// The update as bytes that follow the base.
 pub(crate) fn append(base: BaseEnd, document: &Document, mut update: Update) -> io::Result<Delta> {
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(update.weight());
     if !base.ends_line {
         bytes.push(b'\n');
     }
@@ -160,15 +177,20 @@ pub(crate) fn append(base: BaseEnd, document: &Document, mut update: Update) -> 
         starts.insert(*id, bytes.len());
         write_object(&mut bytes, *id, object)?;
     }
-    for (id, verbatim) in &update.verbatim {
+    let (mut changed, mut hashed) = (Sha256::new(), 0);
+    for (id, Verbatim { bytes: verbatim, hole }) in &update.verbatim {
         starts.insert(*id, bytes.len());
         write_header(&mut bytes, *id)?;
+        let start = bytes.len();
         bytes.extend_from_slice(verbatim);
         bytes.extend_from_slice(OBJECT_END);
+        changed.update(&bytes[hashed..start + hole.start]);
+        hashed = start + hole.end;
     }
+    changed.update(&bytes[hashed..]);
     let mut offsets: BTreeMap<_, _> = starts.iter().map(|(id, start)| (*id, base.base_bytes + start)).collect();
     let mut trailer = carried_trailer(document);
-    set_file_id(&mut trailer, &bytes);
+    set_file_id(&mut trailer, changed);
     trailer.set("Prev", document.xref_start as i64);
     let section_start = base.base_bytes + bytes.len();
     match document.reference_table.cross_reference_type {
@@ -258,8 +280,8 @@ fn carried_trailer(document: &Document) -> Dictionary {
 }
 
 /// Keeps the first half of the file identifier and renews the second, as an update has to.
-fn set_file_id(trailer: &mut Dictionary, changed: &[u8]) {
-    let renewed = Sha256::digest(changed)[..FILE_ID_BYTES].to_vec();
+fn set_file_id(trailer: &mut Dictionary, changed: Sha256) {
+    let renewed = changed.finalize()[..FILE_ID_BYTES].to_vec();
     let renewed = Object::String(renewed, StringFormat::Hexadecimal);
     let first = trailer.get(b"ID").and_then(Object::as_array).ok().and_then(|id| id.first().cloned());
     let first = first.filter(|half| half.as_str().is_ok()).unwrap_or_else(|| renewed.clone());
@@ -270,7 +292,7 @@ fn set_file_id(trailer: &mut Dictionary, changed: &[u8]) {
 pub(crate) fn rewrite(base: &[u8], mut document: Document, update: Update) -> io::Result<Vec<u8>> {
     document.objects.extend(update.objects);
     document.trailer = carried_trailer(&document);
-    set_file_id(&mut document.trailer, base);
+    set_file_id(&mut document.trailer, Sha256::new_with_prefix(base));
     document.prune_objects();
     renumber(&mut document);
     document.reference_table.cross_reference_type = XrefType::CrossReferenceTable;

@@ -4,8 +4,11 @@
 
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
+use krilla::Data;
 use krilla::text::Font;
 use rustybuzz::{Direction, Script, ShapePlan, ttf_parser};
+
+use crate::slim::slim;
 
 /// Which shipped font is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,17 +40,30 @@ pub(crate) struct Face {
     plans: Mutex<Vec<Arc<Plan>>>,
     /// Height of a capital letter, in parts of the font size.
     pub(crate) capital_em: f32,
+    /// Whether it has all letters of plain English, which most texts are.
+    pub(crate) covers_ascii: bool,
 }
 
 impl Face {
+    /// Measures a font file, and embeds it without what PDFs have no use for.
     fn load(bytes: &'static [u8]) -> Option<Self> {
-        let font = Font::new(bytes.into(), 0)?;
+        Self::embedding(slim(bytes)?.into(), bytes)
+    }
+
+    /// The same where there is little to leave out of a large file, and a copy of it would be held for nothing.
+    fn load_as_it_is(bytes: &'static [u8]) -> Option<Self> {
+        Self::embedding(bytes.into(), bytes)
+    }
+
+    fn embedding(embedded: Data, bytes: &'static [u8]) -> Option<Self> {
+        let font = Font::new(embedded, 0)?;
         let shaper = rustybuzz::Face::from_slice(bytes, 0)?;
         let capital_em = match shaper.capital_height() {
             Some(height) if height > 0 => f32::from(height) / f32::from(shaper.units_per_em() as u16),
             _ => 0.7,
         };
-        Some(Self { font, shaper, plans: Mutex::default(), capital_em })
+        let covers_ascii = (' '..='~').all(|letter| covers(&shaper, letter));
+        Some(Self { font, shaper, plans: Mutex::default(), capital_em, covers_ascii })
     }
 
     /// Shapes letters of one direction and script.
@@ -65,8 +81,12 @@ impl Face {
     }
 
     pub(crate) fn covers(&self, letter: char) -> bool {
-        self.shaper.glyph_index(letter).is_some_and(|glyph| glyph != ttf_parser::GlyphId(0))
+        covers(&self.shaper, letter)
     }
+}
+
+fn covers(shaper: &rustybuzz::Face<'_>, letter: char) -> bool {
+    shaper.glyph_index(letter).is_some_and(|glyph| glyph != ttf_parser::GlyphId(0))
 }
 
 /// All shipped fonts.
@@ -91,7 +111,7 @@ impl Faces {
             serif: Face::load(include_bytes!("../fonts/PTSerif-Regular.ttf"))?,
             serif_bold: Face::load(include_bytes!("../fonts/PTSerif-Bold.ttf"))?,
             script: Face::load(include_bytes!("../fonts/MarckScript-Regular.ttf"))?,
-            asian: Face::load(include_bytes!("../fonts/DroidSansFallback.ttf"))?,
+            asian: Face::load_as_it_is(include_bytes!("../fonts/DroidSansFallback.ttf"))?,
         })
     }
 

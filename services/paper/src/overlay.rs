@@ -8,10 +8,11 @@ use krilla::metadata::Metadata;
 use krilla::page::PageSettings;
 use krilla::surface::Surface;
 use krilla::{Document as Drawing, SerializeSettings};
-use lopdf::{Dictionary, Document, Object, ObjectId, Stream};
+use lopdf::{Dictionary, Document, Object, ObjectId};
 
 use crate::apply::StampError;
 use crate::delta::Update;
+use crate::pack::Packer;
 
 /// What is drawn over one page as displayed.
 pub(crate) struct Sheet<'a> {
@@ -23,7 +24,18 @@ pub(crate) struct Sheet<'a> {
 
 /// Draws the sheets into a PDF of their own, one page each.
 pub(crate) fn compose(sheets: &[Sheet<'_>], metadata: Metadata) -> Result<Vec<u8>, StampError> {
-    let mut drawing = Drawing::new_with(plain_settings());
+    draw(sheets, metadata, plain_settings())
+}
+
+/// Draws the sheets into an update, each as a form XObject.
+pub(crate) fn add(sheets: &[Sheet<'_>], update: &mut Update) -> Result<Vec<ObjectId>, StampError> {
+    // Packed on the way: that is done for all of them with one packer, and each of krilla's has to be set up first.
+    let loose = SerializeSettings { compress_content_streams: false, ..plain_settings() };
+    import(&draw(sheets, Metadata::new(), loose)?, update)
+}
+
+fn draw(sheets: &[Sheet<'_>], metadata: Metadata, settings: SerializeSettings) -> Result<Vec<u8>, StampError> {
+    let mut drawing = Drawing::new_with(settings);
     drawing.set_metadata(metadata);
     for sheet in sheets {
         let (width, height) = (sheet.size_pt.0 as f32, sheet.size_pt.1 as f32);
@@ -44,23 +56,25 @@ fn plain_settings() -> SerializeSettings {
 }
 
 /// Adds the pages of a composed PDF to `update`, each as a form XObject.
-pub(crate) fn import(composed: &[u8], update: &mut Update) -> Result<Vec<ObjectId>, StampError> {
-    let source = Document::load_mem(composed).map_err(StampError::compose)?;
+fn import(composed: &[u8], update: &mut Update) -> Result<Vec<ObjectId>, StampError> {
+    let mut source = Document::load_mem(composed).map_err(StampError::compose)?;
     let mut copies = Copies::default();
     let mut forms = Vec::new();
-    for page_id in source.page_iter() {
+    for page_id in source.page_iter().collect::<Vec<_>>() {
+        // krilla writes one stream for a page.
+        let content = source.get_dictionary(page_id).and_then(|page| page.get(b"Contents")?.as_reference());
+        let content = source.objects.remove(&content.map_err(StampError::compose)?);
+        let Some(Object::Stream(mut form)) = content else { return Err(StampError::compose("a page is empty")) };
         let page = source.get_dictionary(page_id).map_err(StampError::compose)?;
-        // As it was packed: krilla writes one stream for a page.
-        let content = page.get_deref(b"Contents", &source).and_then(Object::as_stream).map_err(StampError::compose)?;
         let resources = page.get(b"Resources").cloned().unwrap_or_else(|_| Dictionary::new().into());
-        let mut form = content.clone();
         form.dict.set("Type", "XObject");
         form.dict.set("Subtype", "Form");
         form.dict.set("BBox", page.get(b"MediaBox").map_err(StampError::compose)?.clone());
-        form.dict.set("Resources", copies.renumbered(&resources, update));
+        form.dict.set("Resources", copies.renumbered(resources, update));
+        copies.packer.pack(&mut form);
         forms.push(update.add(form));
     }
-    copies.finish(&source, update);
+    copies.finish(source, update);
     Ok(forms)
 }
 
@@ -69,33 +83,37 @@ pub(crate) fn import(composed: &[u8], update: &mut Update) -> Result<Vec<ObjectI
 struct Copies {
     renamed: BTreeMap<ObjectId, ObjectId>,
     todo: VecDeque<ObjectId>,
+    packer: Packer,
 }
 
 impl Copies {
-    fn renumbered(&mut self, object: &Object, update: &mut Update) -> Object {
+    fn renumbered(&mut self, object: Object, update: &mut Update) -> Object {
         match object {
-            Object::Reference(id) => Object::Reference(*self.renamed.entry(*id).or_insert_with(|| {
-                self.todo.push_back(*id);
+            Object::Reference(id) => Object::Reference(*self.renamed.entry(id).or_insert_with(|| {
+                self.todo.push_back(id);
                 update.reserve()
             })),
-            Object::Array(items) => items.iter().map(|item| self.renumbered(item, update)).collect::<Vec<_>>().into(),
-            Object::Dictionary(entries) => self.renumbered_entries(entries, update).into(),
-            Object::Stream(stream) => {
-                let dict = self.renumbered_entries(&stream.dict, update);
-                Object::Stream(Stream { dict, ..stream.clone() })
+            Object::Array(items) => {
+                items.into_iter().map(|item| self.renumbered(item, update)).collect::<Vec<_>>().into()
             }
-            other => other.clone(),
+            Object::Dictionary(entries) => self.renumbered_entries(entries, update).into(),
+            Object::Stream(mut stream) => {
+                let dict = std::mem::take(&mut stream.dict);
+                stream.dict = self.renumbered_entries(dict, update);
+                self.packer.pack(&mut stream);
+                Object::Stream(stream)
+            }
+            other => other,
         }
     }
 
-    fn renumbered_entries(&mut self, entries: &Dictionary, update: &mut Update) -> Dictionary {
-        entries.iter().map(|(key, value)| (key.clone(), self.renumbered(value, update))).collect()
+    fn renumbered_entries(&mut self, entries: Dictionary, update: &mut Update) -> Dictionary {
+        entries.into_iter().map(|(key, value)| (key, self.renumbered(value, update))).collect()
     }
 
-    fn finish(mut self, source: &Document, update: &mut Update) {
+    fn finish(mut self, mut source: Document, update: &mut Update) {
         while let Some(id) = self.todo.pop_front() {
-            let object = source.objects.get(&id).cloned().unwrap_or(Object::Null);
-            let copy = self.renumbered(&object, update);
+            let copy = self.renumbered(source.objects.remove(&id).unwrap_or(Object::Null), update);
             if let Some(renamed) = self.renamed.get(&id) {
                 update.set(*renamed, copy);
             }

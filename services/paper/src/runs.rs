@@ -43,19 +43,20 @@ pub(crate) fn clean(text: &str, chars_max: usize) -> String {
 /// A clean text, with the direction in which each part of it is read.
 pub(crate) struct Words<'a> {
     text: &'a str,
-    bidi: ParagraphBidiInfo<'a>,
+    /// None where all of it reads from left to right, because it is plain English.
+    bidi: Option<ParagraphBidiInfo<'a>>,
 }
 
 impl<'a> Words<'a> {
     /// Looks at a text from [`clean`].
     pub(crate) fn of(text: &'a str) -> Self {
         let level = is_address(text).then(Level::ltr);
-        Self { text, bidi: ParagraphBidiInfo::new(text, level) }
+        Self { text, bidi: (!text.is_ascii()).then(|| ParagraphBidiInfo::new(text, level)) }
     }
 
     /// Whether the text as a whole reads from right to left, and so stands at the right.
     pub(crate) fn is_right_to_left(&self) -> bool {
-        self.bidi.paragraph_level.is_rtl()
+        self.bidi.as_ref().is_some_and(|bidi| bidi.paragraph_level.is_rtl())
     }
 
     pub(crate) fn text(&self) -> &'a str {
@@ -67,7 +68,10 @@ impl<'a> Words<'a> {
         if line.is_empty() || self.text.get(line.clone()).is_none() {
             return Vec::new();
         }
-        let (levels, runs) = self.bidi.visual_runs(line);
+        let Some(bidi) = &self.bidi else {
+            return split(faces, wanted, self.text.get(line).unwrap_or_default(), false);
+        };
+        let (levels, runs) = bidi.visual_runs(line);
         let mut pieces = Vec::new();
         for run in runs {
             let is_right_to_left = levels.get(run.start).is_some_and(|level| level.is_rtl());
@@ -98,6 +102,15 @@ fn orders_anew(letter: char) -> bool {
 
 /// Neighbouring letters of one direction that share a face and a script, in the order of the text.
 fn split(faces: &Faces, wanted: FaceName, text: &str, is_right_to_left: bool) -> Vec<Piece> {
+    if text.is_ascii() && faces.face(wanted).covers_ascii {
+        let has_letters = text.bytes().any(|byte| byte.is_ascii_alphabetic());
+        let writing = if has_letters { Writing::Latin } else { Writing::Common };
+        return vec![Piece { face: wanted, text: text.to_owned(), writing, is_right_to_left }];
+    }
+    split_by_letter(faces, wanted, text, is_right_to_left)
+}
+
+fn split_by_letter(faces: &Faces, wanted: FaceName, text: &str, is_right_to_left: bool) -> Vec<Piece> {
     let mut pieces: Vec<Piece> = Vec::new();
     for letter in text.chars() {
         let writing = letter.script();
@@ -169,6 +182,21 @@ mod tests {
         // In a text that begins with Hebrew the first word stands at the right, and the number still reads forwards.
         assert_eq!(visual("שלום 123 abc"), ["abc", " ", "123", "שלום "].map(str::to_owned).to_vec());
         assert!(Words::of("שלום abc").is_right_to_left() && !Words::of("abc שלום").is_right_to_left());
+    }
+
+    #[test]
+    fn plain_text_is_split_as_any_other() {
+        let faces = Faces::get().unwrap();
+        let texts = ["Ann", " Ann ", "2026-01-01 00:00:00 UTC", "-", "a@b.example (1)", " ", "[Ann] 7x", "~|\\^{"];
+        for wanted in [FaceName::Sans, FaceName::Serif, FaceName::SerifBold, FaceName::Script] {
+            assert!(faces.face(wanted).covers_ascii);
+            for text in texts {
+                for is_right_to_left in [false, true] {
+                    let by_letter = split_by_letter(faces, wanted, text, is_right_to_left);
+                    assert_eq!(split(faces, wanted, text, is_right_to_left), by_letter, "{text}");
+                }
+            }
+        }
     }
 
     #[test]

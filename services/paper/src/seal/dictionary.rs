@@ -14,6 +14,8 @@ use super::{SealError, SealKind, SealOptions};
 pub(super) const CMS_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a name or a reason that are written.
 const TEXT_CHARS_MAX: usize = 200;
+/// What the dictionary mostly takes beside that.
+const WORDS_BYTES: usize = 1024;
 /// Room for one number of the range: offsets of files up to 10 GB.
 const NUMBER_CHARS: usize = 10;
 
@@ -48,7 +50,8 @@ pub(super) fn range_text(numbers: [usize; 3]) -> Vec<u8> {
 
 pub(super) fn write(options: &SealOptions) -> Result<Dictionary, SealError> {
     let at = DateTime::from_unix_duration(Duration::from_secs(options.sealed_at_unix_s)).map_err(SealError::compose)?;
-    let mut bytes = b"<</Type/Sig/Filter/Adobe.PPKLite/SubFilter/ETSI.CAdES.detached".to_vec();
+    let mut bytes = Vec::with_capacity(2 * CMS_BYTES_MAX + WORDS_BYTES);
+    bytes.extend_from_slice(b"<</Type/Sig/Filter/Adobe.PPKLite/SubFilter/ETSI.CAdES.detached");
     let (year, month, day) = (at.year(), at.month(), at.day());
     let (hour, minute, second) = (at.hour(), at.minutes(), at.seconds());
     bytes.extend(format!("/M(D:{year:04}{month:02}{day:02}{hour:02}{minute:02}{second:02}Z)").into_bytes());

@@ -214,8 +214,8 @@ pub(crate) fn continued(
     let page = pages.first().ok_or(Unreadable::NoPages)?;
     field::add(document, &mut update, page.id, signature, options.kind)?;
     let stored = store::add(document, &mut update, &options.validation)?;
-    let dictionary = dictionary::write(options)?;
-    update.set_verbatim(signature, dictionary.bytes.clone());
+    let mut dictionary = dictionary::write(options)?;
+    update.set_verbatim(signature, std::mem::take(&mut dictionary.bytes), dictionary.at(0).contents);
     let end = BaseEnd { base_bytes: digest.base_bytes(), ends_line: digest.ends_line() };
     let written = delta::append(end, document, update).map_err(SealError::compose)?;
     let start = written.starts.get(&signature).ok_or_else(|| SealError::compose("the signature was not written"))?;

@@ -66,7 +66,8 @@ impl SignedContent {
         let mut reader = SliceReader::new(bytes).map_err(unreadable)?;
         let info = ContentInfo::decode(&mut reader).map_err(unreadable)?;
         let end = usize::try_from(der::Reader::position(&reader)).unwrap_or(bytes.len());
-        if info.content_type != oid::SIGNED_DATA || bytes[end.min(bytes.len())..].iter().any(|byte| *byte != 0) {
+        let behind = bytes[end.min(bytes.len())..].iter().fold(0, |all, byte| all | byte);
+        if info.content_type != oid::SIGNED_DATA || behind != 0 {
             return Err(Fault::UnreadableSignature);
         }
         let signed: SignedData = info.content.decode_as().map_err(unreadable)?;
@@ -173,10 +174,24 @@ fn is_of(signer: &SignerIdentifier, certificate: &Certificate) -> bool {
 
 /// The bytes that hexadecimal digits stand for.
 pub(crate) fn hex_bytes(digits: &[u8]) -> Option<Vec<u8>> {
-    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+    const NO_DIGIT: u8 = 0xf0;
+    const VALUES: [u8; 256] = {
+        let (mut values, mut value) = ([NO_DIGIT; 256], 0);
+        while value < 16 {
+            values[b"0123456789abcdef"[value] as usize] = value as u8;
+            values[b"0123456789ABCDEF"[value] as usize] = value as u8;
+            value += 1;
+        }
+        values
+    };
     let pairs = digits.chunks_exact(2);
-    if !pairs.remainder().is_empty() {
-        return None;
-    }
-    pairs.map(|pair| Some(nibble(pair[0])? << 4 | nibble(pair[1])?)).collect()
+    let mut all = if pairs.remainder().is_empty() { 0 } else { NO_DIGIT };
+    let byte = |pair: &[u8]| {
+        let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
+        all |= high | low;
+        high << 4 | low
+    };
+    // Tens of thousands of digits, most of them zeros: whether all are digits is asked once.
+    let bytes = pairs.map(byte).collect();
+    (all & NO_DIGIT == 0).then_some(bytes)
 }
