@@ -123,7 +123,7 @@ impl Report {
              sides. `@libpdf/core` does it in Documenso's order (the certificate is a document of its own, whose page is copied; all is flattened, saved, read\n\
              again and signed) and embeds the letters that are drawn from the same font files. Most of its time then is reading those files, which it wants to\n\
              do for each document, and cutting them. Without embedding it does less work: it draws in fonts that readers are supposed to have, which is no\n\
-             evidence and no PDF/A, and in Latin letters only. Its programs run as long before they are measured: they are compiled as they run.\n\n\
+             evidence and no PDF/A, and in Latin letters only. What is compiled as it runs is run for as long before it is measured.\n\n\
              Where the time of a completion goes, by `perf`: for a small paper a fifth is spent on cutting and packing the letters of three fonts, a sixth on\n\
              shaping and breaking lines, a tenth on writing them, an eighth on RSA. For 10 MB two fifths are SHA-256, at the pace of the processor's own\n\
              instructions, and a sixth is copying, half of that the result.\n",

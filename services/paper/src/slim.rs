@@ -8,7 +8,7 @@ const NAMES_KEPT: [u16; 4] = [0, 6, 7, 14];
 const WINDOWS: u16 = 3;
 const NAME_BYTES: usize = 12;
 /// As long as a table of glyph names is that has none.
-const POST_BYTES: usize = 32;
+const POST_BYTES: u32 = 32;
 const POST_WITHOUT_NAMES: u32 = 0x0003_0000;
 
 /// A copy of a font file of one face, as long as before, in which the tables say less. None if it is no such file.
@@ -52,7 +52,7 @@ fn keep_names(file: &mut [u8]) -> Option<()> {
 fn forget_glyph_names(file: &mut [u8]) -> Option<()> {
     let (entry, start) = table(file, *b"post")?;
     put(file, start, &POST_WITHOUT_NAMES.to_be_bytes())?;
-    put(file, entry + 12, &u32::try_from(POST_BYTES).ok()?.to_be_bytes())
+    put(file, entry + 12, &POST_BYTES.to_be_bytes())
 }
 
 fn u16_at(file: &[u8], at: usize) -> Option<u16> {
