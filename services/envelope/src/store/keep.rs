@@ -1,5 +1,7 @@
 //! How long envelopes are kept: what is due, and the erasing of what they held. The history and the ledger are never touched.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
@@ -8,7 +10,7 @@ use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use futures_util::FutureExt as _;
 use uuid::Uuid;
 
-use super::{Store, write};
+use super::Store;
 use crate::domain::envelope::Envelope;
 use crate::domain::event::EventType;
 use crate::domain::id::{AccountId, EnvelopeId};
@@ -25,58 +27,55 @@ const KEEP: &str = "
 UPDATE envelope SET retention_days = $3, keeping_at = $4, purge_warned_at = $5, legal_hold_at = $6, purged_at = $7
 WHERE account_id = $1 AND id = $2";
 
-/// Everything that is personal, or said by anybody, about envelopes whose `purged_at` was set before in the same transaction:
-/// what belongs to an ended envelope can be changed in no other way. What was written down about the purge itself stays.
+/// Everything that is personal, or said by anybody, about envelopes of an account whose `purged_at` was set before in the same
+/// transaction: what belongs to an ended envelope can be changed in no other way. What was written down about the purge itself
+/// stays. The account stands in every part by itself: what is only joined to it is looked for among all accounts.
 const ERASE: &str = "
 WITH gone AS (
-    SELECT e.account_id, e.id, e.created_at FROM unnest($1, $2) AS g (account_id, id)
-    JOIN envelope AS e ON e.account_id = g.account_id AND e.id = g.id AND e.purged_at IS NOT NULL
+    SELECT id, created_at FROM envelope WHERE account_id = $1 AND id = ANY ($2) AND purged_at IS NOT NULL
 ), bytes AS (
-    SELECT d.account_id, gone.created_at, came.sha256 FROM gone
-    JOIN document AS d ON d.account_id = gone.account_id AND d.envelope_id = gone.id
+    SELECT gone.created_at, came.sha256 FROM gone
+    JOIN document AS d ON d.account_id = $1 AND d.envelope_id = gone.id
     CROSS JOIN LATERAL (VALUES (CASE WHEN d.size_bytes > 0 THEN d.sha256 END), (d.original_sha256)) AS came (sha256)
     WHERE came.sha256 IS NOT NULL
 ), made AS (
-    SELECT a.sha256 FROM gone JOIN artifact AS a ON a.account_id = gone.account_id AND a.envelope_id = gone.id
+    SELECT a.sha256 FROM gone JOIN artifact AS a ON a.account_id = $1 AND a.envelope_id = gone.id
 ), terms AS (
     UPDATE envelope SET subject = '', external_reference = '', metadata = '{}', void_reason = NULL, keeping_at = NULL,
         terms = terms || jsonb_build_object('message', '', 'webhook_url', '', 'watchers', (
             SELECT coalesce(jsonb_agg(jsonb_build_array(w -> 0, '')), '[]')
             FROM jsonb_array_elements(terms -> 'watchers') AS w
         ))
-    FROM gone WHERE envelope.account_id = gone.account_id AND envelope.id = gone.id
+    FROM gone WHERE envelope.account_id = $1 AND envelope.id = gone.id
 ), people AS (
     UPDATE recipient SET name = '', email = '', label = '', locality = NULL, decline_reason = NULL, decline_note = NULL
-    FROM gone WHERE recipient.account_id = gone.account_id AND recipient.envelope_id = gone.id
+    FROM gone WHERE account_id = $1 AND envelope_id = gone.id
 ), documents AS (
     UPDATE document SET name = '', stored = false, awaits = NULL, fault = NULL
-    FROM gone WHERE document.account_id = gone.account_id AND document.envelope_id = gone.id
+    FROM gone WHERE account_id = $1 AND envelope_id = gone.id
 ), artifacts AS (
-    UPDATE artifact SET stored = false
-    FROM gone WHERE artifact.account_id = gone.account_id AND artifact.envelope_id = gone.id
+    UPDATE artifact SET stored = false FROM gone WHERE account_id = $1 AND envelope_id = gone.id
 ), fields AS (
     UPDATE field SET name = '', rules = NULL, text_value = NULL, checked_value = NULL, drawn_value = NULL
-    FROM gone WHERE field.account_id = gone.account_id AND field.envelope_id = gone.id
+    FROM gone WHERE account_id = $1 AND envelope_id = gone.id
 ), drawings AS (
-    DELETE FROM drawing USING gone WHERE drawing.account_id = gone.account_id AND drawing.envelope_id = gone.id
+    DELETE FROM drawing USING gone WHERE account_id = $1 AND envelope_id = gone.id
 ), particulars AS (
     DELETE FROM event_particulars AS p USING gone
-    WHERE p.account_id = gone.account_id AND p.envelope_id = gone.id AND NOT EXISTS (
-        SELECT FROM event AS e WHERE e.account_id = p.account_id AND e.envelope_id = p.envelope_id
-            AND e.sequence = p.sequence AND e.kind = $4
+    WHERE p.account_id = $1 AND p.envelope_id = gone.id AND NOT EXISTS (
+        SELECT FROM event AS e
+        WHERE e.account_id = $1 AND e.envelope_id = p.envelope_id AND e.sequence = p.sequence AND e.kind = $4
     )
 ), replies AS (
-    UPDATE idempotency SET reply = NULL FROM gone WHERE idempotency.account_id = gone.account_id AND about = gone.id
+    UPDATE idempotency SET reply = NULL FROM gone WHERE account_id = $1 AND about = gone.id
 ), jobs AS (
-    DELETE FROM artifact_job USING gone
-    WHERE artifact_job.account_id = gone.account_id AND artifact_job.envelope_id = gone.id
+    DELETE FROM artifact_job USING gone WHERE account_id = $1 AND envelope_id = gone.id
 ), readings AS (
-    DELETE FROM ingest_job USING gone
-    WHERE ingest_job.account_id = gone.account_id AND ingest_job.envelope_id = gone.id
+    DELETE FROM ingest_job USING gone WHERE account_id = $1 AND envelope_id = gone.id
     RETURNING got
 ), uploads AS (
-    DELETE FROM upload USING bytes WHERE upload.account_id = bytes.account_id AND upload.sha256 = bytes.sha256
-        AND upload.created_at <= bytes.created_at
+    DELETE FROM upload USING bytes
+    WHERE account_id = $1 AND upload.sha256 = bytes.sha256 AND upload.created_at <= bytes.created_at
     RETURNING upload.base_sha256
 )
 INSERT INTO blob_removal (sha256, due_at)
@@ -88,9 +87,12 @@ ON CONFLICT (sha256) DO UPDATE SET due_at = greatest(blob_removal.due_at, exclud
     WHERE blob_removal.condemned_at IS NULL";
 
 const DISCARDED: &str = "
-UPDATE envelope SET purged_at = $1 WHERE (account_id, id) IN (
-    SELECT account_id, id FROM envelope WHERE discarded_at <= $3 AND purged_at IS NULL
-    ORDER BY discarded_at LIMIT $2 FOR UPDATE SKIP LOCKED
+SELECT account_id, id FROM envelope WHERE discarded_at <= $1 AND purged_at IS NULL ORDER BY discarded_at LIMIT $2";
+
+/// What another replica is purging just now is left to it.
+const PURGE: &str = "
+UPDATE envelope SET purged_at = $3 WHERE account_id = $1 AND id IN (
+    SELECT id FROM envelope WHERE account_id = $1 AND id = ANY ($2) AND purged_at IS NULL FOR UPDATE SKIP LOCKED
 )
 RETURNING account_id, id";
 
@@ -140,6 +142,7 @@ enum FindDue {}
 enum Keep {}
 enum Erase {}
 enum Discarded {}
+enum Purge {}
 enum Uploads {}
 
 #[derive(QueryableByName)]
@@ -184,7 +187,7 @@ async fn keep(mut conn: &AsyncPgConnection, before: &Envelope, after: &Envelope)
 async fn erase(conn: &AsyncPgConnection, before: &Envelope, after: &Envelope) -> QueryResult<()> {
     match after.keeping.purged_at {
         Some(at) if before.keeping.purged_at.is_none() => {
-            erase_all(conn, vec![after.account.uuid()], vec![after.id.uuid()], at).await
+            erase_all(conn, after.account, vec![after.id.uuid()], at).await
         }
         _ => Ok(()),
     }
@@ -192,12 +195,12 @@ async fn erase(conn: &AsyncPgConnection, before: &Envelope, after: &Envelope) ->
 
 async fn erase_all(
     mut conn: &AsyncPgConnection,
-    accounts: Vec<Uuid>,
+    account: AccountId,
     envelopes: Vec<Uuid>,
     at: DateTime<Utc>,
 ) -> QueryResult<()> {
     let query = diesel::sql_query(ERASE)
-        .bind::<Array<SqlUuid>, _>(accounts)
+        .bind::<SqlUuid, _>(account.uuid())
         .bind::<Array<SqlUuid>, _>(envelopes)
         .bind::<Timestamptz, _>(at + TimeDelta::minutes(READING_MINUTES_MAX))
         .bind::<diesel::sql_types::SmallInt, _>(EventType::EnvelopePurged as i16);
@@ -228,18 +231,37 @@ impl Store {
         now: DateTime<Utc>,
         limit: i64,
     ) -> Result<usize, DatabaseError> {
-        write((self.across_accounts.clone(), "keep"), AccountId::from_uuid(Uuid::nil()), None, move |mut conn| {
+        let query = diesel::sql_query(DISCARDED).bind::<Timestamptz, _>(before).bind::<BigInt, _>(limit);
+        let mut conn = acquire(&self.across_accounts).await?;
+        let rows: Vec<Named> = prepared::<Discarded, _>(query).load(&mut *conn).await?;
+        drop(conn);
+        let mut drafts: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+        rows.into_iter().for_each(|row| drafts.entry(row.account_id).or_default().push(row.id));
+        let mut count = 0;
+        for (account, drafts) in drafts {
+            count += self.purge_drafts(AccountId::from_uuid(account), drafts, now).await?;
+        }
+        Ok(count)
+    }
+
+    /// The same of one account: found without a lock, claimed here.
+    async fn purge_drafts(
+        &self,
+        account: AccountId,
+        drafts: Vec<Uuid>,
+        now: DateTime<Utc>,
+    ) -> Result<usize, DatabaseError> {
+        self.write_across(account, None, move |mut conn| {
             async move {
-                let query = diesel::sql_query(DISCARDED)
-                    .bind::<Timestamptz, _>(now)
-                    .bind::<BigInt, _>(limit)
-                    .bind::<Timestamptz, _>(before);
-                let rows: Vec<Named> = prepared::<Discarded, _>(query).load(&mut conn).await?;
-                let (accounts, envelopes): (Vec<_>, Vec<_>) =
-                    rows.into_iter().map(|row| (row.account_id, row.id)).unzip();
-                let count = envelopes.len();
+                let query = diesel::sql_query(PURGE)
+                    .bind::<SqlUuid, _>(account.uuid())
+                    .bind::<Array<SqlUuid>, _>(drafts)
+                    .bind::<Timestamptz, _>(now);
+                let rows: Vec<Named> = prepared::<Purge, _>(query).load(&mut conn).await?;
+                let purged: Vec<Uuid> = rows.into_iter().map(|row| row.id).collect();
+                let count = purged.len();
                 if count > 0 {
-                    erase_all(conn, accounts, envelopes, now).await?;
+                    erase_all(conn, account, purged, now).await?;
                 }
                 Ok(count)
             }
