@@ -93,8 +93,9 @@ impl From<DieselError> for DatabaseError {
             DieselError::DatabaseError(DatabaseErrorKind::Unknown, info) if info.message() == KEY_IN_USE => {
                 Self::KeyInUse
             }
+            // Of a table that is spread over shards the key has the shard's number behind its name.
             DieselError::DatabaseError(DatabaseErrorKind::UniqueViolation, info)
-                if info.constraint_name() == Some("idempotency_pkey") =>
+                if info.constraint_name().is_some_and(|name| name.starts_with("idempotency_pkey")) =>
             {
                 Self::KeyUsed
             }
