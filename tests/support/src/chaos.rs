@@ -21,6 +21,7 @@ use self::faults::{Fault, Faults};
 use self::load::{Doors, Load, Promise};
 use self::proxy::Proxy;
 use crate::Database;
+use crate::partitions;
 use crate::stack::{Stack, Ways};
 
 /// How many of each.
@@ -117,6 +118,7 @@ async fn database(postgres: &Postgres, name: &str) -> Database {
         countersign_notifier::serve::migrate(&config).await
     };
     migrated.expect("migrations");
+    partitions::cut_as_wished(&url).await;
     Database { name: name.to_owned(), url, superuser_url }
 }
 

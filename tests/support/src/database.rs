@@ -6,6 +6,8 @@ use countersign_chassis::config::DatabaseConfig;
 use countersign_postgres::{Options, Postgres};
 use tokio::sync::OnceCell;
 
+use crate::partitions;
+
 static POSTGRES: OnceCell<Postgres> = OnceCell::const_new();
 static TEMPLATE: OnceCell<()> = OnceCell::const_new();
 static NUMBER: AtomicU32 = AtomicU32::new(0);
@@ -41,14 +43,23 @@ impl Database {
         Self::at(postgres, name)
     }
 
+    /// One with the envelope service's schema, whose tables are cut into so many partitions by account.
+    pub async fn envelope_in(parts: u16) -> Self {
+        let database = Self::empty("envelope_in").await;
+        countersign_envelope::serve::migrate(&database.config()).await.expect("migrations");
+        partitions::cut(&database.url, parts).await;
+        database
+    }
+
     /// One with the envelope service's schema.
     pub async fn envelope() -> Self {
         let postgres = postgres().await;
         TEMPLATE
             .get_or_init(|| async {
                 postgres.create_database("envelope_template").await.expect("template");
-                let config = config(&postgres.url("envelope_template"));
-                countersign_envelope::serve::migrate(&config).await.expect("migrations");
+                let url = postgres.url("envelope_template");
+                countersign_envelope::serve::migrate(&config(&url)).await.expect("migrations");
+                partitions::cut_as_wished(&url).await;
             })
             .await;
         let name = format!("envelope_{}", NUMBER.fetch_add(1, Ordering::Relaxed));

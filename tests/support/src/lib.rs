@@ -14,6 +14,8 @@ pub mod database;
 pub mod docx;
 pub mod notifier;
 pub mod outside;
+pub mod partitions;
+pub mod plans;
 pub mod raw;
 pub mod receiver;
 pub mod service;

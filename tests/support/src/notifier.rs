@@ -15,6 +15,7 @@ use tonic::{Request, Status};
 
 use crate::client::Caller;
 use crate::database::Database;
+use crate::partitions;
 use crate::service::{SERVICE_TOKEN, Service, keys};
 
 /// A running notifier.
@@ -28,8 +29,20 @@ pub struct Notifier {
 
 /// A migrated database for a notifier.
 pub async fn database() -> Database {
+    migrated(partitions::wished()).await
+}
+
+/// The same, whose tables are cut into so many partitions by account.
+pub async fn database_in(parts: u16) -> Database {
+    migrated(Some(parts)).await
+}
+
+async fn migrated(parts: Option<u16>) -> Database {
     let database = Database::empty("notifier").await;
     migrate(&database.config()).await.expect("migrations");
+    if let Some(parts) = parts {
+        partitions::cut(&database.url, parts).await;
+    }
     database
 }
 
