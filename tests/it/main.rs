@@ -41,6 +41,7 @@ mod mutants;
 mod once;
 mod operating;
 mod pages;
+mod partitions;
 mod pictures;
 #[path = "../../services/paper/tests/odd/pki.rs"]
 mod pki;

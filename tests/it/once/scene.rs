@@ -36,7 +36,12 @@ impl Scene {
     /// With that service.
     pub async fn of(service: Service) -> Self {
         let notifier = Notifier::start(&service).await;
-        let (sender, spare) = (service.account(false).await, service.account(false).await);
+        let accounts = (service.account(false).await, service.account(false).await);
+        Self::by(service, notifier, accounts).await
+    }
+
+    /// With those services and accounts.
+    pub async fn by(service: Service, notifier: Notifier, (sender, spare): (Caller, Caller)) -> Self {
         let document = upload(&sender).await;
         Self { service, notifier, sender, spare, document }
     }
