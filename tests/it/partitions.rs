@@ -10,17 +10,25 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chrono::DateTime;
 use countersign_chassis::clock::Clock;
+use countersign_chassis::database::{Flight, pool, pool_across_accounts};
+use countersign_envelope::config::Config;
 use countersign_envelope::domain::id::AccountId;
+use countersign_envelope::store::schema::api_key;
 use countersign_test_support::partitions::{WHOLE, cut, number, shape};
 use countersign_test_support::plans::{Plans, Ran};
+use countersign_test_support::service::config;
 use countersign_test_support::{Caller, Database, Notifier, Service, notifier};
+use diesel::{ExpressionMethods as _, QueryDsl as _};
+use diesel_async::RunQueryDsl as _;
 
 use self::across::{forgotten, is_across_by_design};
 use self::calls::Played;
 use crate::once::scene::Scene;
 
 /// Partitions of a table.
-const PARTS: u16 = 8;
+const PARTS: u16 = 4;
+/// How long loops pause.
+const PAUSE_MS: u64 = 1_000;
 /// Accounts that are made until one is where it is wanted.
 const ACCOUNTS_MAX: usize = 500;
 
@@ -128,10 +136,11 @@ fn stem(name: &str) -> String {
     name.rsplit_once('_').filter(|_| number(name).is_some()).map_or(name, |(stem, _)| stem).to_owned()
 }
 
-/// Tables of which a statement might have looked at several partitions, and never looked at any: what it is for was not there.
+/// Tables of which a statement of a call might have looked at several partitions, and never looked at any: what it is for was not
+/// there.
 fn untold(played: &[Played]) -> BTreeSet<String> {
     let (mut several, mut told) = (BTreeSet::new(), BTreeSet::new());
-    for Played { of_notifier, ran, .. } in played {
+    for Played { of_notifier, ran, .. } in played.iter().filter(|it| !it.ran.is_across_accounts) {
         let mut planned: BTreeMap<_, BTreeSet<_>> = BTreeMap::new();
         for look in ran.looks.iter().filter(|look| number(&look.relation).is_some()) {
             let place = (ran.statement.trim(), stem(&look.relation), stem(&look.alias));
@@ -152,6 +161,32 @@ fn tables(played: &[Played]) -> BTreeSet<String> {
     of_calls.filter(|look| number(&look.relation).is_some()).map(|look| stem(&look.relation)).collect()
 }
 
+/// What this is for: a statement that forgets the account is told, though the wall between accounts hides all rows but its own; and
+/// so is one of a loop that is not said to work across accounts.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_statement_that_forgets_the_account_is_told() {
+    let (plans, database) = Plans::of(&Database::envelope_in(PARTS).await).await;
+    let (account, config) = (uuid::Uuid::from_u128(7), database.config());
+    let (calls, loops) = (pool(&config).await.unwrap(), pool_across_accounts(&config).await.unwrap());
+    let all = api_key::table.select(api_key::id);
+    for pool in [&calls, &loops] {
+        let flight = Flight::open(pool).await.unwrap();
+        flight.begin_for(account).await.unwrap();
+        let named = all.filter(api_key::account_id.eq(account)).filter(api_key::name.eq("its own"));
+        let _: Vec<uuid::Uuid> = named.load(&mut flight.connection()).await.unwrap();
+        let forgotten = all.filter(api_key::name.eq("anybody's"));
+        let _: Vec<uuid::Uuid> = forgotten.load(&mut flight.connection()).await.unwrap();
+        flight.commit().await.unwrap();
+        flight.close();
+    }
+    let heard = plans.take().into_iter().map(|ran| Played { call: String::new(), of_notifier: false, ran });
+    let heard: Vec<_> = heard.collect();
+    assert!(heard.len() >= 4);
+    let told: Vec<String> = strays(&heard).into_keys().collect();
+    let forgetful = r#"SELECT "api_key"."id" FROM "api_key" WHERE ("api_key"."name" = $1)"#;
+    assert_eq!(told, [format!("a call: {forgetful}"), format!("a loop: {forgetful}")]);
+}
+
 /// C-29: every call of the contract, and a repeat of those with a key: what they say to the database, and what triggers, functions
 /// and foreign keys do about it, works on the partition of the account and on no other, by plans that know no account.
 #[tokio::test(flavor = "multi_thread")]
@@ -160,9 +195,12 @@ async fn c29_every_statement_of_a_call_works_on_one_partition() {
     let (ours, database) = Plans::of(&envelopes).await;
     let (theirs, told) = Plans::of(&notices).await;
     let clock = Clock::manual(DateTime::from_timestamp(1_800_000_000, 0).unwrap());
-    let service = Service::start_on(database, clock, tempfile::tempdir().unwrap()).await;
-    let mails = tempfile::tempdir().unwrap();
+    let (documents, mails) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Loops that have nothing to do say the same again and again.
+    let config = Config { sweep_ms: PAUSE_MS, ..config(&database, &documents) };
+    let service = Service::start_with(database, clock, documents, config).await;
     let config = notifier::config(&told, &service.address, &mails);
+    let config = countersign_notifier::config::Config { delivery_poll_ms: PAUSE_MS, ..config };
     let notifier = Notifier::start_with(told, mails, config).await;
     let accounts = (of_the_last_partition(&service).await, of_the_last_partition(&service).await);
     let played = calls::play(Scene::by(service, notifier, accounts).await, [&ours, &theirs]).await;
@@ -174,7 +212,7 @@ async fn c29_every_statement_of_a_call_works_on_one_partition() {
     // Whoever hears nothing finds nothing.
     let statements: BTreeSet<_> = played.iter().map(|it| it.ran.statement.as_str()).collect();
     let lines: Vec<_> = statements.iter().map(|it| it.trim().lines().next().unwrap_or_default()).collect();
-    assert!(statements.len() >= 150, "{}: {lines:#?}", statements.len());
+    assert!(statements.len() >= 100, "{}: {lines:#?}", statements.len());
     let query = "SELECT relname::text FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind = 'p'";
     let mut unread = texts(&envelopes, query).await;
     unread.extend(texts(&notices, query).await);

@@ -95,7 +95,9 @@ async fn t48_the_tables_refuse_what_no_envelope_may_cost() {
         ("UPDATE ledger_balance SET available = -1".to_owned(), "enough_to_spend"),
         ("UPDATE ledger_balance SET available = available - 5 WHERE unit = 'EUR'".to_owned(), "enough_to_spend"),
     ] {
-        assert_eq!(refused(&sql, &statement).await, why, "{statement}");
+        // Of a partition a key has the number of that behind its name.
+        let rule = refused(&sql, &statement).await;
+        assert!(rule.starts_with(why), "{statement}: {rule}");
     }
     // What an ended envelope has cost is what it has cost.
     let change = "UPDATE envelope SET charge = jsonb_set(charge, '{refunded}', '0') WHERE status = 7";

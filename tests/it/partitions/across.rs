@@ -3,8 +3,9 @@
 use countersign_test_support::plans::Ran;
 
 /// Words of the envelope service's, which run in sessions of the loops' own.
-const OF_ENVELOPES: [(&str, &str); 8] = [
+const OF_ENVELOPES: [(&str, &str); 9] = [
     ("wanted (part, after, upto)", "a page of the feed for a service"),
+    ("WHERE coalesce(e.occurred_at < $1, true)", "the oldest events of the feed"),
     ("ORDER BY random() LIMIT $2)", "what is due of envelopes: read without a lock, done one by one"),
     ("FROM envelope WHERE keeping_at <= $1", "what is to be announced or purged: the same"),
     ("FROM envelope WHERE discarded_at <= $1", "drafts to be purged: the same, account by account"),
