@@ -1,8 +1,14 @@
 //! Finds a TCP port that nobody listens on.
 //! Must never promise more than that: the port may be taken before it is used, so callers try again.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::Range;
+
+/// Below what Linux (from 32768), BSD and macOS (from 49152) give.
+const STEADY: Range<u16> = 20_000..32_000;
+const TRIES: usize = 100;
 
 /// A port of 127.0.0.1 that was free a moment ago.
 ///
@@ -10,6 +16,22 @@ use std::net::{Ipv4Addr, TcpListener};
 /// When the system has no free port left.
 pub fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+}
+
+/// A port of 127.0.0.1 that was free a moment ago and that nobody is given by chance, as it lies below those that systems give to
+/// whoever asks for any: for servers that come back at their address.
+///
+/// # Errors
+/// When none is found.
+pub fn steady_port() -> io::Result<u16> {
+    for _ in 0..TRIES {
+        let drawn = RandomState::new().hash_one(()) % u64::from(STEADY.end - STEADY.start);
+        let port = STEADY.start + u16::try_from(drawn).unwrap_or_default();
+        if !is_taken(port) {
+            return Ok(port);
+        }
+    }
+    free_port()
 }
 
 /// Whether somebody holds this port of 127.0.0.1 now.
@@ -30,5 +52,12 @@ mod tests {
         assert!(is_taken(port));
         drop(held);
         assert!(!is_taken(port));
+    }
+
+    #[test]
+    fn a_steady_port_is_free_and_given_to_nobody() {
+        let port = steady_port().unwrap();
+        assert!(STEADY.contains(&port) && !is_taken(port));
+        assert!(!STEADY.contains(&free_port().unwrap()));
     }
 }

@@ -73,7 +73,7 @@ pub(super) async fn launch(workplace: &Workplace, settings: &Settings, port: Opt
     loop {
         let port = match port {
             Some(port) => port,
-            None => ports::free_port().context("there is no free port on 127.0.0.1")?,
+            None => ports::steady_port().context("there is no free port on 127.0.0.1")?,
         };
         match attempt(workplace, settings, port).await {
             Ok(server) => return Ok(server),

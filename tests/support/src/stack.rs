@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use axum::http::StatusCode;
 use countersign_chassis::clock::Clock;
 use countersign_envelope::domain::id::EventId;
-use countersign_postgres::ports::free_port;
+use countersign_postgres::ports::steady_port;
 use tempfile::TempDir;
 use tonic::transport::{Channel, Endpoint};
 
@@ -18,6 +18,15 @@ use crate::{Caller, Database, Receiver, Service, check};
 
 /// Looks whether all are at rest between two times that claims are let run out.
 const LOOKS_BETWEEN: u32 = 200;
+/// Lets claims run out at once.
+const OURS_LET_GO: &str = "
+    UPDATE artifact_job SET due_at = now() WHERE due_at > now();
+    UPDATE ingest_job SET due_at = now() WHERE due_at > now();
+    UPDATE blob_removal SET due_at = now() WHERE removed_at IS NULL AND due_at > now()";
+const THEIRS_LET_GO: &str = "
+    UPDATE endpoint SET resting_until = NULL;
+    UPDATE delivery SET next_at = now(), lease_until = NULL WHERE state = 1 AND next_at > now();
+    UPDATE mail SET next_at = now(), lease_until = NULL WHERE state = 1 AND (next_at > now() OR lease_until > now())";
 
 /// A process at an address of its own, whether it runs or not.
 pub struct Place {
@@ -29,7 +38,7 @@ pub struct Place {
 
 impl Place {
     fn new(name: &'static str, settings: &[(&str, &str)]) -> Self {
-        let address = format!("127.0.0.1:{}", free_port().unwrap());
+        let address = format!("127.0.0.1:{}", steady_port().unwrap());
         let mut settings: Vec<_> =
             settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         settings.push(("COUNTERSIGN_LISTEN".to_owned(), address.clone()));
@@ -151,8 +160,14 @@ impl Stack {
         panic!("no endpoint could be registered");
     }
 
-    /// Starts all that do not run.
+    /// Starts all that do not run. What nobody alive can have claimed is let go before.
     pub async fn start(&mut self) {
+        if !self.envelopes.iter_mut().any(Place::is_running) {
+            self.database.connect().await.batch_execute(OURS_LET_GO).await.unwrap();
+        }
+        if !self.notifiers.iter_mut().any(Place::is_running) {
+            self.notices.connect().await.batch_execute(THEIRS_LET_GO).await.unwrap();
+        }
         for place in self.envelopes.iter_mut().chain(&mut self.notifiers) {
             place.start().await;
         }
@@ -169,18 +184,12 @@ impl Stack {
     /// long that took.
     pub async fn settle(&mut self, most: Duration) -> Duration {
         let began = Instant::now();
-        let ours = "UPDATE artifact_job SET due_at = now() WHERE due_at > now(); \
-                    UPDATE ingest_job SET due_at = now() WHERE due_at > now(); \
-                    UPDATE blob_removal SET due_at = now() WHERE removed_at IS NULL AND due_at > now()";
-        let theirs = "UPDATE endpoint SET resting_until = NULL; \
-                      UPDATE delivery SET next_at = now(), lease_until = NULL WHERE state = 1 AND next_at > now(); \
-                      UPDATE mail SET next_at = now(), lease_until = NULL WHERE state = 1 AND (next_at > now() OR lease_until > now())";
         for look in 0_u32.. {
             self.start().await;
             // Now and then: who lives needs time for what they have claimed.
-            if look.is_multiple_of(LOOKS_BETWEEN) {
-                self.database.connect().await.batch_execute(ours).await.unwrap();
-                self.notices.connect().await.batch_execute(theirs).await.unwrap();
+            if look % LOOKS_BETWEEN == LOOKS_BETWEEN / 2 {
+                self.database.connect().await.batch_execute(OURS_LET_GO).await.unwrap();
+                self.notices.connect().await.batch_execute(THEIRS_LET_GO).await.unwrap();
             }
             let left = self.left().await;
             if left.iter().all(|(_, count)| *count == 0) {
