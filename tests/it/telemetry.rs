@@ -7,10 +7,12 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use countersign::v1::{CreateEnvelopeRequest, Routing};
+use countersign::v1::document_source::Source;
+use countersign::v1::{CreateEnvelopeRequest, DocumentSource, Routing};
 use countersign_chassis::clock::Clock;
 use countersign_envelope::store::{OPEN, Store};
 use countersign_test_support::binary::Process;
+use countersign_test_support::certificates::{Authority, Use, write};
 use countersign_test_support::client::request;
 use countersign_test_support::notifier::{database, mails, register};
 use countersign_test_support::service::SERVICE_TOKEN;
@@ -130,6 +132,55 @@ async fn d1_one_trace_from_the_call_to_the_delivery() {
     until("the metrics", || metrics.iter().all(|it| collector.metrics().iter().any(|name| name == it)).then_some(()))
         .await;
     nothing_personal_is_told(&stack, &collector, &receiver);
+}
+
+/// D1: a document that is fetched later is read in the trace of whoever asked for it; and what is told goes over TLS to a collector
+/// whose certificate is known, and to no other.
+#[tokio::test(flavor = "multi_thread")]
+async fn d1_reading_goes_on_with_the_trace_and_is_told_over_tls() {
+    let (authority, folder) = (Authority::new("Collectors"), tempfile::tempdir().unwrap());
+    let (known, pem) =
+        (authority.issue(Use::Server, &["dns:localhost"]), write(folder.path(), "ca.pem", &authority.pem));
+    let unknown = Authority::new("Somebody").issue(Use::Server, &["dns:localhost"]);
+    let document = serves_documents().await;
+    for (issued, is_told) in [(&known, true), (&unknown, false)] {
+        let collector = Collector::start_over_tls(issued).await;
+        let stack = Stack::start(&[
+            ("OTEL_EXPORTER_OTLP_ENDPOINT", &collector.endpoint),
+            ("OTEL_BSP_SCHEDULE_DELAY", "100"),
+            ("SSL_CERT_FILE", pem.to_str().unwrap()),
+            ("COUNTERSIGN_FETCH_ALLOW_PRIVATE", "true"),
+        ])
+        .await;
+        let source = Some(Source::Url(document.clone()));
+        let documents = vec![DocumentSource { name: "nda.pdf".into(), source, ..Default::default() }];
+        let form = CreateEnvelopeRequest { documents, ..request(1, Routing::Parallel, true) };
+        let made = stack.create_in(&format!("00-{TRACE}-{PARENT}-01"), form).await;
+        let sent = async || stack.caller.get(&made.id).await.unwrap().sent_at.is_some();
+        while !sent().await {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let read = || {
+            let spans = collector.spans().into_iter();
+            let mut ours = spans.filter(|(_, it)| hex::encode(&it.trace_id) == TRACE);
+            ours.find(|(_, it)| it.name == "read document")
+        };
+        if is_told {
+            until("the reading", read).await;
+        } else {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            assert!(collector.bytes().is_empty(), "a stranger is told");
+        }
+    }
+}
+
+/// Where a document can be fetched.
+async fn serves_documents() -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/nda.pdf", listener.local_addr().unwrap());
+    let router = axum::Router::new().fallback(|| async { countersign_test_support::client::pdf() });
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    url
 }
 
 /// The caller's trace, once all of it has come, with the span that the receiver was named.

@@ -181,7 +181,7 @@ pub struct TelemetryConfig {
     /// Logs as JSON lines instead of text.
     #[arg(long, env = "COUNTERSIGN_LOG_JSON", default_value_t = false, action = clap::ArgAction::Set)]
     pub log_json: bool,
-    /// OTLP over gRPC endpoint for traces, metrics and logs; without one none are sent.
+    /// OTLP over gRPC endpoint for traces, metrics and logs, `http://…` or, over TLS, `https://…`; without one none are sent.
     #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT")]
     pub otlp_endpoint: Option<String>,
     /// How many traces are told of those for which no caller has decided, from 0 to 1. Who sends a `traceparent` has decided.

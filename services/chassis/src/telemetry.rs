@@ -11,12 +11,13 @@ use anyhow::Context as _;
 use opentelemetry::trace::{TraceContextExt as _, TracerProvider as _};
 use opentelemetry::{KeyValue, global};
 use opentelemetry_appender_tracing::layer::OpenTelemetryTracingBridge;
-use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig as _};
+use opentelemetry_otlp::{LogExporter, MetricExporter, SpanExporter, WithExportConfig, WithTonicConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::logs::SdkLoggerProvider;
 use opentelemetry_sdk::metrics::SdkMeterProvider;
 use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use prometheus::Registry;
+use tonic::transport::ClientTlsConfig;
 use tracing::Metadata;
 use tracing::subscriber::Interest;
 use tracing_subscriber::fmt::format::JsonFields;
@@ -114,6 +115,16 @@ fn filter(config: &TelemetryConfig) -> anyhow::Result<EnvFilter> {
     Ok(filter.add_directive(format!("{WITHIN}=off").parse().context("log filter")?))
 }
 
+/// An exporter to that endpoint: at `https://` over TLS, verified by the platform's CAs (or those that `SSL_CERT_FILE` names).
+fn to<B: WithExportConfig + WithTonicConfig>(endpoint: &str, exporter: B) -> B {
+    let exporter = exporter.with_endpoint(endpoint);
+    if !endpoint.starts_with("https://") {
+        return exporter;
+    }
+    crate::grpc::install_tls_provider();
+    exporter.with_tls_config(ClientTlsConfig::new().with_native_roots())
+}
+
 /// Whoever calls decides whether a trace is told; where nobody did, one in so many is. Without an endpoint traces are only
 /// handed on.
 fn tracer(endpoint: Option<&str>, ratio: f64, resource: Resource) -> anyhow::Result<SdkTracerProvider> {
@@ -121,12 +132,12 @@ fn tracer(endpoint: Option<&str>, ratio: f64, resource: Resource) -> anyhow::Res
     let provider =
         SdkTracerProvider::builder().with_resource(resource).with_sampler(Sampler::ParentBased(Box::new(own)));
     let Some(endpoint) = endpoint else { return Ok(provider.build()) };
-    let exporter = SpanExporter::builder().with_tonic().with_endpoint(endpoint).build();
+    let exporter = to(endpoint, SpanExporter::builder().with_tonic()).build();
     Ok(provider.with_batch_exporter(exporter.context("otlp endpoint: not usable")?).build())
 }
 
 fn logger(endpoint: &str, resource: Resource) -> anyhow::Result<SdkLoggerProvider> {
-    let exporter = LogExporter::builder().with_tonic().with_endpoint(endpoint).build();
+    let exporter = to(endpoint, LogExporter::builder().with_tonic()).build();
     let exporter = exporter.context("otlp endpoint: not usable")?;
     Ok(SdkLoggerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
 }
@@ -145,7 +156,7 @@ fn measure(config: &TelemetryConfig, resource: Resource) -> anyhow::Result<(Opti
         scrape = Some(Scrape::open(address, registry)?);
     }
     if let Some(endpoint) = &config.otlp_endpoint {
-        let exporter = MetricExporter::builder().with_tonic().with_endpoint(endpoint).build();
+        let exporter = to(endpoint, MetricExporter::builder().with_tonic()).build();
         provider = provider.with_periodic_exporter(exporter.context("otlp endpoint: not usable")?);
     }
     let provider = provider.build();

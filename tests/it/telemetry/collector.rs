@@ -2,6 +2,7 @@
 
 use std::sync::{Arc, Mutex};
 
+use countersign_test_support::certificates::Issued;
 use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{LogsService, LogsServiceServer};
 use opentelemetry_proto::tonic::collector::logs::v1::{ExportLogsServiceRequest, ExportLogsServiceResponse};
 use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
@@ -16,7 +17,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use prost::Message as _;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::transport::Server;
+use tonic::transport::{Identity, Server, ServerTlsConfig};
 use tonic::{Request, Response, Status};
 
 #[derive(Clone, Default)]
@@ -44,10 +45,20 @@ pub fn text(attributes: &[KeyValue], name: &str) -> Option<String> {
 
 impl Collector {
     pub async fn start() -> Self {
+        Self::start_by(Server::builder(), "http").await
+    }
+
+    /// One that bears that certificate, of `localhost`.
+    pub async fn start_over_tls(issued: &Issued) -> Self {
+        let tls = ServerTlsConfig::new().identity(Identity::from_pem(&issued.cert, &issued.key));
+        Self::start_by(Server::builder().tls_config(tls).unwrap(), "https").await
+    }
+
+    async fn start_by(mut server: Server, scheme: &str) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let endpoint = format!("http://{}", listener.local_addr().unwrap());
+        let endpoint = format!("{scheme}://localhost:{}", listener.local_addr().unwrap().port());
         let collector = Self { taken: Arc::default(), endpoint };
-        let server = Server::builder()
+        let server = server
             .add_service(TraceServiceServer::new(collector.clone()))
             .add_service(LogsServiceServer::new(collector.clone()))
             .add_service(MetricsServiceServer::new(collector.clone()));

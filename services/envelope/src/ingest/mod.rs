@@ -14,14 +14,14 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use bytes::Bytes;
 use chrono::TimeDelta;
-use countersign_chassis::failpoint;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::ticker::Progress;
+use countersign_chassis::{failpoint, propagation, telemetry};
 use countersign_paper::Unreadable;
 use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use self::pdf::{Found, PdfReader, ReadError, covered};
 use self::places::Places;
@@ -122,6 +122,7 @@ impl Intake {
         let job = store.claim_reading(now, now + TimeDelta::seconds(LEASE_SECONDS), &without).await?;
         let Some(job) = job else { return Ok(Progress::Idle) };
         let (reader, place) = (Arc::clone(&self.reader), self.places.take(job.account));
+        let span = span(&job);
         let read = async move {
             if let Err(error) = reader.one(&job).await {
                 // Its claim runs out.
@@ -131,9 +132,17 @@ impl Intake {
             drop(place);
             reader.executor.store().readings_due().notify_one();
         };
-        under_way.spawn(read.in_current_span());
+        under_way.spawn(read.instrument(span));
         Ok(Progress::Busy)
     }
+}
+
+/// The span of a job: in the trace of whoever asked for it last.
+fn span(job: &ReadingJob) -> Span {
+    let span =
+        tracing::info_span!(target: telemetry::ROOT, "reading", otel.name = "read document", otel.kind = "internal");
+    propagation::go_on(&span, job.traceparent.as_deref());
+    span
 }
 
 impl Reader {

@@ -6,7 +6,7 @@
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire, prepared};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Integer, Jsonb, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, Integer, Jsonb, Nullable, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
@@ -102,7 +102,7 @@ pub struct Kept {
 }
 
 /// A claimed job: to read one document.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadingJob {
     /// Whose envelope.
     pub account: AccountId,
@@ -118,6 +118,8 @@ pub struct ReadingJob {
     pub attempts: u32,
     /// What it has got so far.
     pub got: Got,
+    /// In which trace it was last asked for.
+    pub traceparent: Option<String>,
 }
 
 const CLAIM: &str = "
@@ -128,7 +130,11 @@ WHERE (account_id, envelope_id, document_id) IN (
     WHERE due_at <= $1 AND account_id <> ALL ($3) ORDER BY due_at LIMIT 1
     FOR UPDATE SKIP LOCKED
 )
-RETURNING account_id, envelope_id, document_id, source_id, begun_at, attempts, got";
+RETURNING account_id, envelope_id, document_id, source_id, begun_at, attempts, got, (
+    SELECT traceparent FROM event
+    WHERE event.account_id = ingest_job.account_id AND event.envelope_id = ingest_job.envelope_id
+    ORDER BY sequence DESC LIMIT 1
+) AS traceparent";
 
 enum Claim {}
 
@@ -148,6 +154,8 @@ struct JobRow {
     attempts: i32,
     #[diesel(sql_type = Nullable<Jsonb>)]
     got: Option<Json>,
+    #[diesel(sql_type = Nullable<Text>)]
+    traceparent: Option<String>,
 }
 
 impl JobRow {
@@ -161,6 +169,7 @@ impl JobRow {
             begun_at: self.begun_at,
             attempts: self.attempts.unsigned_abs(),
             got: got.unwrap_or_default(),
+            traceparent: self.traceparent,
         })
     }
 }
