@@ -3,6 +3,7 @@
 //!
 //! Must never change anything, nor print anything but ids, numbers and the names of what is wrong.
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -77,7 +78,7 @@ pub struct Answer {
 }
 
 /// Answers to a question that are told: where more is wrong the first say enough.
-const ANSWERS_MAX: u32 = 1_000;
+const ANSWERS_MAX: usize = 1_000;
 
 /// The database as of one instant, for reading.
 pub struct Snapshot(Flight);
@@ -98,11 +99,17 @@ impl Snapshot {
         self.0.connection()
     }
 
-    /// The answers to a question, at most some.
+    /// The answers to a question; of very many the first, and that there are more.
     pub async fn ask(&self, question: &Question, account: Option<Uuid>) -> anyhow::Result<Vec<Answer>> {
-        let query = diesel::sql_query(format!("SELECT * FROM ({}) AS found LIMIT {ANSWERS_MAX}", question.sql));
+        let query = diesel::sql_query(format!("SELECT * FROM ({}) AS found LIMIT {}", question.sql, ANSWERS_MAX + 1));
         let answers = query.bind::<Nullable<SqlUuid>, _>(account).load(&mut self.connection()).await;
-        answers.with_context(|| format!("{} cannot be checked", question.invariant))
+        let mut answers: Vec<Answer> = answers.with_context(|| format!("{} cannot be checked", question.invariant))?;
+        if answers.len() > ANSWERS_MAX {
+            answers.truncate(ANSWERS_MAX);
+            let detail = format!("there are more than these {ANSWERS_MAX}");
+            answers.push(Answer { account: None, subject: None, detail });
+        }
+        Ok(answers)
     }
 }
 
@@ -144,12 +151,19 @@ impl Summary {
 /// Runs a check for an operator: prints what is found and then how much was looked at. Ends with 0 if all is well, with 1 if
 /// something was found and with 2 if nobody can say.
 pub async fn run(json: bool, check: impl AsyncFnOnce(Print<'_>) -> anyhow::Result<Summary>) -> ExitCode {
-    let mut print = |finding: Finding| say(&if json { finding.json() } else { finding.text() });
-    match check(&mut print).await {
-        Ok(summary) => {
-            say(&if json { summary.json() } else { summary.text() });
-            ExitCode::from(u8::from(summary.findings > 0))
-        }
+    let mut said = Ok(());
+    let mut print = |finding: Finding| {
+        let line = if json { finding.json() } else { finding.text() };
+        said = std::mem::replace(&mut said, Ok(())).and_then(|()| say(&line));
+    };
+    let checked = check(&mut print).await;
+    let checked = checked.and_then(|summary| {
+        said?;
+        say(&if json { summary.json() } else { summary.text() })?;
+        Ok(summary)
+    });
+    match checked {
+        Ok(summary) => ExitCode::from(u8::from(summary.findings > 0)),
         Err(error) => {
             #[expect(clippy::print_stderr, reason = "the answer to the operator")]
             {
@@ -160,9 +174,10 @@ pub async fn run(json: bool, check: impl AsyncFnOnce(Print<'_>) -> anyhow::Resul
     }
 }
 
-fn say(line: &str) {
-    #[expect(clippy::print_stdout, reason = "the answer to the operator")]
-    {
-        println!("{line}");
+fn say(line: &str) -> std::io::Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        // Whoever has read enough may have gone: how it ends is still told.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        said => said,
     }
 }
