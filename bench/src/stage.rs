@@ -317,6 +317,7 @@ fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
         seal: SealConfig { unsealed: true, ..SealConfig::default() },
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
+        replica_url: None,
         heartbeat_seconds: 5,
         stream_stall_seconds: 30,
         feed_retention_days: 30,

@@ -124,6 +124,9 @@ COUNTERSIGN_SMTP_CA: /etc/countersign/smtp-ca/{{ .of.smtpCa.key }}
 {{ include "countersign.secretVariable" (list "COUNTERSIGN_SERVICE_TOKEN" .existingSecret .key) }}
 {{- end }}
 {{- end }}
+{{- with $secret.replicaUrlKey }}
+{{ include "countersign.secretVariable" (list "COUNTERSIGN_REPLICA_URL" $secret.existingSecret .) }}
+{{- end }}
 {{- with $secret.operatorKeyKey }}
 {{ include "countersign.secretVariable" (list "COUNTERSIGN_OPERATOR_KEY" $secret.existingSecret .) }}
 {{- end }}

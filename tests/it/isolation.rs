@@ -21,7 +21,7 @@ use self::things::{Line, Scene, Things, World, is_live, line};
 use self::wire::{Answer, call, service};
 
 /// Calls that name nothing.
-const WITHOUT_IDS: [&str; 22] = [
+const WITHOUT_IDS: [&str; 21] = [
     "AccountService.CreateAccount",
     "AccountService.CreateApiKey",
     "AccountService.CreateUserToken",
@@ -33,7 +33,6 @@ const WITHOUT_IDS: [&str; 22] = [
     "AccountService.ResumeAccount",
     "AccountService.SuspendAccount",
     "AccountService.UpdateAccountSettings",
-    "EnvelopeService.ListEnvelopes",
     "EnvelopeService.UploadDocument",
     "EnvelopeService.VerifyDocument",
     "SignerService.Decline",

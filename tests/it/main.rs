@@ -36,6 +36,7 @@ mod judges;
 mod keeping;
 mod keys;
 mod ledger;
+mod lists;
 mod model;
 mod mutants;
 mod once;
@@ -51,6 +52,7 @@ mod reasons;
 mod refusals;
 mod reminders;
 mod replace;
+mod replicas;
 #[path = "../../services/envelope/tests/seal/responder.rs"]
 mod responder;
 mod restarts;

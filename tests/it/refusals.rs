@@ -368,7 +368,8 @@ async fn t63_bad_pages_and_tokens_are_refused_by_field() {
         sender.create(request(1, Routing::Parallel, true)).await.unwrap();
     }
     let list = |caller: &Caller, status: i32, page_size: i32, page_token: &str| {
-        let request = ListEnvelopesRequest { status, page_size, page_token: page_token.to_owned() };
+        let request =
+            ListEnvelopesRequest { status, page_size, page_token: page_token.to_owned(), ..Default::default() };
         let mut client = caller.envelopes();
         async move { client.list_envelopes(request).await.map(tonic::Response::into_inner) }
     };

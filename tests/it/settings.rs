@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::pages::hold;
 
 /// Settings that the chart makes of other values than `settings`, and of which.
-const MADE: [(&str, &str); 23] = [
+const MADE: [(&str, &str); 24] = [
     ("COUNTERSIGN_LISTEN", "`service.port`, `listenAddress`"),
     ("COUNTERSIGN_METRICS_LISTEN", "`metrics.port`, `metrics.enabled`"),
     ("COUNTERSIGN_TLS_CERT", "`tls.certKey`"),
@@ -21,6 +21,7 @@ const MADE: [(&str, &str); 23] = [
     ("COUNTERSIGN_TLS_CLIENT_CA", "`tls.clientCaKey`"),
     ("COUNTERSIGN_DATABASE_URL", "`secret.databaseUrlKey`, or `postgres`"),
     ("COUNTERSIGN_DATABASE_CA", "`databaseCa`, or `postgres`"),
+    ("COUNTERSIGN_REPLICA_URL", "`secret.replicaUrlKey`"),
     ("COUNTERSIGN_MASTER_KEY", "`secret.masterKeyKey`"),
     ("COUNTERSIGN_MIGRATE", "`migrate.mode` does it another way"),
     ("COUNTERSIGN_SERVICE_TOKEN", "`serviceToken` of the chart"),

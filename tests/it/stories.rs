@@ -330,7 +330,7 @@ async fn s3_75_a_list_has_each_envelope_once() {
         made.push(sender.create(request(1, Routing::Parallel, index % 5 == 0)).await.unwrap().id);
     }
     let page = |status: EnvelopeStatus, page_token: String| {
-        let request = ListEnvelopesRequest { status: status.into(), page_size: 4, page_token };
+        let request = ListEnvelopesRequest { status: status.into(), page_size: 4, page_token, ..Default::default() };
         let mut client = sender.envelopes();
         async move { client.list_envelopes(request).await.unwrap().into_inner() }
     };

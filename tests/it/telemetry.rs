@@ -52,6 +52,8 @@ impl Stack {
         let own = [
             ("COUNTERSIGN_DATABASE_URL", database_of_envelopes.url.as_str()),
             ("COUNTERSIGN_UNSEALED", "true"),
+            // For what is told of a replica it need not be another server.
+            ("COUNTERSIGN_REPLICA_URL", &database_of_envelopes.url),
             ("COUNTERSIGN_DOCUMENTS", documents.path().to_str().unwrap()),
         ];
         let envelope = Process::start("countersign-envelope", &[&shared[..], &own, more].concat()).await;

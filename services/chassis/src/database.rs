@@ -25,7 +25,7 @@ use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
 use crate::config::DatabaseConfig;
-use crate::dial::Dial;
+use crate::dial::{Dial, REPLICA_URL, URL};
 use crate::held;
 
 /// Connections to one database.
@@ -42,6 +42,9 @@ const SESSION: &str = "SET statement_timeout = 5000; SET lock_timeout = 2000; \
      SET default_transaction_read_only = off";
 /// For work whose transactions see the rows of all accounts.
 const ACROSS_ACCOUNTS: &str = "SET countersign.across_accounts = on";
+/// A replica that becomes the database is not written to by whoever came to read.
+/// Nor does it wait for long: the database is there for what a replica does not answer.
+const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = 500";
 /// Migrations may run longer than requests.
 const MIGRATION: &str = "SET statement_timeout = 0; SET lock_timeout = 10000; SET default_transaction_read_only = off; \
      SET countersign.across_accounts = on";
@@ -134,21 +137,26 @@ impl DatabaseError {
 
 /// Opens a pool. Connections are made when they are needed.
 pub async fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(config, SESSION).await
+    pool_with(config, URL, SESSION).await
+}
+
+/// Opens a pool of connections to a replica, for reading.
+pub async fn pool_of_replica(config: &DatabaseConfig) -> anyhow::Result<Pool> {
+    pool_with(config, REPLICA_URL, &format!("{SESSION}; {READING}")).await
 }
 
 /// Opens a pool for the service's own work, whose transactions see the rows of all accounts.
 pub async fn pool_across_accounts(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(config, &format!("{SESSION}; {ACROSS_ACCOUNTS}")).await
+    pool_with(config, URL, &format!("{SESSION}; {ACROSS_ACCOUNTS}")).await
 }
 
 /// Opens a pool of one connection for looking at the rows of all accounts, however long that takes.
 pub async fn pool_for_looking(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(&DatabaseConfig { database_pool_max: 1, ..config.clone() }, LOOKING).await
+    pool_with(&DatabaseConfig { database_pool_max: 1, ..config.clone() }, URL, LOOKING).await
 }
 
-async fn pool_with(config: &DatabaseConfig, session: &str) -> anyhow::Result<Pool> {
-    let dial = Arc::new(Dial::new(config, session)?);
+async fn pool_with(config: &DatabaseConfig, named: &'static str, session: &str) -> anyhow::Result<Pool> {
+    let dial = Arc::new(Dial::new(config, named, session)?);
     let mut manager = ManagerConfig::default();
     manager.custom_setup = Box::new(move |_| {
         let dial = Arc::clone(&dial);
@@ -208,7 +216,7 @@ impl Pulse {
 /// In a task of its own: diesel's harness blocks its thread, and where that thread also drives other futures (`join!`,
 /// the main task) it swallows their wake-ups.
 pub async fn migrate(config: &DatabaseConfig, migrations: EmbeddedMigrations) -> anyhow::Result<()> {
-    let dial = Dial::new(config, MIGRATION)?;
+    let dial = Dial::new(config, URL, MIGRATION)?;
     tokio::spawn(run_migrations(dial, migrations)).await.context("the migration was cut")?
 }
 
@@ -243,6 +251,29 @@ pub struct Prepared<M, Q> {
 /// Names a statement, see [`Prepared`].
 pub fn prepared<M: 'static, Q>(query: Q) -> Prepared<M, Q> {
     Prepared { query, name: PhantomData }
+}
+
+/// A statement whose text depends on what is asked for, of which there are only so many: each is prepared once on a connection.
+#[derive(Clone, Copy, Debug)]
+pub struct PreparedByText<Q>(pub Q);
+
+impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for PreparedByText<Q> {
+    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
+        self.0.walk_ast(pass)
+    }
+
+    fn is_safe_to_cache_prepared(&self, _backend: &Pg) -> QueryResult<bool> {
+        Ok(true)
+    }
+}
+
+impl<Q> QueryId for PreparedByText<Q> {
+    type QueryId = ();
+    const HAS_STATIC_QUERY_ID: bool = false;
+}
+
+impl<Q> Query for PreparedByText<Q> {
+    type SqlType = Untyped;
 }
 
 impl<M: 'static, Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<M, Q> {

@@ -25,7 +25,8 @@ const SILENCE_MAX: Duration = Duration::from_secs(10);
 const IN_ENGLISH: &str = "DO $$ BEGIN SET lc_messages = 'C'; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$";
 
 /// The settings as people know them.
-const URL: &str = "--database-url (COUNTERSIGN_DATABASE_URL)";
+pub(crate) const URL: &str = "--database-url (COUNTERSIGN_DATABASE_URL)";
+pub(crate) const REPLICA_URL: &str = "--replica-url (COUNTERSIGN_REPLICA_URL)";
 const CA: &str = "--database-ca (COUNTERSIGN_DATABASE_CA)";
 
 /// Makes connections to one database.
@@ -54,29 +55,29 @@ struct Language {
 }
 
 impl Dial {
-    /// As the settings say. `session` is the SQL that every session begins with.
-    pub(crate) fn new(config: &DatabaseConfig, session: &str) -> Result<Self, SettingError> {
+    /// As the settings say, the address by the setting `named`. `session` is the SQL that every session begins with.
+    pub(crate) fn new(config: &DatabaseConfig, named: &'static str, session: &str) -> Result<Self, SettingError> {
         // Whoever asks for TLS at all gets what libpq calls verify-full.
         let url = config.database_url.expose_secret();
         let asks = |mode: &str| url.contains(&format!("sslmode={mode}"));
         if asks("prefer") || asks("allow") {
             let why = "says an sslmode that encrypts without knowing to whom: say require or disable";
-            return Err(SettingError::new(URL, why));
+            return Err(SettingError::new(named, why));
         }
         let url = url.replace("sslmode=verify-full", "sslmode=require").replace("sslmode=verify-ca", "sslmode=require");
         let mut address: tokio_postgres::Config = url.parse().map_err(|_| {
             let why = "is not an address of a Postgres database, or has a parameter that is not known (sslrootcert is --database-ca)";
-            SettingError::new(URL, why)
+            SettingError::new(named, why)
         })?;
         let trust = match (address.get_ssl_mode(), &config.database_ca) {
             (SslMode::Disable, Some(_)) => {
-                return Err(SettingError::new(CA, format!("has no use where {URL} says sslmode=disable")));
+                return Err(SettingError::new(CA, format!("has no use where {named} says sslmode=disable")));
             }
             (_, Some(file)) => {
                 verified_by(file)?;
                 Trust::File(file.clone())
             }
-            (SslMode::Require, None) => Trust::Platform(platform()?),
+            (SslMode::Require, None) => Trust::Platform(platform(named)?),
             (_, None) => Trust::Clear,
         };
         address.ssl_mode(if matches!(trust, Trust::Clear) { SslMode::Disable } else { SslMode::Require });
@@ -140,11 +141,11 @@ fn verified_by(file: &std::path::Path) -> Result<MakeRustlsConnect, SettingError
     Ok(connector(file.roots()?.map(|roots| roots.store).unwrap_or_else(rustls::RootCertStore::empty)))
 }
 
-fn platform() -> Result<MakeRustlsConnect, SettingError> {
+fn platform(named: &str) -> Result<MakeRustlsConnect, SettingError> {
     let mut store = rustls::RootCertStore::empty();
     store.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     if store.is_empty() {
-        return Err(SettingError::new(CA, format!("is needed: {URL} asks for TLS, and the platform has no CAs")));
+        return Err(SettingError::new(CA, format!("is needed: {named} asks for TLS, and the platform has no CAs")));
     }
     Ok(connector(store))
 }

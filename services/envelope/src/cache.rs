@@ -22,7 +22,10 @@ pub struct Seen {
 
 /// What this process remembers.
 #[derive(Clone)]
-pub struct Cache(moka::sync::Cache<(AccountId, EnvelopeId), Seen>);
+pub struct Cache {
+    seen: moka::sync::Cache<(AccountId, EnvelopeId), Seen>,
+    for_at_most: Duration,
+}
 
 impl Cache {
     /// Remembers each for that long.
@@ -34,19 +37,19 @@ impl Cache {
             u32::try_from(parts).unwrap_or(u32::MAX)
         };
         let cache = moka::sync::Cache::builder().weigher(weigh).max_capacity(PARTS_MAX).time_to_live(for_at_most);
-        Self(cache.build())
+        Self { seen: cache.build(), for_at_most }
     }
 
-    /// What is remembered.
+    /// What is remembered. What came from a replica was not new even when it came.
     #[must_use]
     pub fn get(&self, account: AccountId, id: EnvelopeId) -> Option<Seen> {
-        self.0.get(&(account, id))
+        self.seen.get(&(account, id)).filter(|seen| seen.at.elapsed() <= self.for_at_most)
     }
 
     /// Remembers an envelope read at `at`, unless a newer one is remembered: answers may arrive in any order.
     pub fn put(&self, envelope: Arc<Envelope>, at: Instant) {
         let name = (envelope.account, envelope.id);
-        self.0.entry(name).and_compute_with(|known| match known {
+        self.seen.entry(name).and_compute_with(|known| match known {
             Some(known) if known.value().envelope.revision > envelope.revision => Op::Nop,
             _ => Op::Put(Seen { envelope, at }),
         });
@@ -54,6 +57,6 @@ impl Cache {
 
     /// True if it is looked at here.
     pub fn knows(&self, account: AccountId, id: EnvelopeId) -> bool {
-        self.0.contains_key(&(account, id))
+        self.seen.contains_key(&(account, id))
     }
 }

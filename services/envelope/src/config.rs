@@ -154,7 +154,12 @@ pub struct Config {
     /// `10.0.0.0/8,192.0.2.7/32`.
     #[arg(long, env = "COUNTERSIGN_TRUSTED_PEERS", value_delimiter = ',')]
     pub trusted_peers: Vec<IpNet>,
-    /// Milliseconds for which a CACHED read may be answered from memory.
+    /// Address of a streaming replica of the database, from which CACHED reads are answered where it is not too old; without it
+    /// they read the database. `COUNTERSIGN_DATABASE_CA` goes for both.
+    #[arg(long, env = "COUNTERSIGN_REPLICA_URL", hide_env_values = true)]
+    pub replica_url: Option<SecretString>,
+    /// How old the answer to a CACHED read may be, in milliseconds. Replicas repeat the time every half second and are taken to be a
+    /// quarter older: with less than a second they are seldom used.
     #[arg(long, env = "COUNTERSIGN_CACHE_MS", default_value_t = 2_000, value_parser = clap::value_parser!(u64).range(1..=60_000))]
     pub cache_ms: u64,
     /// Seconds between heartbeats of a watch stream.
@@ -245,6 +250,13 @@ impl IngestConfig {
 }
 
 impl Config {
+    /// How the replica is reached, if there is one: with as many connections as the database.
+    #[must_use]
+    pub fn replica(&self) -> Option<DatabaseConfig> {
+        let database_url = self.replica_url.clone()?;
+        Some(DatabaseConfig { database_url, ..self.database.clone() })
+    }
+
     /// Why documents could not be kept as the settings say.
     pub fn check_document_keys(&self) -> Result<(), SettingError> {
         self.document_keys.as_ref().map_or(Ok(()), |keys| DocumentKeys::parse(keys).map(drop))

@@ -50,6 +50,8 @@ struct Instruments {
     jobs_age: Gauge<f64>,
     work: Histogram<f64>,
     seals: Counter<u64>,
+    replica_reads: Counter<u64>,
+    replica_age: Gauge<f64>,
 }
 
 static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments {
@@ -64,7 +66,42 @@ static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| Instruments {
     jobs_age: gauge("countersign.jobs.age", "s", "How long the oldest of these has waited."),
     work: seconds("countersign.job.duration", "How long making or reading documents took, at each try.", &WORK_SECONDS),
     seals: counter("countersign.seals", "{document}", "Documents that were made, by the level of their seal."),
+    replica_reads: counter(
+        "countersign.replica.reads",
+        "{read}",
+        "CACHED reads that a replica was asked for, by what came of it.",
+    ),
+    replica_age: gauge("countersign.replica.age", "s", "How old what the replica shows is at most."),
 });
+
+/// What came of asking the replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReplicaRead {
+    /// It showed what was asked for, or that it is not there.
+    Shown,
+    /// What it shows is too old.
+    Behind,
+    /// It did not answer.
+    Away,
+}
+
+impl ReplicaRead {
+    const ALL: [Self; 3] = [Self::Shown, Self::Behind, Self::Away];
+
+    fn attribute(self) -> KeyValue {
+        let name = match self {
+            Self::Shown => "shown",
+            Self::Behind => "behind",
+            Self::Away => "away",
+        };
+        KeyValue::new("countersign.replica.outcome", name)
+    }
+}
+
+/// The replica was asked.
+pub fn read_from_replica(outcome: ReplicaRead) {
+    INSTRUMENTS.replica_reads.add(1, &[outcome.attribute()]);
+}
 
 /// What is made or read, as attributes say it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,6 +125,21 @@ pub fn declare() {
     Status::ALL.into_iter().for_each(|into| it.transitions.add(0, &[status(into)]));
     SealLevel::ALL.into_iter().for_each(|level| it.seals.add(0, &[seal(level)]));
     due(DateTime::UNIX_EPOCH, &[]);
+}
+
+/// The same of what there is with a replica only.
+pub fn declare_replica() {
+    ReplicaRead::ALL.into_iter().for_each(|outcome| INSTRUMENTS.replica_reads.add(0, &[outcome.attribute()]));
+}
+
+/// Looks how old the replica is.
+pub async fn look_at_replica(store: &Store) -> anyhow::Result<Progress> {
+    // A replica that says nothing is as old as can be told.
+    let age = store.replica_age().await;
+    let seconds = age.as_ref().ok().copied().flatten().map_or(f64::INFINITY, long);
+    INSTRUMENTS.replica_age.record(seconds, &[]);
+    age?;
+    Ok(Progress::Idle)
 }
 
 fn event(kind: EventType) -> KeyValue {

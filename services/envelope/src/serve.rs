@@ -33,7 +33,7 @@ use crate::oidc::Oidc;
 use crate::pictures::Pictures;
 use crate::rpc::{Accounts, Authenticator, Context, SERVICES, Seats, routes};
 use crate::seal::Sealer;
-use crate::store::{MIGRATIONS, Store};
+use crate::store::{BEAT, MIGRATIONS, Store};
 use crate::sweep::Sweeper;
 use crate::tail::Tail;
 use crate::worker::Workers;
@@ -140,7 +140,10 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     }
     let master = Key::master(&config.keys.master_key)?;
     let keyring = Arc::new(Keyring::new(&master));
-    let store = Store::open(&config.database, clock).await?;
+    let mut store = Store::open(&config.database, clock).await?;
+    if let Some(replica) = config.replica() {
+        store = store.with_replica(&replica, Duration::from_millis(config.cache_ms)).await?;
+    }
     if store.sees_all_rows().await? {
         tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
     }
@@ -256,6 +259,9 @@ async fn loops(
     if config.telemetry.is_measured() {
         measuring_loops(&mut tasks, &store, &stop);
     }
+    if store.has_replica() {
+        replica_loops(&mut tasks, config, &store, &stop);
+    }
     keeping_loops(&mut tasks, config, &executor, &blobs, &stop);
     tasks.spawn({
         let stop = stop.clone();
@@ -291,6 +297,34 @@ fn measuring_loops(tasks: &mut tokio::task::JoinSet<()>, store: &Store, stop: &C
             async move { measure::count(&store).await }
         })
     });
+}
+
+/// What says the time for the replica to repeat, and looks how long that takes.
+fn replica_loops(tasks: &mut tokio::task::JoinSet<()>, config: &Config, store: &Store, stop: &CancellationToken) {
+    tasks.spawn({
+        let store = store.clone();
+        ticker::run("beat", BEAT, Arc::default(), stop.clone(), move || {
+            let store = store.clone();
+            async move {
+                match store.beat().await {
+                    // A database that is busy is asked again soon: that is when a replica is wanted most.
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(error = error.to_string(), "the time was not said")
+                    }
+                    said => said?,
+                }
+                Ok(Progress::Idle)
+            }
+        })
+    });
+    if config.telemetry.is_measured() {
+        measure::declare_replica();
+        let store = store.clone();
+        tasks.spawn(ticker::run("replica", MEASURE, Arc::default(), stop.clone(), move || {
+            let store = store.clone();
+            async move { measure::look_at_replica(&store).await }
+        }));
+    }
 }
 
 /// What keeps nothing for too long: of rows, of bytes, and of bytes that were left over.

@@ -8,13 +8,14 @@ use crate::guardian::{Guardian, Job};
 use crate::options::{Durability, Progress};
 use anyhow::{Context, Result, bail};
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{DirBuilder, File};
 use std::io::ErrorKind;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::time::Duration;
 
 /// Some seconds on an idle machine.
-const INITDB_MAX: Duration = Duration::from_secs(180);
+const MAKE_MAX: Duration = Duration::from_secs(180);
 /// Who made the server and may do everything.
 pub(super) const SUPERUSER: &str = "postgres";
 /// Who owns the databases and may do nothing else: row-level security holds back whoever is no superuser.
@@ -26,6 +27,7 @@ pub(super) struct Workplace {
     pub binaries: Binaries,
     pub account: Account,
     pub durability: Durability,
+    pub follows: Option<u16>,
 }
 
 impl Workplace {
@@ -55,14 +57,35 @@ impl Workplace {
         progress.say(&format!("Making the data folder of Postgres {} in {}.", self.binaries.major, data.display()));
         let unfinished = self.folder.data_in_the_making();
         remove(&unfinished)?;
-        std::fs::create_dir(&unfinished).with_context(|| format!("cannot make {}", unfinished.display()))?;
+        // Nobody else may look into it: the server insists.
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&unfinished)
+            .with_context(|| format!("cannot make {}", unfinished.display()))?;
         self.account.give(&unfinished)?;
-        self.initdb(&unfinished).await?;
+        match self.follows {
+            Some(port) => self.copy(port, &unfinished).await?,
+            None => self.initdb(&unfinished).await?,
+        }
         std::fs::rename(&unfinished, &data).with_context(|| format!("cannot make {}", data.display()))?;
         if self.durability == Durability::Durable {
             File::open(self.folder.path())?.sync_all().context("cannot write the data folder to disk")?;
         }
         Ok(())
+    }
+
+    /// Copies the data of a running server, with what makes the copy follow it.
+    async fn copy(&self, port: u16, into: &Path) -> Result<()> {
+        let from = format!("host=127.0.0.1 port={port} user={SUPERUSER}");
+        let mut arguments: Vec<&OsStr> =
+            ["--write-recovery-conf", "--wal-method=stream", "--checkpoint=fast", "--no-password"]
+                .map(OsStr::new)
+                .to_vec();
+        if self.durability == Durability::Throwaway {
+            arguments.push(OsStr::new("--no-sync"));
+        }
+        arguments.extend([OsStr::new("-d"), OsStr::new(&from), OsStr::new("-D"), into.as_os_str()]);
+        self.make("pg_basebackup", &arguments).await
     }
 
     async fn initdb(&self, into: &Path) -> Result<()> {
@@ -72,10 +95,15 @@ impl Workplace {
             arguments.push(OsStr::new("--no-sync"));
         }
         arguments.extend([OsStr::new("-D"), into.as_os_str()]);
+        self.make("initdb", &arguments).await
+    }
+
+    async fn make(&self, program: &str, arguments: &[&OsStr]) -> Result<()> {
         let logged = self.folder.log_bytes();
-        let status = self.run("initdb", &arguments)?.wait(INITDB_MAX).await.context("initdb does not end")?;
+        let ended = self.run(program, arguments)?.wait(MAKE_MAX).await;
+        let status = ended.with_context(|| format!("{program} does not end"))?;
         if !status.success() {
-            bail!("initdb failed ({status}); its last words:\n{}", self.folder.log_tail(logged));
+            bail!("{program} failed ({status}); its last words:\n{}", self.folder.log_tail(logged));
         }
         Ok(())
     }

@@ -82,6 +82,15 @@ pub(super) async fn make_owner(port: u16) -> Result<()> {
     Ok(())
 }
 
+/// Has a replica end its following.
+pub(super) async fn promote(port: u16) -> Result<()> {
+    let row = connect(port).await?.query_one("SELECT pg_promote(wait_seconds => 60)", &[]).await?;
+    if !row.try_get::<_, bool>(0)? {
+        bail!("the replica does not become a server of its own");
+    }
+    Ok(())
+}
+
 /// A connection to the maintenance database.
 pub(super) async fn connect(port: u16) -> Result<Client> {
     let mut config = Config::new();

@@ -73,11 +73,14 @@ impl Postgres {
             Data::Absent | Data::HalfMade => None,
         };
         let binaries = binaries::find(&options, &account, made_by).await?;
-        let workplace = Workplace { folder, binaries, account, durability: options.durability };
+        let (durability, follows) = (options.durability, options.follows);
+        let workplace = Workplace { folder, binaries, account, durability, follows };
         workplace.prepare(&options.progress).await?;
         let settings = Settings::of(&options);
         let Server { guardian, port, pid } = server::launch(&workplace, &settings, options.port).await?;
-        databases::make_owner(port).await?;
+        if follows.is_none() {
+            databases::make_owner(port).await?;
+        }
         let major = workplace.binaries.major;
         tracing::info!(port, pid, major, folder = %workplace.folder.path().display(), "Postgres answers");
         Ok(Self { workplace: Some(workplace), settings, guardian: Some(guardian), port, pid, major })
@@ -137,8 +140,23 @@ impl Postgres {
         let server = server::launch(workplace, &self.settings, Some(self.port)).await?;
         self.guardian = Some(server.guardian);
         self.pid = server.pid;
+        if workplace.follows.is_some() {
+            return Ok(());
+        }
         // A server that does not wait for the disk may have forgotten its users in a crash.
         databases::make_owner(self.port).await
+    }
+
+    /// Makes a replica a server of its own, and returns when it takes writes.
+    ///
+    /// # Errors
+    /// When it is none, or does not become one in a minute.
+    pub async fn promote(&mut self) -> Result<()> {
+        databases::promote(self.port).await?;
+        if let Some(workplace) = &mut self.workplace {
+            workplace.follows = None;
+        }
+        Ok(())
     }
 
     /// Ends the server itself, upon which its guardian ends too, and keeps the folder.

@@ -42,6 +42,10 @@ pub struct Options {
     pub connections_max: u32,
     /// Memory that Postgres takes for its page cache.
     pub shared_buffers_mb: u32,
+    /// Further settings of the server, as `name=value`; they overrule all others.
+    pub settings: Vec<String>,
+    /// The port of 127.0.0.1 of a server that this one repeats as a streaming replica: its data are copied from there.
+    pub follows: Option<u16>,
     /// The folder with `initdb` and `postgres`; nothing is searched or downloaded then.
     pub bin_dir: Option<PathBuf>,
     /// Where the programs are looked for without `bin_dir`.
@@ -60,6 +64,8 @@ impl Options {
             port: None,
             connections_max: CONNECTIONS_DEFAULT,
             shared_buffers_mb: SHARED_BUFFERS_DEFAULT_MB,
+            settings: Vec::new(),
+            follows: None,
             bin_dir: None,
             search: Search::default(),
             progress: Progress::default(),

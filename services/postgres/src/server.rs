@@ -28,11 +28,16 @@ const DATA_IN_USE: &str = "lock file \"postmaster.pid\" already exists";
 pub(super) struct Settings {
     connections_max: u32,
     shared_buffers_mb: u32,
+    further: Vec<String>,
 }
 
 impl Settings {
     pub fn of(options: &Options) -> Self {
-        Self { connections_max: options.connections_max, shared_buffers_mb: options.shared_buffers_mb }
+        Self {
+            connections_max: options.connections_max,
+            shared_buffers_mb: options.shared_buffers_mb,
+            further: options.settings.clone(),
+        }
     }
 
     fn arguments(&self, data: &Path, port: u16, durability: Durability) -> Vec<OsString> {
@@ -46,6 +51,7 @@ impl Settings {
         ];
         let durable = if durability == Durability::Durable { "on" } else { "off" };
         settings.extend(["fsync", "synchronous_commit", "full_page_writes"].map(|name| format!("{name}={durable}")));
+        settings.extend(self.further.iter().cloned());
         let mut arguments: Vec<OsString> = ["-D".into(), data.into(), "-p".into(), port.to_string().into()].into();
         arguments.extend(settings.into_iter().flat_map(|setting| ["-c".into(), setting.into()]));
         arguments

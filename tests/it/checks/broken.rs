@@ -36,6 +36,7 @@ pub const ENVELOPE: &[Break] = &[
     (&["envelope.state"], "UPDATE recipient SET group_number = group_number + 1 WHERE envelope_id = (SELECT id FROM envelope WHERE status = 5)"),
     (&["envelope.status"], "ALTER TABLE envelope ALTER COLUMN status DROP EXPRESSION; UPDATE envelope SET status = 4 WHERE status = 5"),
     (&["envelope.state", "envelope.artifacts"], "DELETE FROM artifact WHERE envelope_id = (SELECT id FROM envelope WHERE status = 5)"),
+    (&["envelope.metadata"], "UPDATE envelope SET metadata = '{\"order\": \"7\"}' WHERE status = 1 AND discarded_at IS NULL"),
     (&["envelope.replacement"], "UPDATE envelope SET replaces = NULL"),
     (&["timer.warning"], "UPDATE envelope SET warning_at = '2000-01-01' WHERE status = 1"),
     (&["timer.keeping"], "UPDATE envelope SET keeping_at = NULL WHERE status = 1"),

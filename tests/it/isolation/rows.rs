@@ -51,7 +51,8 @@ async fn fill(service: &Service) -> Caller {
     let test = service.key_of(&sender, false).await;
     upload(&sender).await;
     user(&sender, "user@example.com").await;
-    let new = CreateEnvelopeRequest { idempotency_key: "once".into(), ..request(1, Routing::Parallel, true) };
+    let metadata = [("order".to_owned(), "7".to_owned())].into();
+    let new = CreateEnvelopeRequest { idempotency_key: "once".into(), metadata, ..request(1, Routing::Parallel, true) };
     sender.create(new).await.expect("charged");
     let story = test.story(2, Routing::Parallel).await;
     story.signer(0).decline("no").await.unwrap();

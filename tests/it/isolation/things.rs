@@ -204,6 +204,10 @@ pub fn line(call: &str) -> Option<Line> {
         "EnvelopeService.GetEnvelope" => {
             (Sent, |own| json!({"envelope_id": own.envelope, "freshness": "FRESHNESS_CACHED"}))
         }
+        "EnvelopeService.ListEnvelopes" => (
+            Sent,
+            |own| json!({"seen": {"envelope_id": own.envelope, "revision": "1"}, "freshness": "FRESHNESS_CACHED"}),
+        ),
         "EnvelopeService.VoidEnvelope"
         | "EnvelopeService.WhoseTurn"
         | "EnvelopeService.VerifyHistory"

@@ -8,6 +8,7 @@ mod dice;
 mod faults;
 mod load;
 mod proxy;
+mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -20,6 +21,7 @@ pub use self::dice::Dice;
 use self::faults::{Fault, Faults};
 use self::load::{Doors, Load, Promise};
 use self::proxy::Proxy;
+pub use self::takeover::take_over;
 use crate::Database;
 use crate::partitions;
 use crate::stack::{Stack, Ways};
@@ -47,6 +49,8 @@ const WORKERS: u64 = 6;
 const REST_MAX: Duration = Duration::from_secs(120);
 /// How long nobody may get an answer after a fault is over.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// A deadline that passes while it plays.
+const SOON: Duration = Duration::from_secs(100);
 
 /// Plays it, and panics unless everything holds.
 pub async fn play(plan: Plan) {
@@ -67,7 +71,7 @@ pub async fn play(plan: Plan) {
     let ways = Ways { database: &ours, notices: &theirs, envelope: &envelope };
     let mut stack = Stack::new(databases, &ways, PROCESSES, &[]).await;
     let doors = Doors::new(&stack).await;
-    let load = Load::start(&doors, WORKERS, plan.seed);
+    let load = Load::start(&doors, WORKERS, plan.seed, Some(SOON));
     let mut faults = Faults { postgres, database: near, stream: stream.clone(), dice: Dice::new(plan.seed) };
     let schedule = faults.schedule(&plan);
     let mut worst: BTreeMap<&'static str, Duration> = BTreeMap::new();

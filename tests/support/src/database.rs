@@ -31,7 +31,9 @@ pub struct Database {
 }
 
 impl Database {
-    fn at(postgres: &Postgres, name: String) -> Self {
+    /// One on that server.
+    #[must_use]
+    pub fn at(postgres: &Postgres, name: String) -> Self {
         Self { url: postgres.url(&name), superuser_url: postgres.superuser_url(&name), name }
     }
 

@@ -14,8 +14,9 @@ pub const SETTING: &str = "COUNTERSIGN_TEST_PARTITIONS";
 const SCHEMA: &str = "partitions";
 
 /// Tables of both services that stay whole, and why. Every other one must have the account in all its keys.
-pub const WHOLE: [(&str, &str); 8] = [
+pub const WHOLE: [(&str, &str); 9] = [
     ("__diesel_schema_migrations", "which migrations have run"),
+    ("beat", "one row"),
     ("blob_removal", "bytes are stored once for all accounts, and found by their hash"),
     ("feed", "numbered without a gap within one of the sixteen partitions of the feed, which is its key"),
     ("feed_head", "sixteen rows"),

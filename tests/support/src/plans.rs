@@ -25,6 +25,8 @@ pub struct Ran {
     pub statement: String,
     /// Where its plan looks.
     pub looks: BTreeSet<Look>,
+    /// How many rows it looked at.
+    pub rows: f64,
     /// Whether its session sees the rows of all accounts.
     pub is_across_accounts: bool,
 }
@@ -100,10 +102,10 @@ impl Plans {
         while let Ok(length @ 1..) = from.read(&mut buffer).await {
             held.extend_from_slice(&buffer[..length]);
             while let Some(message) = first_message(&mut held) {
-                if let Some((statement, looks)) = notice(&message).as_deref().and_then(plan) {
+                if let Some((statement, looks, rows)) = notice(&message).as_deref().and_then(plan) {
                     let said = beginning.lock().unwrap();
                     let is_across_accounts = said.windows(ACROSS_ACCOUNTS.len()).any(|part| part == ACROSS_ACCOUNTS);
-                    self.0.lock().unwrap().push(Ran { statement, looks, is_across_accounts });
+                    self.0.lock().unwrap().push(Ran { statement, looks, rows, is_across_accounts });
                 }
             }
             if to.write_all(&buffer[..length]).await.is_err() {
@@ -141,13 +143,21 @@ fn notice(message: &[u8]) -> Option<String> {
     Some(String::from_utf8_lossy(text).into_owned())
 }
 
-/// The statement of a plan, and where that looks.
-fn plan(notice: &str) -> Option<(String, BTreeSet<Look>)> {
+/// The statement of a plan, where that looks, and at how many rows.
+fn plan(notice: &str) -> Option<(String, BTreeSet<Look>, f64)> {
     let (_, plan) = notice.split_once("plan:\n")?;
     let plan: Value = serde_json::from_str(plan).expect(plan);
     let mut looks = BTreeSet::new();
     gather(&plan["Plan"], &mut looks);
-    Some((plan["Query Text"].as_str().unwrap().to_owned(), looks))
+    Some((plan["Query Text"].as_str().unwrap().to_owned(), looks, rows(&plan["Plan"])))
+}
+
+/// The rows of tables that came to a plan, those included that it passed over.
+fn rows(node: &Value) -> f64 {
+    let number = |key: &str| node[key].as_f64().unwrap_or_default();
+    let passed_over = ["Rows Removed by Filter", "Rows Removed by Index Recheck"].map(number).iter().sum::<f64>();
+    let own = if node["Relation Name"].is_string() { number("Actual Rows") + passed_over } else { 0.0 };
+    own * number("Actual Loops") + node["Plans"].as_array().into_iter().flatten().map(rows).sum::<f64>()
 }
 
 /// A partition that was ruled out before the statement began is not in its plan.

@@ -68,6 +68,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         seal: SealConfig { unsealed: true, ..SealConfig::default() },
         trusted_peers: vec!["127.0.0.0/8".parse().unwrap()],
         cache_ms: 2_000,
+        replica_url: None,
         heartbeat_seconds: 1,
         stream_stall_seconds: 30,
         feed_retention_days: 30,

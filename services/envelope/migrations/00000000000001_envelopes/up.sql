@@ -279,6 +279,7 @@ CREATE TABLE envelope (
 -- Pages of a list, newest first: ids are UUIDv7 and grow with time.
 CREATE INDEX envelope_page ON envelope (account_id, livemode, id);
 CREATE INDEX envelope_status_page ON envelope (account_id, livemode, status, id);
+CREATE INDEX envelope_owing_page ON envelope (account_id, livemode, id) WHERE requires_replacement;
 -- An ended envelope has one replacement, thrown away drafts aside.
 CREATE UNIQUE INDEX envelope_replaces ON envelope (account_id, replaces)
     WHERE replaces IS NOT NULL AND discarded_at IS NULL;
@@ -321,6 +322,18 @@ CREATE TRIGGER terminal_facts BEFORE UPDATE ON envelope FOR EACH ROW
     )
     EXECUTE FUNCTION refuse_change_of_terminal_facts();
 
+-- By what envelopes are found that have an entry in their metadata. Hashes, as entries may be long.
+CREATE FUNCTION metadata_entry(key text, value text) RETURNS bytea LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT substring(sha256(convert_to(jsonb_build_array(key, value)::text, 'UTF8')) FOR 16)
+$$;
+CREATE TABLE envelope_metadata (
+    account_id uuid NOT NULL,
+    entry bytea NOT NULL CHECK (length(entry) = 16),
+    envelope_id uuid NOT NULL,
+    PRIMARY KEY (account_id, entry, envelope_id),
+    FOREIGN KEY (account_id, envelope_id) REFERENCES envelope (account_id, id)
+);
+
 CREATE TABLE recipient (
     account_id uuid NOT NULL,
     envelope_id uuid NOT NULL,
@@ -328,6 +341,8 @@ CREATE TABLE recipient (
     position smallint NOT NULL,
     name text NOT NULL,
     email text NOT NULL,
+    -- The same as people are searched by it: domain/address.rs.
+    address text NOT NULL,
     role smallint NOT NULL CHECK (role BETWEEN 1 AND 5),
     assists uuid,
     copy_on_send boolean NOT NULL,
@@ -443,6 +458,7 @@ CREATE TABLE document (
         AND num_nonnulls(original_sha256, original_size_bytes, content_type) IN (0, 3)
     )
 );
+CREATE INDEX recipient_address ON recipient (account_id, address, envelope_id);
 
 -- Documents that are still to be read.
 CREATE TABLE ingest_job (
@@ -677,6 +693,12 @@ CREATE TABLE artifact_job (
 );
 CREATE INDEX artifact_job_due ON artifact_job (due_at);
 
+-- When the service last said so: what a replica shows is as old as this at most. Written only where there is a replica.
+CREATE TABLE beat (
+    one boolean PRIMARY KEY DEFAULT true CHECK (one),
+    at timestamptz NOT NULL
+);
+
 -- The second wall between accounts. A transaction sees the rows of the account that it was begun for, and none without one;
 -- the service's own loops see all. Forced, because the service owns its tables; a superuser is not held back by it.
 DO $$
@@ -685,7 +707,7 @@ DECLARE
     owner text;
 BEGIN
     FOREACH walled IN ARRAY ARRAY['account', 'api_key', 'account_user', 'ledger_head', 'ledger_balance', 'ledger_entry', 'idempotency', 'upload',
-        'envelope', 'recipient', 'document', 'artifact', 'field', 'drawing', 'event', 'event_particulars', 'artifact_job',
+        'envelope', 'envelope_metadata', 'recipient', 'document', 'artifact', 'field', 'drawing', 'event', 'event_particulars', 'artifact_job',
         'ingest_job']
     LOOP
         owner := CASE walled WHEN 'account' THEN 'id' ELSE 'account_id' END;

@@ -8,11 +8,13 @@ use super::personal::Personal;
 /// not count. Neither does the case of the local part, though RFC 5321 §2.4 would let it; plus tags do.
 #[must_use]
 pub fn same_address(one: &Personal, other: &Personal) -> bool {
-    plain(one.reveal()) == plain(other.reveal())
+    search_form(one) == search_form(other)
 }
 
-fn plain(address: &str) -> String {
-    let address: String = address.trim().nfc().collect();
+/// The form in which an address is searched for: equal for addresses that are the same.
+#[must_use]
+pub fn search_form(address: &Personal) -> String {
+    let address: String = address.reveal().trim().nfc().collect();
     match address.rsplit_once('@') {
         Some((local, domain)) => {
             let domain = idna::domain_to_ascii(domain).unwrap_or_else(|_| domain.to_lowercase());

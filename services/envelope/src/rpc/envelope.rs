@@ -14,21 +14,18 @@ use super::auth::{Reader, overview, reader, sender};
 use super::documents::Content;
 use super::download::{Asked, Wanted};
 use super::once::keep;
-use super::parse::{Faults, envelope_id, page_size};
+use super::parse::{Faults, envelope_id};
 use super::status::{closed, database, no_session, not_your_turn, part_over};
-use super::{Handler, cursor, download, picture, render, upload};
+use super::{Handler, download, picture, render, upload};
 use crate::domain::envelope::Envelope;
-use crate::domain::id::{EnvelopeId, UploadId};
+use crate::domain::id::UploadId;
 use crate::domain::ingest::{ContentType, Original};
 use crate::domain::limits::Limits;
 use crate::domain::recipient::{RecipientState, Role};
 use crate::domain::status::Status as EnvelopeStatus;
 use crate::execute::new_id;
 use crate::ingest::pdf::Found;
-use crate::store::{Filter, Upload};
-
-/// Envelopes on a page of a list: default and most.
-const ENVELOPES: (i64, i64) = (50, 100);
+use crate::store::Upload;
 
 pub(super) fn rendered(envelope: &Envelope) -> Option<v1::Envelope> {
     Some(render::envelope(envelope))
@@ -147,49 +144,14 @@ impl EnvelopeService for Handler {
         &self,
         request: Request<v1::GetEnvelopeRequest>,
     ) -> Result<Response<v1::GetEnvelopeResponse>, Status> {
-        let scope = overview(request.extensions())?;
-        let request = request.into_inner();
-        let mut faults = Faults::default();
-        let id = faults.id("envelope_id", &request.envelope_id);
-        if v1::Freshness::try_from(request.freshness).is_err() {
-            faults.add("freshness", "is not a value that the service knows");
-        }
-        faults.finish()?;
-        let cached = request.freshness == i32::from(v1::Freshness::Cached);
-        let (envelope, age) = self.fresh(scope, id, cached, request.min_revision).await?;
-        let age = prost_types::Duration::try_from(age).unwrap_or_default();
-        Ok(Response::new(v1::GetEnvelopeResponse { envelope: rendered(&envelope), age: Some(age) }))
+        self.get(request).await
     }
 
     async fn list_envelopes(
         &self,
         request: Request<v1::ListEnvelopesRequest>,
     ) -> Result<Response<v1::ListEnvelopesResponse>, Status> {
-        let scope = sender(request.extensions())?.scope;
-        let request = request.into_inner();
-        let mut faults = Faults::default();
-        let limit = page_size(&mut faults, request.page_size, ENVELOPES.0, ENVELOPES.1);
-        let status = EnvelopeStatus::ALL.into_iter().find(|status| render::status(*status) == request.status);
-        if status.is_none() && request.status != 0 {
-            faults.add("status", "is not a value that the service knows");
-        }
-        let purpose = format!("envelopes/{}", request.status);
-        let key = &self.0.keyring.cursor;
-        let before = page_start(&mut faults, &request.page_token, |token| {
-            let content = cursor::open(key, &purpose, Some(scope), token)?;
-            Some(EnvelopeId::from_uuid(uuid::Uuid::from_slice(&content).ok()?))
-        });
-        faults.finish()?;
-        // One more than asked for tells whether there is a next page.
-        let filter = Filter { status, before, limit: limit + 1 };
-        let mut page = self.0.store.envelopes(scope, filter).await.map_err(|error| database(&error))?;
-        let more = page.len() > usize::try_from(limit).unwrap_or_default();
-        page.truncate(usize::try_from(limit).unwrap_or_default());
-        let last = page.last().filter(|_| more).map(|summary| summary.id.uuid().into_bytes());
-        Ok(Response::new(v1::ListEnvelopesResponse {
-            envelopes: page.into_iter().map(render::summary).collect(),
-            next_page_token: last.map(|id| cursor::seal(key, &purpose, Some(scope), &id)).unwrap_or_default(),
-        }))
+        self.list(request).await
     }
 
     async fn send_envelope(

@@ -15,6 +15,7 @@ mod drawn;
 mod envelope;
 mod fields;
 mod filename;
+mod fresh;
 mod history;
 mod keep;
 mod keys;

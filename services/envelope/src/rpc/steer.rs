@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use countersign::v1;
 use countersign_chassis::once::{Claimed, Keyed, Once};
@@ -29,11 +29,6 @@ use crate::domain::recipient::{Channel, Recipient};
 use crate::domain::routing::{current, needed, whose_turn};
 use crate::execute::{Ask, Outcome, Reply, new_id};
 use crate::store::{Keep, Scope, is_insufficient};
-
-/// How long a read waits for a revision.
-const REVISION_WAIT: Duration = Duration::from_secs(2);
-/// How often it looks.
-const REVISION_POLL: Duration = Duration::from_millis(50);
 
 /// A change that a sender or the operator asks for, taken apart.
 pub(super) struct Call<T> {
@@ -123,43 +118,6 @@ impl Handler {
     pub(super) async fn find(&self, scope: Scope, id: EnvelopeId) -> Result<Envelope, Status> {
         let found = self.0.store.envelope(scope, id).await.map_err(|error| database(&error))?;
         found.ok_or_else(|| Problem::not_found().into())
-    }
-
-    /// An envelope as fresh as asked for, and how old the answer is.
-    pub(super) async fn fresh(
-        &self,
-        scope: Scope,
-        id: EnvelopeId,
-        cached: bool,
-        min_revision: u64,
-    ) -> Result<(Arc<Envelope>, Duration), Status> {
-        let seen = if cached { self.0.cache.get(scope.account, id) } else { None };
-        if let Some(seen) = seen
-            && scope.livemode.is_none_or(|mode| mode == seen.envelope.livemode)
-            && seen.envelope.revision >= min_revision
-        {
-            if seen.envelope.facts.discarded_at.is_some() {
-                return Err(Problem::not_found().into());
-            }
-            return Ok((seen.envelope, seen.at.elapsed()));
-        }
-        let began = Instant::now();
-        loop {
-            let asked = Instant::now();
-            let envelope = Arc::new(self.find(scope, id).await?);
-            if envelope.revision >= min_revision {
-                if cached || self.0.cache.knows(scope.account, id) {
-                    self.0.cache.put(Arc::clone(&envelope), asked);
-                }
-                return Ok((envelope, Duration::ZERO));
-            }
-            if began.elapsed() >= REVISION_WAIT {
-                let message = "The envelope has not reached `min_revision`.";
-                let problem = Problem::new(v1::ErrorReason::RevisionNotReached, message);
-                return Err(problem.with("revision", envelope.revision.to_string()).into());
-            }
-            tokio::time::sleep(REVISION_POLL).await;
-        }
     }
 
     pub(super) async fn send(

@@ -156,7 +156,7 @@ fn reference(given: &str, within: &str, faults: &mut Faults) -> String {
     faults.line(format!("{within}external_reference"), given, false, EXTERNAL_REFERENCE_CHARS_MAX)
 }
 
-fn metadata(
+pub(super) fn metadata(
     given: &BTreeMap<String, String>,
     within: &str,
     limits: &Limits,

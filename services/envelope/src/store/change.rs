@@ -22,7 +22,8 @@ use super::ledger::is_insufficient;
 use super::notices::{locality, notices};
 use super::rows::assemble;
 use super::settings::charge;
-use super::{Scope, Store, int8, part};
+use super::{Scope, Store, int8, metadata, part};
+use crate::domain::address::search_form;
 use crate::domain::credit::Movement;
 use crate::domain::envelope::{Artifact, Digest, Document, Envelope, Ingest, Version};
 use crate::domain::event::EventType;
@@ -84,12 +85,12 @@ WITH changed AS (
         ended_at = new.ended_at, viewed_at = new.viewed_at, invited_at = new.invited_at, delegations = new.delegations,
         filled_revision = new.filled_revision, token_generation = new.token_generation, token_salt = new.token_salt,
         token_hash = new.token_hash, locality = new.locality,
-        notices = new.notices
+        notices = new.notices, address = new.address
     FROM changed, unnest($25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36, $37, $38, $39, $40, $41, $42, $43,
-        $71, $72)
+        $71, $72, $85)
         AS new (id, name, email, status, released_at, acted_at, effective, declined_at, decline_channel, decline_reason,
         decline_note, ended_at, viewed_at, invited_at, delegations, filled_revision, token_generation, token_salt,
-        token_hash, locality, notices)
+        token_hash, locality, notices, address)
     WHERE old.account_id = $1 AND old.envelope_id = $2 AND old.id = new.id
 ), changed_fields AS (
     UPDATE field AS old SET text_value = new.text_value, checked_value = new.checked_value,
@@ -215,6 +216,7 @@ impl Store {
         let updated = events.iter().any(|event| event.kind == EventType::EnvelopeUpdated);
         if updated || after.fields.len() != before.fields.len() {
             redraft(conn, &after).await?;
+            metadata::change(conn, &before, &after).await?;
         }
         if let Some((new, first)) = &also {
             insert(conn, new, first).await?;
@@ -324,7 +326,8 @@ async fn save(
         .bind::<Array<SmallInt>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.seal as i16));
     let query = bind_drawings(query, before, after);
     let query = bind_readings(query, before, after)
-        .bind::<Array<Bool>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.is_bare));
+        .bind::<Array<Bool>, _>(column(&new_artifacts(before, after), |(_, artifact)| artifact.is_bare))
+        .bind::<Array<Text>, _>(changed(before, after).map(|r| search_form(&r.person.email)).collect::<Vec<_>>());
     let count: Count = prepared::<Save, _>(query).get_result(&mut conn).await?;
     Ok(count.count)
 }

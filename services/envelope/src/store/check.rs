@@ -126,6 +126,22 @@ pub const QUESTIONS: &[Question] = &[
             WHERE v.purged_at IS NOT NULL AND e.kind <> 38 AND e.occurred_at < v.purged_at AND ($1 IS NULL OR v.account_id = $1)",
     },
     Question {
+        invariant: "envelope.metadata",
+        sql: "SELECT v.account_id AS account, v.id AS subject,
+                format('%s entries lead to it', coalesce(entries.count, 0)) AS detail
+            FROM envelope AS v LEFT JOIN (
+                SELECT account_id, envelope_id, count(*) FROM envelope_metadata
+                WHERE $1 IS NULL OR account_id = $1 GROUP BY account_id, envelope_id
+            ) AS entries ON entries.account_id = v.account_id AND entries.envelope_id = v.id
+            WHERE ($1 IS NULL OR v.account_id = $1) AND (
+                coalesce(entries.count, 0) <> (SELECT count(*) FROM jsonb_object_keys(v.metadata)) OR EXISTS (
+                    SELECT FROM jsonb_each_text(v.metadata) AS it WHERE NOT EXISTS (
+                        SELECT FROM envelope_metadata AS entry WHERE entry.account_id = v.account_id
+                            AND entry.entry = metadata_entry(it.key, it.value) AND entry.envelope_id = v.id
+                    )
+                ))",
+    },
+    Question {
         invariant: "envelope.replacement",
         sql: "SELECT v.account_id AS account, v.id AS subject, 'the envelope in its place does not know of it' AS detail
             FROM envelope AS v LEFT JOIN envelope AS w ON w.account_id = v.account_id AND w.id = v.replaced_by

@@ -16,10 +16,12 @@ use tracing::Instrument as _;
 
 use super::ingest::{awaits, fault};
 use super::ledger::{NewEntry, enter};
+use super::metadata::enter as enter_metadata;
 use super::notices::locality;
 use super::settings::charge;
 use super::terms::{decline_policy, metadata, rules, terms};
 use super::{Store, int8, joined, part};
+use crate::domain::address::search_form;
 use crate::domain::credit::Movement;
 use crate::domain::envelope::Envelope;
 use crate::domain::field::{Field, Value};
@@ -39,8 +41,9 @@ WITH new_envelope AS (
 ), new_recipients AS (
     INSERT INTO recipient (account_id, envelope_id, id, position, name, email, role, assists, copy_on_send, label,
         group_number, decline_policy, status, released_at, invited_at, token_generation, token_salt, token_hash,
-        locality)
-    SELECT $1, $2, r.* FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $73)
+        locality, address)
+    SELECT $1, $2, r.* FROM unnest($19, $20, $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $73,
+        $84)
         AS r
 ), new_documents AS (
     INSERT INTO document (account_id, envelope_id, id, position, name, sha256, size_bytes, page_count, ingest,
@@ -227,7 +230,7 @@ impl Store {
     }
 }
 
-pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events: &[Recorded]) -> QueryResult<usize> {
+pub(super) async fn insert(conn: &AsyncPgConnection, new: &Envelope, events: &[Recorded]) -> QueryResult<usize> {
     let (recipients, documents) = (&new.recipients, &new.documents);
     let query = diesel::sql_query(CREATE)
         .into_boxed::<Pg>()
@@ -282,8 +285,14 @@ pub(super) async fn insert(mut conn: &AsyncPgConnection, new: &Envelope, events:
         .bind::<SmallInt, _>(new.keeping.retention.warning_days.cast_signed())
         .bind::<SmallInt, _>(new.keeping.retention.draft_days.cast_signed())
         .bind::<Nullable<Timestamptz>, _>(new.next_step().map(|(at, _)| at));
-    let query = bind_reading!(query, documents);
-    prepared::<Create, _>(query).execute(&mut conn).await
+    let query =
+        bind_reading!(query, documents).bind::<Array<Text>, _>(column(recipients, |r| search_form(&r.person.email)));
+    let create = async { prepared::<Create, _>(query).execute(&mut { conn }).await };
+    let (created, found) = futures_util::join!(create, enter_metadata(conn, new));
+    // After a refusal all that follows is refused, too: what comes first says why.
+    let created = created?;
+    found?;
+    Ok(created)
 }
 
 const REDRAFT: &str = "

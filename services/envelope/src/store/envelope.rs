@@ -1,47 +1,16 @@
-//! Reading envelopes: the aggregate, and pages of summaries.
+//! Reading envelopes whole.
 
-use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight};
 use countersign_chassis::sabotaged;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
-use futures_util::FutureExt as _;
 use tracing::Instrument as _;
-use uuid::Uuid;
 
-use super::rows::{
-    ArtifactRow, DocumentRow, EnvelopeRow, FieldRow, KeepingRow, Parts, RecipientRow, assemble, status_of,
-};
+use super::rows::{ArtifactRow, DocumentRow, EnvelopeRow, FieldRow, KeepingRow, Parts, RecipientRow, assemble};
 use super::schema::{artifact, document, envelope, field, keeping, recipient};
 use super::{Scope, Store, joined};
 use crate::domain::envelope::Envelope;
 use crate::domain::id::{AccountId, EnvelopeId};
-use crate::domain::status::Status;
-
-/// An envelope in a list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[expect(missing_docs, reason = "the names of the contract's EnvelopeSummary")]
-pub struct Summary {
-    pub id: EnvelopeId,
-    pub status: Status,
-    pub subject: String,
-    pub external_reference: String,
-    pub revision: u64,
-    pub created_at: DateTime<Utc>,
-    pub expires_at: DateTime<Utc>,
-    pub requires_replacement: bool,
-}
-
-/// Which envelopes to list.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Filter {
-    /// Only those.
-    pub status: Option<Status>,
-    /// Only those before this one in the list.
-    pub before: Option<EnvelopeId>,
-    /// How many at most.
-    pub limit: i64,
-}
 
 pub(super) async fn lock(
     mut conn: &AsyncPgConnection,
@@ -128,6 +97,13 @@ pub(super) async fn parts(conn: &AsyncPgConnection, account: AccountId, id: Enve
     Ok(Parts { keeping: kept?, recipients: recipients?, documents: documents?, artifacts: artifacts?, fields: fields? })
 }
 
+/// The envelope, if the scope has it.
+pub(super) async fn whole(conn: &AsyncPgConnection, scope: Scope, id: EnvelopeId) -> QueryResult<Option<Envelope>> {
+    let (row, parts) = futures_util::join!(row(conn, scope.account, id), parts(conn, scope.account, id));
+    let (row, parts) = (row?, parts?);
+    row.filter(|row| row.is_visible(scope)).map(|row| assemble(row, parts)).transpose()
+}
+
 impl Store {
     /// The envelope as of one instant: one flight under one snapshot. In a task of its own: a caller who hangs up must not
     /// cost a connection.
@@ -139,66 +115,15 @@ impl Store {
 
     async fn read(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
         let flight = Flight::open(&self.pool).await?;
-        let conn = flight.connection();
-        let (begun, row, parts, ended) = futures_util::join!(
+        let (begun, read, ended) = futures_util::join!(
             flight.begin_reading(scope.account.uuid()),
-            row(conn, scope.account, id),
-            parts(conn, scope.account, id),
+            whole(flight.connection(), scope, id),
             flight.commit()
         );
         begun?;
-        let (row, parts) = (row?, parts?);
+        let read = read?;
         ended?;
         flight.close();
-        let Some(row) = row.filter(|row| row.is_visible(scope)) else { return Ok(None) };
-        Ok(Some(assemble(row, parts)?))
-    }
-
-    /// A page of the account's envelopes, newest first.
-    pub async fn envelopes(&self, scope: Scope, filter: Filter) -> Result<Vec<Summary>, DatabaseError> {
-        type Row = (Uuid, i16, String, String, i64, DateTime<Utc>, DateTime<Utc>, bool);
-        let page = envelope::table
-            .filter(envelope::account_id.eq(scope.account.uuid()))
-            .filter(envelope::livemode.eq(scope.livemode.unwrap_or(true)))
-            .filter(envelope::discarded_at.is_null())
-            // Always bounded, so that every page is the same prepared statement.
-            .filter(envelope::id.lt(filter.before.map_or(Uuid::max(), |id| id.uuid())))
-            .order(envelope::id.desc())
-            .limit(filter.limit)
-            .select((
-                envelope::id,
-                envelope::status,
-                envelope::subject,
-                envelope::external_reference,
-                envelope::revision,
-                envelope::created_at,
-                envelope::expires_at,
-                envelope::requires_replacement,
-            ));
-        let rows: Vec<Row> = self
-            .read_one(scope.account, move |mut conn| {
-                async move {
-                    match filter.status {
-                        None => page.load(&mut conn).await,
-                        Some(status) => page.filter(envelope::status.eq(status as i16)).load(&mut conn).await,
-                    }
-                }
-                .boxed()
-            })
-            .await?;
-        rows.into_iter()
-            .map(|(id, status, subject, external_reference, revision, created_at, expires_at, requires_replacement)| {
-                Ok(Summary {
-                    id: EnvelopeId::from_uuid(id),
-                    status: status_of(status)?,
-                    subject,
-                    external_reference,
-                    revision: revision.unsigned_abs(),
-                    created_at,
-                    expires_at,
-                    requires_replacement,
-                })
-            })
-            .collect()
+        Ok(read)
     }
 }

@@ -47,8 +47,13 @@ WITH gone AS (
             FROM jsonb_array_elements(terms -> 'watchers') AS w
         ))
     FROM gone WHERE envelope.account_id = $1 AND envelope.id = gone.id
+), entries AS (
+    DELETE FROM envelope_metadata AS entry USING gone, envelope AS old CROSS JOIN LATERAL jsonb_each_text(old.metadata) AS it
+    WHERE old.account_id = $1 AND old.id = gone.id AND entry.account_id = $1 AND entry.envelope_id = gone.id
+        AND entry.entry = metadata_entry(it.key, it.value)
 ), people AS (
-    UPDATE recipient SET name = '', email = '', label = '', locality = NULL, decline_reason = NULL, decline_note = NULL
+    UPDATE recipient
+    SET name = '', email = '', address = '', label = '', locality = NULL, decline_reason = NULL, decline_note = NULL
     FROM gone WHERE account_id = $1 AND envelope_id = gone.id
 ), documents AS (
     UPDATE document SET name = '', stored = false, awaits = NULL, fault = NULL

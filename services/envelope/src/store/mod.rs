@@ -17,10 +17,13 @@ mod ingest;
 mod job;
 mod keep;
 mod ledger;
+mod list;
 mod measure;
+mod metadata;
 mod notices;
 mod page;
 mod removal;
+mod replica;
 mod rows;
 pub mod schema;
 mod settings;
@@ -31,6 +34,7 @@ mod upload;
 
 use std::panic::Location;
 use std::sync::Arc;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::clock::Clock;
@@ -55,15 +59,17 @@ pub use self::change::{Change, Changed};
 pub use self::check::{Looked, QUESTIONS, Sums};
 pub use self::create::{CREATE, NewEnvelope};
 pub use self::due::{BEGINNING, Due, Duty, Lows};
-pub use self::envelope::{Filter, Summary};
 pub use self::feed::{Heads, PARTS, Parts, Position, Positions};
 pub use self::ingest::{Got, Kept as KeptBytes, ReadingJob};
 pub use self::job::Job;
 pub use self::keep::{Purged, READING_MINUTES_MAX};
 pub use self::ledger::{Entry as LedgerEntry, Kind as LedgerKind, is_insufficient};
+pub use self::list::{Filter, Listed, Summary};
 pub use self::measure::{OPEN, Queue, Waiting};
 pub use self::page::{About, FeedEvent, Page, Sieve, Wanted};
 pub use self::removal::{Grave, is_condemned};
+use self::replica::Replica;
+pub use self::replica::{BEAT, Shown};
 use self::settle::Settling;
 pub use self::upload::Upload;
 use crate::domain::id::{AccountId, EnvelopeId};
@@ -76,6 +82,7 @@ pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");
 pub struct Store {
     pool: Pool,
     across_accounts: Pool,
+    replica: Option<Arc<Replica>>,
     clock: Clock,
     committed: Arc<Notify>,
     artifacts_due: Arc<Notify>,
@@ -211,7 +218,23 @@ impl Store {
         held::observe(&across_accounts, "loops");
         let (committed, artifacts_due, readings_due) = (Arc::default(), Arc::default(), Arc::default());
         let settling = Arc::default();
-        Ok(Self { pool, across_accounts, clock, committed, artifacts_due, readings_due, settling, pages, pages_across })
+        Ok(Self {
+            pool,
+            across_accounts,
+            replica: None,
+            clock,
+            committed,
+            artifacts_due,
+            readings_due,
+            settling,
+            pages,
+            pages_across,
+        })
+    }
+
+    /// With a replica, for answers that may be that old.
+    pub async fn with_replica(self, config: &DatabaseConfig, age_max: Duration) -> anyhow::Result<Self> {
+        Ok(Self { replica: Some(Arc::new(Replica::open(config, age_max).await?)), ..self })
     }
 
     /// Reads with one statement, of one account.

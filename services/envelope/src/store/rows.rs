@@ -57,9 +57,19 @@ pub(super) struct EnvelopeRow {
 }
 
 impl EnvelopeRow {
+    /// How often it was changed, and once more.
+    pub fn revision(&self) -> u64 {
+        self.revision.unsigned_abs()
+    }
+
     /// Whether the scope has it. A draft that was thrown away is nobody's.
     pub fn is_visible(&self, scope: Scope) -> bool {
-        self.discarded_at.is_none() && scope.livemode.is_none_or(|mode| mode == self.livemode)
+        self.discarded_at.is_none() && self.is_in(scope)
+    }
+
+    /// Whether it is, or was, the scope's.
+    pub fn is_in(&self, scope: Scope) -> bool {
+        scope.livemode.is_none_or(|mode| mode == self.livemode)
     }
 }
 

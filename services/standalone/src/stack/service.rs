@@ -155,6 +155,7 @@ pub(super) fn envelope(
         },
         trusted_peers: Vec::new(),
         cache_ms: 2_000,
+        replica_url: None,
         heartbeat_seconds: 5,
         stream_stall_seconds: 30,
         feed_retention_days: 30,

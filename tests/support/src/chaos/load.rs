@@ -25,8 +25,6 @@ const TRY_MAX: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_millis(25);
 /// How long a call is repeated.
 const ANSWER_MAX: Duration = Duration::from_secs(120);
-/// A deadline that passes while the test runs.
-const SOON: Duration = Duration::from_secs(100);
 
 /// Where the services are, and whose calls are made there.
 #[derive(Clone)]
@@ -112,12 +110,13 @@ pub struct Load {
 }
 
 impl Load {
-    pub fn start(doors: &Doors, workers: u64, seed: u64) -> Self {
+    /// `soon` is a deadline that passes while the test runs, if one is to.
+    pub fn start(doors: &Doors, workers: u64, seed: u64, soon: Option<Duration>) -> Self {
         let stop = watch::Sender::new(false);
         let mut set = JoinSet::new();
         for number in 0..workers {
             let dice = Dice::new(seed.wrapping_mul(1_000).wrapping_add(number));
-            let worker = Worker { doors: doors.clone(), number, dice };
+            let worker = Worker { doors: doors.clone(), number, dice, soon };
             set.spawn(worker.work(stop.subscribe()));
         }
         Self { doors: doors.clone(), stop, workers: set }
@@ -146,6 +145,7 @@ struct Worker {
     doors: Doors,
     number: u64,
     dice: Dice,
+    soon: Option<Duration>,
 }
 
 impl Worker {
@@ -165,12 +165,12 @@ impl Worker {
         let is_live = self.dice.below(2) == 1;
         let name = format!("{} {round}", self.number);
         // The first ones pass their deadline while the rest goes on.
-        let expires = round == 0;
+        let soon = self.soon.filter(|_| round == 0);
         let form = CreateEnvelopeRequest {
             idempotency_key: format!("{name} create"),
             external_reference: name.clone(),
             documents: vec![self.doors.documents[usize::from(is_live)].clone()],
-            expires_at: expires.then(|| prost_types::Timestamp::from(SystemTime::now() + SOON)),
+            expires_at: soon.map(|soon| prost_types::Timestamp::from(SystemTime::now() + soon)),
             ..request(2, Routing::Parallel, true)
         };
         let doors = self.doors.clone();
@@ -183,11 +183,11 @@ impl Worker {
         let made = made.unwrap_or_else(|status| panic!("{name}: {status:?}"));
         let mut promise = Promise { id: made.id.clone(), is_live, ends: Vec::new() };
         promise.ends = match self.dice.below(4) {
-            _ if expires => vec![EnvelopeStatus::Expired],
+            _ if soon.is_some() => vec![EnvelopeStatus::Expired],
             0 => self.void(&made, is_live, &name).await,
             1 => self.decline(&made, is_live, &name).await,
             2 => {
-                let mut other = Self { doors: self.doors.clone(), number: self.number, dice: self.dice.clone() };
+                let mut other = Self { doors: self.doors.clone(), dice: self.dice.clone(), ..*self };
                 let (voided, declined) =
                     tokio::join!(self.void(&made, is_live, &name), other.decline(&made, is_live, &name));
                 assert_ne!(voided.is_empty(), declined.is_empty(), "{name}: one of the two wins");
