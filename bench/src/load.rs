@@ -17,7 +17,7 @@ use tonic::transport::Channel;
 use tonic::{Request, Status};
 
 /// A page of a list.
-const PAGE: i32 = 50;
+pub const PAGE: i32 = 50;
 
 /// Puts a credential into each call.
 #[derive(Clone)]
@@ -55,6 +55,11 @@ impl Caller {
         let bearer = Bearer::of(api_key)?;
         let sender = EnvelopeServiceClient::with_interceptor(channel.clone(), bearer.clone());
         Ok(Self { channel, bearer, sender })
+    }
+
+    /// The same connection with another key.
+    pub fn with_key(&self, api_key: &str) -> Result<Self> {
+        Self::new(self.channel.clone(), api_key)
     }
 
     /// The sender's account.
@@ -99,6 +104,8 @@ pub enum Call {
     Get(Arc<[String]>),
     /// ListEnvelopes: the first page.
     List,
+    /// ListEnvelopes with one of those filters, by chance.
+    Find(Arc<[ListEnvelopesRequest]>),
     /// SendEnvelope of each of those.
     Send(Stock),
     /// Sign with each of those tokens.
@@ -121,6 +128,10 @@ impl Call {
             Self::List => {
                 let request = ListEnvelopesRequest { page_size: PAGE, ..ListEnvelopesRequest::default() };
                 drop(sender.list_envelopes(request).await?);
+            }
+            Self::Find(requests) => {
+                let request = requests[rand::random_range(0..requests.len())].clone();
+                drop(sender.list_envelopes(ListEnvelopesRequest { page_size: PAGE, ..request }).await?);
             }
             Self::Send(stock) => {
                 let Some(id) = stock.take() else { return Ok(false) };
@@ -163,11 +174,16 @@ pub fn percentiles_ms(mut latencies: Vec<Duration>) -> [f64; 3] {
 
 /// Calls for that long or until there is nothing left to call, `count` at a time. The first error ends it.
 pub async fn drive(callers: &[Caller], call: &Call, count: u32, length: Duration) -> Result<Measured> {
+    let callers = callers.iter().cycle().take(count as usize).cloned();
+    drive_each(callers.map(|caller| (caller, call.clone())).collect(), length).await
+}
+
+/// The same, with a call for each caller.
+pub async fn drive_each(callers: Vec<(Caller, Call)>, length: Duration) -> Result<Measured> {
     let start = Instant::now();
     let deadline = start + length;
     let mut tasks = tokio::task::JoinSet::new();
-    for mut caller in callers.iter().cycle().take(count as usize).cloned() {
-        let call = call.clone();
+    for (mut caller, call) in callers {
         tasks.spawn(async move {
             let mut latencies = Vec::new();
             let mut asked = Instant::now();
@@ -185,4 +201,14 @@ pub async fn drive(callers: &[Caller], call: &Call, count: u32, length: Duration
     }
     let (took, calls) = (start.elapsed(), latencies.len() as f64);
     Ok(Measured { calls, per_second: calls / took.as_secs_f64(), percentiles_ms: percentiles_ms(latencies) })
+}
+
+/// The middle one.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let (lower, upper) = (values.len().saturating_sub(1) / 2, values.len() / 2);
+    match (values.get(lower), values.get(upper)) {
+        (Some(lower), Some(upper)) => f64::midpoint(*lower, *upper),
+        _ => f64::NAN,
+    }
 }

@@ -7,8 +7,10 @@ mod limit;
 mod literal;
 mod load;
 mod report;
+mod running;
 mod sample;
 mod scripts;
+mod settings;
 mod stage;
 mod streams;
 mod tap;
@@ -19,13 +21,13 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
-use clap::Parser;
+use clap::{Parser, ValueEnum};
 use countersign_chassis::config::TelemetryConfig;
 use countersign_chassis::telemetry::Telemetry;
 use tokio::runtime::{Builder, Runtime};
 
 use crate::limit::Amount;
-use crate::report::{Job, Report, Round};
+use crate::report::{Job, Report, Round, Section};
 use crate::sample::Kind;
 use crate::stage::Stage;
 use crate::usage::Usage;
@@ -61,6 +63,9 @@ struct Cli {
     /// Envelopes that lie in the tables besides, to see what size does.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=20_000_000))]
     envelopes: u64,
+    /// Only those parts.
+    #[arg(long, value_delimiter = ',', conflicts_with = "write")]
+    only: Vec<Part>,
     /// Folder with `pgbench`; without it that of the server, then PATH.
     #[arg(long)]
     pgbench_dir: Option<PathBuf>,
@@ -69,13 +74,27 @@ struct Cli {
     write: bool,
 }
 
+/// What is measured, in that order: what follows events comes before there are many, what fills tables comes last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Each call beside pgbench.
+    Calls,
+    /// From an event to who watches.
+    Stream,
+}
+
+impl Cli {
+    fn does(&self, part: Part) -> bool {
+        self.only.is_empty() || self.only.contains(&part)
+    }
+}
+
 fn main() -> ExitCode {
     // The service that is measured has documents read by this program.
     if std::env::args_os().nth(1).is_some_and(|first| first == countersign_paper::worker::ARGUMENT) {
         return countersign_paper::worker::run();
     }
-    let cli = Cli::parse();
-    match bench(&cli) {
+    match bench(&Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("countersign-bench: {why:#}");
@@ -103,15 +122,32 @@ fn runtime(name: &str) -> Result<Runtime> {
 }
 
 async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
-    let stage = Stage::start(cli.pool, cli.connections, cli.envelopes, service.handle()).await?;
-    let measured = measure(cli, &stage).await;
-    let streams = match &measured {
-        Ok(_) => Some(streams::measure(&stage, cli.seconds).await?),
-        Err(_) => None,
-    };
+    let copies = Vec::new();
+    let stage = Stage::start(cli, &copies, service.handle()).await?;
+    let measured = parts(cli, &stage).await;
     let settings = stage.settings().await;
     stage.stop().await?;
-    Ok(Report { jobs: measured?, streams, database: settings?, cli: cli.clone() })
+    let (jobs, sections) = measured?;
+    Ok(Report { jobs, sections, database: settings?, cli: cli.clone() })
+}
+
+async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
+    let (mut jobs, mut sections) = (Vec::new(), Vec::new());
+    for part in Part::value_variants().iter().filter(|part| cli.does(**part)) {
+        let before = Usage::now(stage.postgres_pid())?;
+        let section = match part {
+            Part::Calls => {
+                jobs = measure(cli, stage).await?;
+                continue;
+            }
+            Part::Stream => streams::measure(stage, cli.seconds).await,
+        };
+        let mut section = section.with_context(|| format!("{part:?}"))?;
+        section.doubt(&Usage::now(stage.postgres_pid())?.since(&before));
+        section.verdicts.iter().for_each(|verdict| println!("{verdict}"));
+        sections.push(section);
+    }
+    Ok((jobs, sections))
 }
 
 /// The share of pgbench's speed that each should reach.

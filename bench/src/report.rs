@@ -4,9 +4,8 @@ use std::fmt::Write as _;
 
 use crate::Cli;
 use crate::limit::{CLIENTS, Limit};
-use crate::load::Measured;
+use crate::load::{Measured, median};
 use crate::sample::Kind;
-use crate::streams::Streams;
 use crate::usage::Usage;
 
 /// Other programs that take more of the machine than this make the figures doubtful.
@@ -63,13 +62,7 @@ impl Job {
     }
 
     fn median(&self, of: impl Fn(&Round) -> f64) -> f64 {
-        let mut values: Vec<f64> = self.rounds.iter().map(of).collect();
-        values.sort_by(f64::total_cmp);
-        let (lower, upper) = (values.len().saturating_sub(1) / 2, values.len() / 2);
-        match (values.get(lower), values.get(upper)) {
-            (Some(lower), Some(upper)) => f64::midpoint(*lower, *upper),
-            _ => f64::NAN,
-        }
+        median(self.rounds.iter().map(of).collect())
     }
 
     fn ratio(&self) -> f64 {
@@ -125,12 +118,63 @@ impl Job {
     }
 }
 
+/// What came out of something that pgbench cannot do.
+pub struct Section {
+    /// What was looked at.
+    pub title: &'static str,
+    /// What came out, as Markdown.
+    pub text: String,
+    /// Which targets are met.
+    pub verdicts: Vec<String>,
+}
+
+impl Section {
+    /// Says so if other programs were in the way.
+    pub fn doubt(&mut self, usage: &Usage) {
+        let others = usage.others();
+        if others > OTHERS_MAX {
+            self.text.push_str(&format!(
+                "\nOther programs took {:.0} % of the machine meanwhile: the absolute figures are too low.\n",
+                100.0 * others
+            ));
+        }
+    }
+}
+
+/// A bar of a plot.
+pub struct Bar {
+    /// Of what.
+    pub name: String,
+    /// How high it is.
+    pub value: f64,
+    /// How high it should be, or may be.
+    pub target: f64,
+}
+
+/// Bars, and their targets as a line.
+pub fn plot(title: &str, axis: &str, bars: &[Bar]) -> String {
+    let list = |of: &dyn Fn(&Bar) -> String| bars.iter().map(of).collect::<Vec<_>>().join(", ");
+    let highest = bars.iter().flat_map(|bar| [bar.value, bar.target]).fold(1.0_f64, f64::max).ceil();
+    format!(
+        "\n```mermaid\nxychart-beta\n    title \"{title}\"\n    x-axis [{}]\n    y-axis \"{axis}\" 0 --> {highest}\n    \
+         bar [{}]\n    line [{}]\n```\n",
+        list(&|bar| format!("\"{}\"", bar.name)),
+        list(&|bar| format!("{:.2}", bar.value)),
+        list(&|bar| format!("{:.2}", bar.target))
+    )
+}
+
+/// Whether a target is met, in a word.
+pub fn met(is_met: bool) -> &'static str {
+    if is_met { "met" } else { "missed" }
+}
+
 /// Everything that came out.
 pub struct Report {
     /// By job.
     pub jobs: Vec<Job>,
-    /// What streams showed.
-    pub streams: Option<Streams>,
+    /// What else was looked at.
+    pub sections: Vec<Section>,
     /// The version and settings of the database.
     pub database: String,
     /// How it was measured.
@@ -224,10 +268,11 @@ impl Report {
     /// For the terminal.
     pub fn table(&self) -> String {
         let mut text = format!("{}\n{}\n\n", self.machine(), self.method());
-        for line in
-            grid(&SPEED, &self.speed_rows()).into_iter().chain([String::new()]).chain(grid(&COST, &self.cost_rows()))
-        {
-            let _ = writeln!(text, "{line}");
+        if !self.jobs.is_empty() {
+            let (speed, cost) = (grid(&SPEED, &self.speed_rows()), grid(&COST, &self.cost_rows()));
+            for line in speed.into_iter().chain([String::new()]).chain(cost) {
+                let _ = writeln!(text, "{line}");
+            }
         }
         for job in &self.jobs {
             let _ = write!(text, "\n{}", job.verdict());
@@ -235,22 +280,24 @@ impl Report {
         for doubt in self.doubts() {
             let _ = write!(text, "\n{doubt}");
         }
-        if let Some(streams) = &self.streams {
-            let _ = write!(text, "\n{}", streams.told());
+        for section in &self.sections {
+            let _ = write!(text, "\n\n{}\n\n{}", section.title, section.text.trim_end());
         }
         text
     }
 
     /// The ratios as bars, and the targets as a line.
     fn plot(&self) -> String {
-        let list = |of: &dyn Fn(&Job) -> String| self.jobs.iter().map(of).collect::<Vec<_>>().join(", ");
-        format!(
-            "\n```mermaid\nxychart-beta\n    title \"Share of pgbench's speed; the line is the target\"\n    x-axis [{}]\n    \
-             y-axis \"ratio\" 0 --> 1\n    bar [{}]\n    line [{}]\n```\n",
-            list(&|job| job.kind.name().to_owned()),
-            list(&|job| format!("{:.2}", job.ratio())),
-            list(&|job| format!("{:.2}", job.target.unwrap_or_default()))
-        )
+        let bars: Vec<Bar> = self
+            .jobs
+            .iter()
+            .map(|job| Bar {
+                name: job.kind.name().to_owned(),
+                value: job.ratio(),
+                target: job.target.unwrap_or_default(),
+            })
+            .collect();
+        plot("Share of pgbench's speed; the line is the target", "ratio", &bars)
     }
 
     /// For the documentation.
@@ -261,12 +308,15 @@ impl Report {
         text.push_str("\nMicroseconds of processor time, for one call and for one transaction of pgbench:\n\n");
         pipes(&mut text, &COST, &self.cost_rows());
         text.push_str(&self.plot());
-        if let Some(streams) = &self.streams {
-            let _ = writeln!(text, "\n## The stream\n\n{}", streams.told());
+        for section in &self.sections {
+            let _ = writeln!(text, "\n## {}\n\n{}", section.title, section.text.trim_end());
         }
         text.push_str("\n## Targets\n\n");
         for job in &self.jobs {
             let _ = writeln!(text, "- {}", job.verdict());
+        }
+        for verdict in self.sections.iter().flat_map(|section| &section.verdicts) {
+            let _ = writeln!(text, "- {verdict}");
         }
         for doubt in self.doubts() {
             let _ = writeln!(text, "- {doubt}");
@@ -289,10 +339,13 @@ Written by `cargo bench-all --write`.
 How fast the service is depends on the machine. So each job is measured beside its limit, in the same run on the same
 machine: pgbench doing the same work straight at the same database server. The figure that counts is the ratio. The load,
 the service and the database share the machine's cores; the limit has no service and a lighter load to share them with.
+What pgbench cannot do (streams, webhooks, overload and the like) comes after that, each with its own measure beside it.
 
 ```
 cargo bench-all                                   # 3 rounds of 5 s
 cargo bench-all --seconds 10 --rounds 5 --concurrency 16
+cargo bench-all --only overload,webhooks          # some parts of it
+cargo bench-all --sizes 10000,1000000,10000000    # and larger tables
 cargo bench-all --write                           # and this page
 ```
 
@@ -332,7 +385,8 @@ fn grid<const N: usize>(head: &[&str; N], rows: &[[String; N]]) -> Vec<String> {
     all.iter().map(line).collect()
 }
 
-fn pipes<const N: usize>(text: &mut String, head: &[&str; N], rows: &[[String; N]]) {
+/// A table in Markdown.
+pub fn pipes<const N: usize>(text: &mut String, head: &[&str; N], rows: &[[String; N]]) {
     let _ = writeln!(text, "| {} |\n|{}", head.join(" | "), "---|".repeat(N));
     for row in rows {
         let _ = writeln!(text, "| {} |", row.join(" | "));

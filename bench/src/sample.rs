@@ -77,6 +77,16 @@ struct Signer {
     credential: Credential,
 }
 
+/// How copies differ from their sample.
+pub struct Change {
+    /// In that table, or wherever there is that column.
+    pub table: Option<&'static str>,
+    /// The column.
+    pub column: &'static str,
+    /// What is there instead.
+    pub sql: String,
+}
+
 /// What is known of one kind of call.
 pub struct Sample {
     kind: Kind,
@@ -114,14 +124,20 @@ impl Sample {
         }
     }
 
-    /// Fills a database with copies of the envelope as it was before the call, under those numbers.
-    pub async fn stock(&self, database: &Database, numbers: std::ops::Range<u64>) -> Result<()> {
+    /// Fills a database with copies of the envelope as it was before the call, under those numbers, which are `number` in what
+    /// is changed about them.
+    pub async fn stock(&self, database: &Database, numbers: std::ops::Range<u64>, changes: &[Change]) -> Result<()> {
         for (table, key) in TABLES {
             let columns = columns(database, table).await?;
-            let copied: Vec<String> = columns
-                .iter()
-                .map(|column| if column == key { scripts::numbered("number::text") } else { column.clone() })
-                .collect();
+            let copied = columns.iter().map(|column| {
+                let changed = |it: &&Change| it.column == column && it.table.is_none_or(|of| of == table);
+                match changes.iter().find(changed) {
+                    _ if column == key => scripts::numbered("number::text"),
+                    Some(change) => change.sql.clone(),
+                    None => column.clone(),
+                }
+            });
+            let copied: Vec<String> = copied.collect();
             let sql = format!(
                 "INSERT INTO {table} ({}) SELECT {} FROM sample.{}_{table}, generate_series({}, {}) AS number",
                 columns.join(", "),

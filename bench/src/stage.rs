@@ -2,7 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::ops::Range;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
@@ -12,27 +14,21 @@ use countersign::v1::{
     CreateApiKeyRequest, CreateEnvelopeRequest, DocumentSource, FieldType, NewField, NewRecipient, Placement, Routing,
     UploadDocumentRequest, UploadInfo,
 };
-use countersign_chassis::clock::Clock;
-use countersign_chassis::config::{DatabaseConfig, KeyConfig, ListenConfig, TelemetryConfig};
-use countersign_envelope::config::{Config, IngestConfig};
+use countersign_envelope::config::Config;
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::domain::id::AccountId;
-use countersign_envelope::identity::Identities;
-use countersign_envelope::oidc::OidcConfig;
-use countersign_envelope::seal::SealConfig;
-use countersign_envelope::serve::{create_account, migrate, serve};
+use countersign_envelope::serve::{NewAccount, create_account, migrate};
 use countersign_postgres::{Durability, Options, Postgres};
 use tempfile::TempDir;
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
-use tokio_util::sync::CancellationToken;
-use tonic::transport::Endpoint;
 
+use crate::Cli;
 use crate::load::{Call, Caller, Client, Measured, drive};
+use crate::running::Running;
 use crate::sample::{self, Kind, Sample};
 use crate::scripts::{FIRST, HOT};
+use crate::settings;
 use crate::tap::Tap;
 
 /// The service's database.
@@ -49,10 +45,13 @@ const REST: Duration = Duration::from_millis(300);
 const ROUND: u64 = 1_000_000;
 /// Where envelopes lie that are there for their number alone.
 const BULK: u64 = 500_000_000_000;
-/// What is measured is the service, not the rates that accounts and people usually have, nor the making of documents afterwards.
-const UNBOUND: &str = r#"
+/// What is measured is the service, not the rates that accounts and people usually have …
+pub const UNBOUND: &str = r#"
     UPDATE account SET settings = jsonb_set(settings, '{limits}', settings -> 'limits' || '{"key_calls_per_second": 1000000,
-        "key_calls_burst": 1000000, "signer_calls_per_minute": 60000000, "signer_calls_burst": 1000000}');
+        "key_calls_burst": 1000000, "signer_calls_per_minute": 60000000, "signer_calls_burst": 1000000}')
+"#;
+/// … nor the making of documents afterwards.
+const LATER: &str = r#"
     CREATE FUNCTION later() RETURNS trigger LANGUAGE plpgsql AS
         $$ BEGIN NEW.due_at = NEW.due_at + interval '1 day'; RETURN NEW; END $$;
     CREATE TRIGGER later BEFORE INSERT ON artifact_job FOR EACH ROW EXECUTE FUNCTION later();
@@ -74,84 +73,61 @@ impl Opening {
     }
 }
 
-/// A service that runs in this process.
-struct Running {
-    stop: CancellationToken,
-    served: JoinHandle<Result<()>>,
-    address: String,
-}
-
-impl Running {
-    /// Starts it on a runtime of its own.
-    async fn start(config: Config, runtime: &Handle) -> Result<Self> {
-        let listener = TcpListener::bind(config.listen.listen).await?;
-        let address = format!("http://{}", listener.local_addr()?);
-        let stop = CancellationToken::new();
-        // The listener belongs to the runtime that made it.
-        let listener = listener.into_std()?;
-        let until = stop.clone();
-        let served = runtime
-            .spawn(async move { serve(config, Clock::database(), TcpListener::from_std(listener)?, until).await });
-        Ok(Self { stop, served, address })
-    }
-
-    async fn callers(&self, count: u32, api_key: &str) -> Result<Vec<Caller>> {
-        let mut callers = Vec::new();
-        for _ in 0..count {
-            let channel = Endpoint::from_shared(self.address.clone())?.tcp_nodelay(true).connect().await?;
-            callers.push(Caller::new(channel, api_key)?);
-        }
-        Ok(callers)
-    }
-
-    async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        self.served.await?
-    }
-}
-
 /// Everything that runs.
 pub struct Stage {
     postgres: Postgres,
     database: tokio_postgres::Client,
     limit: tokio_postgres::Client,
+    config: Config,
+    account: NewAccount,
     callers: Vec<Caller>,
     opening: Opening,
     samples: BTreeMap<Kind, Sample>,
     rounds: Cell<u64>,
     running: Running,
-    _documents: TempDir,
+    runtime: Handle,
+    documents: TempDir,
 }
 
 impl Stage {
-    /// Starts it all, with so many envelopes more than are needed.
-    pub async fn start(pool: u32, connections: u32, bulk: u64, runtime: &Handle) -> Result<Self> {
+    /// Starts it all, with so many envelopes more than are needed. `copies` are names of databases for services of their own,
+    /// with what the service's has, but without those.
+    pub async fn start(cli: &Cli, copies: &[String], runtime: &Handle) -> Result<Self> {
         let options =
             Options { durability: Durability::Durable, shared_buffers_mb: SHARED_BUFFERS_MB, ..Options::throwaway() };
         let postgres = Postgres::start(options).await?;
         postgres.create_database(SERVICE).await?;
         let documents = tempfile::tempdir()?;
-        let config = config(&postgres, pool, &documents);
+        let config = settings::envelope(settings::database(&postgres, SERVICE, cli.pool), documents.path());
         migrate(&config.database).await?;
         let account = create_account(&config.database, &config.keys, "Bench Ltd", false).await?;
         let (opening, samples) = samples(&postgres, &config, &account, runtime).await?;
-        let database = connect(&postgres.superuser_url(SERVICE)).await?;
         let hot = samples.get(&Kind::Get).context("no sample")?;
-        hot.stock(&database, FIRST..FIRST + HOT).await?;
-        for begin in (BULK..BULK + bulk).step_by(ROUND as usize) {
-            hot.stock(&database, begin..(begin + ROUND).min(BULK + bulk)).await?;
+        fill(&postgres, hot, FIRST..FIRST + HOT).await?;
+        for copy in copies {
+            postgres.create_database_from_template(copy, SERVICE).await?;
         }
-        database.batch_execute("VACUUM (ANALYZE)").await?;
-        // A copy can be made only while nobody looks.
-        drop(database);
-        tokio::time::sleep(REST).await;
+        fill(&postgres, hot, BULK..BULK + cli.envelopes).await?;
         postgres.create_database_from_template(LIMIT, SERVICE).await?;
-        let running = Running::start(config, runtime).await?;
-        let callers = running.callers(connections, &account.api_key).await?;
+        let running = Running::envelope(config.clone(), runtime).await?;
+        let callers = running.callers(cli.connections, &account.api_key).await?;
         let database = connect(&postgres.superuser_url(SERVICE)).await?;
         let limit = connect(&postgres.superuser_url(LIMIT)).await?;
-        let rounds = Cell::new(1);
-        Ok(Self { postgres, database, limit, callers, opening, samples, rounds, running, _documents: documents })
+        let (rounds, runtime) = (Cell::new(1), runtime.clone());
+        Ok(Self {
+            postgres,
+            database,
+            limit,
+            config,
+            account,
+            callers,
+            opening,
+            samples,
+            rounds,
+            running,
+            runtime,
+            documents,
+        })
     }
 
     /// Ends it all in good order.
@@ -170,11 +146,10 @@ impl Stage {
         if !kind.uses_up() && kind != Kind::Create {
             return Ok(FIRST..FIRST + HOT);
         }
-        let first = FIRST + ROUND * self.rounds.replace(self.rounds.get() + 1);
-        let numbers = first..first + count.min(ROUND);
+        let numbers = self.numbers(count);
         if kind.uses_up() {
             let database = if is_limit { &self.limit } else { &self.database };
-            self.sample(kind)?.stock(database, numbers.clone()).await?;
+            self.sample(kind)?.stock(database, numbers.clone(), &[]).await?;
             database.batch_execute("ANALYZE envelope, recipient, document, field").await?;
         }
         Ok(numbers)
@@ -183,6 +158,58 @@ impl Stage {
     /// Calls of that kind on what was stocked.
     pub fn call(&self, kind: Kind, numbers: Range<u64>) -> Result<Call> {
         self.sample(kind)?.call(&self.opening, numbers)
+    }
+
+    /// Numbers that no round has yet.
+    pub fn numbers(&self, count: u64) -> Range<u64> {
+        let first = FIRST + ROUND * self.rounds.replace(self.rounds.get() + 1);
+        first..first + count.min(ROUND)
+    }
+
+    /// The settings of the service.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The settings of a service on a copy of its database.
+    pub fn config_of(&self, copy: &str) -> Config {
+        let pool = self.config.database.database_pool_max;
+        Config { database: settings::database(&self.postgres, copy, pool), ..self.config.clone() }
+    }
+
+    /// On what services run.
+    pub fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The database server.
+    pub fn postgres(&self) -> &Postgres {
+        &self.postgres
+    }
+
+    /// The service's database.
+    pub fn database(&self) -> &tokio_postgres::Client {
+        &self.database
+    }
+
+    /// Where the bytes of documents lie.
+    pub fn documents(&self) -> &Path {
+        self.documents.path()
+    }
+
+    /// Where the service listens.
+    pub fn address(&self) -> SocketAddr {
+        self.running.address
+    }
+
+    /// The key of the sender.
+    pub fn api_key(&self) -> &str {
+        &self.account.api_key
+    }
+
+    /// What calls are made with.
+    pub fn opening(&self) -> &Opening {
+        &self.opening
     }
 
     /// A sender.
@@ -256,21 +283,35 @@ impl Stage {
     }
 }
 
+/// Fills the service's database with envelopes that are there to be read, or for their number alone. Nobody is connected to it
+/// afterwards: a copy can be made only then.
+async fn fill(postgres: &Postgres, sample: &Sample, numbers: Range<u64>) -> Result<()> {
+    let database = connect(&postgres.superuser_url(SERVICE)).await?;
+    for begin in numbers.clone().step_by(ROUND as usize) {
+        sample.stock(&database, begin..(begin + ROUND).min(numbers.end), &[]).await?;
+    }
+    database.batch_execute("VACUUM (ANALYZE)").await?;
+    drop(database);
+    tokio::time::sleep(REST).await;
+    Ok(())
+}
+
 /// Has a service that is there for that alone make a call of each kind.
 async fn samples(
     postgres: &Postgres,
     config: &Config,
-    account: &countersign_envelope::serve::NewAccount,
+    account: &NewAccount,
     runtime: &Handle,
 ) -> Result<(Opening, BTreeMap<Kind, Sample>)> {
     let database = connect(&postgres.superuser_url(SERVICE)).await?;
     database.batch_execute(UNBOUND).await?;
+    database.batch_execute(LATER).await?;
     let tap = Tap::default();
     let port = tap.listen(postgres.port()).await?;
     let tapped = postgres.url(SERVICE).replace(&format!(":{}/", postgres.port()), &format!(":{port}/"));
     let mut config = config.clone();
     config.database.database_url = tapped.into();
-    let running = Running::start(config.clone(), runtime).await?;
+    let running = Running::envelope(config.clone(), runtime).await?;
     let mut callers = running.callers(1, &account.api_key).await?;
     let caller = callers.first_mut().context("no connection")?;
     let upload_id = upload(&mut caller.sender).await?;
@@ -280,51 +321,11 @@ async fn samples(
     Ok((opening, samples))
 }
 
-async fn connect(url: &str) -> Result<tokio_postgres::Client> {
+/// A connection of the benchmark's own.
+pub async fn connect(url: &str) -> Result<tokio_postgres::Client> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)
-}
-
-fn database(postgres: &Postgres, name: &str, pool: u32) -> DatabaseConfig {
-    DatabaseConfig {
-        database_url: postgres.url(name).into(),
-        database_ca: None,
-        database_pool_max: pool,
-        database_wait_ms: 2_000,
-    }
-}
-
-/// The defaults of a deployment.
-fn config(postgres: &Postgres, pool: u32, documents: &TempDir) -> Config {
-    Config {
-        listen: ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() },
-        database: database(postgres, SERVICE, pool),
-        keys: KeyConfig { master_key: "5c".repeat(32).into() },
-        telemetry: TelemetryConfig::only_logs(crate::LOG),
-        migrate: false,
-        documents: documents.path().to_owned().into(),
-        document_keys: None,
-        ingest: IngestConfig::default(),
-        paper_worker: None,
-        paper_workers: None,
-        signing_url: "https://sign.example.com/s".into(),
-        service_token: Some("bench-service-token-0123456789abcdef".into()),
-        service_identities: Identities::default(),
-        operator_key: None,
-        oidc: OidcConfig::default(),
-        // What is measured comes before the end.
-        seal: SealConfig { unsealed: true, ..SealConfig::default() },
-        trusted_peers: Vec::new(),
-        cache_ms: 2_000,
-        replica_url: None,
-        heartbeat_seconds: 5,
-        stream_stall_seconds: 30,
-        feed_retention_days: 30,
-        feed_poll_ms: 40,
-        sweep_ms: 500,
-        upload_days: 7,
-    }
 }
 
 async fn upload(client: &mut Client) -> Result<String> {

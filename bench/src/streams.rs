@@ -12,6 +12,7 @@ use tokio::task::JoinSet;
 use tonic::{Code, Streaming};
 
 use crate::load::{Caller, percentiles_ms};
+use crate::report::{Section, met};
 use crate::sample::Kind;
 use crate::scripts::{self, FIRST};
 use crate::stage::Stage;
@@ -24,8 +25,11 @@ const STREAMS_OF_KEY: usize = 20;
 /// How long after the last event streams are still read.
 const REST: Duration = Duration::from_secs(2);
 
+/// Milliseconds in which an event may be with who watches, for 99 of 100, and KiB that an idle stream may take.
+const TARGETS: (f64, f64) = (100.0, 20_000.0 / 1_024.0);
+
 /// What came out.
-pub struct Streams {
+struct Streams {
     percentiles_ms: [f64; 3],
     call_percentiles_ms: [f64; 3],
     events: usize,
@@ -35,8 +39,7 @@ pub struct Streams {
 }
 
 impl Streams {
-    /// In words.
-    pub fn told(&self) -> String {
+    fn section(&self) -> Section {
         let Self {
             percentiles_ms: [p50, p95, p99],
             call_percentiles_ms: [c50, c95, c99],
@@ -45,20 +48,27 @@ impl Streams {
             refused,
             idle_kib,
         } = self;
-        let verdict = if *p99 <= 100.0 { "met" } else { "missed" };
-        format!(
+        let (lag_max, idle_max) = TARGETS;
+        let text = format!(
             "From the database's time of an event to whom watches: p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms over {events} \
-             events at {rate:.0} a second (target: p99 at most 100 ms at 1,000 a second, {verdict}). The calls that made them, sent \
+             events at {rate:.0} a second (target: p99 at most 100 ms at 1,000 a second, {}). The calls that made them, sent \
              at fixed times whatever came of those before: p50 {c50:.1} ms, p95 {c95:.1} ms, p99 {c99:.1} ms from when they were \
-             due; {refused} were told that there is too much to do. A stream that hears nothing takes {idle_kib:.1} KiB at both ends together, over {} streams (target: at most \
-             20 kB).\n",
-            KEYS * STREAMS_OF_KEY
-        )
+             due; {refused} were told that there is too much to do. A stream that hears nothing takes {idle_kib:.1} KiB at both \
+             ends together, over {} streams (target: at most 20 kB, {}).",
+            met(*p99 <= lag_max),
+            KEYS * STREAMS_OF_KEY,
+            met(*idle_kib <= idle_max)
+        );
+        let verdicts = vec![
+            format!("An event is with who watches within 100 ms (p99): {}, {p99:.1} ms.", met(*p99 <= lag_max)),
+            format!("An idle stream takes at most 20 kB: {}, {idle_kib:.1} KiB.", met(*idle_kib <= idle_max)),
+        ];
+        Section { title: "The stream", text, verdicts }
     }
 }
 
 /// Measures both.
-pub async fn measure(stage: &Stage, seconds: u32) -> Result<Streams> {
+pub async fn measure(stage: &Stage, seconds: u32) -> Result<Section> {
     stage.settle().await?;
     let mut callers = Vec::new();
     for _ in 0..KEYS {
@@ -80,14 +90,15 @@ pub async fn measure(stage: &Stage, seconds: u32) -> Result<Streams> {
     let rate = latencies.len() as f64 / begun.elapsed().as_secs_f64();
     let refused = seconds as usize * RATE as usize - latencies.len();
     let lags = reading.await??;
-    Ok(Streams {
+    let streams = Streams {
         events: lags.len(),
         percentiles_ms: percentiles_ms(lags),
         call_percentiles_ms: percentiles_ms(latencies),
         rate,
         refused,
         idle_kib,
-    })
+    };
+    Ok(streams.section())
 }
 
 /// A stream of what happens from now on; of an envelope to which nothing happens, or of all.
@@ -119,7 +130,7 @@ async fn lags(mut stream: Streaming<countersign::v1::WatchStatusChangesResponse>
 }
 
 /// Creates at fixed times, whatever comes of those before; how long each took from when it was due, if it was not refused.
-async fn open_loop(stage: &Stage, rate: u64, length: Duration) -> Result<Vec<Duration>> {
+pub async fn open_loop(stage: &Stage, rate: u64, length: Duration) -> Result<Vec<Duration>> {
     let call = stage.call(Kind::Create, 0..0)?;
     let callers = stage.callers();
     let begun = tokio::time::Instant::now();

@@ -8,6 +8,10 @@ use anyhow::Result;
 pub const SERVICE: &str = "service";
 /// Name of the load's threads.
 pub const LOAD: &str = "load";
+/// Name of the notifier's threads.
+pub const NOTIFIER: &str = "notifier";
+/// Name of the threads that take webhooks and telemetry.
+pub const SINK: &str = "sink";
 
 /// Seconds of processor time.
 #[derive(Clone, Copy, Debug, Default)]
@@ -16,6 +20,10 @@ pub struct Usage {
     pub service: f64,
     /// The load's threads.
     pub load: f64,
+    /// The notifier's threads.
+    pub notifier: f64,
+    /// The threads of who takes webhooks and telemetry.
+    pub sink: f64,
     /// Postgres, all of its processes.
     pub postgres: f64,
     /// pgbench.
@@ -36,7 +44,12 @@ impl Usage {
         let tick = 1.0 / rustix::param::clock_ticks_per_second() as f64;
         let mut usage = Self::default();
         for thread in stats("/proc/self/task")? {
-            let group = if thread.name.starts_with(SERVICE) { &mut usage.service } else { &mut usage.load };
+            let group = match thread.name.as_str() {
+                name if name.starts_with(SERVICE) => &mut usage.service,
+                name if name.starts_with(NOTIFIER) => &mut usage.notifier,
+                name if name.starts_with(SINK) => &mut usage.sink,
+                _ => &mut usage.load,
+            };
             *group += thread.own * tick;
         }
         for process in stats("/proc")? {
@@ -66,6 +79,8 @@ impl Usage {
         Self {
             service: self.service - then.service,
             load: self.load - then.load,
+            notifier: self.notifier - then.notifier,
+            sink: self.sink - then.sink,
             postgres: self.postgres - then.postgres,
             pgbench: self.pgbench - then.pgbench,
             busy: self.busy - then.busy,
@@ -75,7 +90,7 @@ impl Usage {
 
     /// What the measurement itself used.
     pub fn ours(&self) -> f64 {
-        self.service + self.load + self.postgres + self.pgbench
+        self.service + self.load + self.notifier + self.sink + self.postgres + self.pgbench
     }
 
     /// The share of the machine that other programs took.
@@ -88,6 +103,12 @@ impl Usage {
     pub fn load_factor(&self) -> f64 {
         if self.total > 0.0 { self.busy.max(self.ours()) / self.total } else { 0.0 }
     }
+}
+
+/// Seconds of processor time that a process has used so far.
+pub fn of_process(id: u32) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+    stat(&text).map_or(0.0, |process| process.own / rustix::param::clock_ticks_per_second() as f64)
 }
 
 /// A process or a thread; times in ticks.
