@@ -11,10 +11,12 @@ mod running;
 mod sample;
 mod scripts;
 mod settings;
+mod sink;
 mod stage;
 mod streams;
 mod tap;
 mod usage;
+mod webhooks;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -77,6 +79,8 @@ struct Cli {
 /// What is measured, in that order: what follows events comes before there are many, what fills tables comes last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
+    /// From an event to whom it is posted to.
+    Webhooks,
     /// Each call beside pgbench.
     Calls,
     /// From an event to who watches.
@@ -140,6 +144,7 @@ async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
                 jobs = measure(cli, stage).await?;
                 continue;
             }
+            Part::Webhooks => webhooks::measure(cli, stage).await,
             Part::Stream => streams::measure(stage, cli.seconds).await,
         };
         let mut section = section.with_context(|| format!("{part:?}"))?;
