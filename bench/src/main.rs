@@ -10,6 +10,7 @@ mod report;
 mod running;
 mod sample;
 mod scripts;
+mod sends;
 mod settings;
 mod sink;
 mod stage;
@@ -85,6 +86,8 @@ enum Part {
     Calls,
     /// From an event to who watches.
     Stream,
+    /// One account's sends beside those of many.
+    Sends,
 }
 
 impl Cli {
@@ -146,6 +149,7 @@ async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
             }
             Part::Webhooks => webhooks::measure(cli, stage).await,
             Part::Stream => streams::measure(stage, cli.seconds).await,
+            Part::Sends => sends::measure(cli, stage).await,
         };
         let mut section = section.with_context(|| format!("{part:?}"))?;
         section.doubt(&Usage::now(stage.postgres_pid())?.since(&before));
