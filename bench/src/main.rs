@@ -3,6 +3,7 @@
 //! Everything runs on this machine and shares its cores: the load, the service and the database.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
+mod child;
 mod limit;
 mod literal;
 mod load;
@@ -16,6 +17,7 @@ mod sink;
 mod stage;
 mod streams;
 mod tap;
+mod telemetry;
 mod usage;
 mod webhooks;
 
@@ -88,6 +90,8 @@ enum Part {
     Stream,
     /// One account's sends beside those of many.
     Sends,
+    /// What telemetry takes.
+    Telemetry,
 }
 
 impl Cli {
@@ -97,11 +101,13 @@ impl Cli {
 }
 
 fn main() -> ExitCode {
+    let first = std::env::args_os().nth(1);
     // The service that is measured has documents read by this program.
-    if std::env::args_os().nth(1).is_some_and(|first| first == countersign_paper::worker::ARGUMENT) {
+    if first.as_ref().is_some_and(|first| first == countersign_paper::worker::ARGUMENT) {
         return countersign_paper::worker::run();
     }
-    match bench(&Cli::parse()) {
+    let done = if first.is_some_and(|first| first == child::ARGUMENT) { child::run() } else { bench(&Cli::parse()) };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("countersign-bench: {why:#}");
@@ -129,7 +135,10 @@ fn runtime(name: &str) -> Result<Runtime> {
 }
 
 async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
-    let copies = Vec::new();
+    let mut copies = Vec::new();
+    if cli.does(Part::Telemetry) {
+        copies.push(telemetry::DATABASE.to_owned());
+    }
     let stage = Stage::start(cli, &copies, service.handle()).await?;
     let measured = parts(cli, &stage).await;
     let settings = stage.settings().await;
@@ -150,6 +159,7 @@ async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
             Part::Webhooks => webhooks::measure(cli, stage).await,
             Part::Stream => streams::measure(stage, cli.seconds).await,
             Part::Sends => sends::measure(cli, stage).await,
+            Part::Telemetry => telemetry::measure(cli, stage).await,
         };
         let mut section = section.with_context(|| format!("{part:?}"))?;
         section.doubt(&Usage::now(stage.postgres_pid())?.since(&before));
