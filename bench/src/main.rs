@@ -4,9 +4,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod child;
+mod flood;
 mod limit;
 mod literal;
 mod load;
+mod overload;
 mod report;
 mod running;
 mod sample;
@@ -92,6 +94,8 @@ enum Part {
     Sends,
     /// What telemetry takes.
     Telemetry,
+    /// More calls than can be answered.
+    Overload,
 }
 
 impl Cli {
@@ -160,6 +164,7 @@ async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
             Part::Stream => streams::measure(stage, cli.seconds).await,
             Part::Sends => sends::measure(cli, stage).await,
             Part::Telemetry => telemetry::measure(cli, stage).await,
+            Part::Overload => overload::measure(cli, stage).await,
         };
         let mut section = section.with_context(|| format!("{part:?}"))?;
         section.doubt(&Usage::now(stage.postgres_pid())?.since(&before));

@@ -1,0 +1,279 @@
+//! Overload: five times as many calls as can be answered, then half as many.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result};
+use countersign::v1::GetEnvelopeRequest;
+use countersign_envelope::domain::id::EnvelopeId;
+use tokio::runtime::{Builder, Runtime};
+
+use crate::flood::{Flood, Outcome, Phase, Ready, Told};
+use crate::load::percentiles_ms;
+use crate::report::{Bar, Section, met, pipes, plot};
+use crate::scripts::{self, FIRST, HOT};
+use crate::stage::Stage;
+use crate::usage::Usage;
+use crate::{Cli, usage};
+
+/// How many times the peak is asked for, and the share of the peak that is to be done even then.
+const TIMES: f64 = 5.0;
+const GOODPUT_MIN: f64 = 0.80;
+/// The share of the peak that is no trouble.
+const QUIET: f64 = 0.5;
+/// How long that is asked for afterwards, and by when all is to be well again.
+const AFTER: Duration = Duration::from_secs(12);
+const WELL_IN: Duration = Duration::from_secs(5);
+/// All is well in a second whose slowest of 100 are no slower than so many times what they were before, and where this share is done.
+const WELL: (f64, f64) = (2.0, 0.999);
+/// Connections that flood: each takes 100 calls at a time.
+const CONNECTIONS: usize = 16;
+/// Calls at a time by which the peak is looked for, as multiples of what is set.
+const LOADS: [u32; 2] = [1, 2];
+
+/// What a kind of call showed.
+struct Shown {
+    name: &'static str,
+    peak: f64,
+    quiet: Tally,
+    flood: Tally,
+    usage: Usage,
+    well_after: Option<Duration>,
+}
+
+/// Calls that were due in some time.
+struct Tally {
+    seconds: f64,
+    /// That were answered within it, whenever they were due.
+    done_within: usize,
+    due: usize,
+    done: Vec<Duration>,
+    refused: Vec<Duration>,
+    /// Codes of refusals, and how often it was said when to come again.
+    codes: BTreeMap<String, usize>,
+    say_when: usize,
+    given_up: usize,
+    broken: usize,
+}
+
+impl Tally {
+    fn of(told: &[Told], from: Duration, length: Duration) -> Self {
+        let within = |at: Duration| at >= from && at < from + length;
+        let done_within =
+            told.iter().filter(|it| matches!(it.outcome, Outcome::Done) && within(it.due + it.took)).count();
+        let mut tally = Self {
+            seconds: length.as_secs_f64(),
+            done_within,
+            due: 0,
+            done: Vec::new(),
+            refused: Vec::new(),
+            codes: BTreeMap::new(),
+            say_when: 0,
+            given_up: 0,
+            broken: 0,
+        };
+        for it in told.iter().filter(|it| within(it.due)) {
+            tally.due += 1;
+            match &it.outcome {
+                Outcome::Done => tally.done.push(it.took),
+                Outcome::Refused(code, says_when) => {
+                    tally.refused.push(it.took);
+                    *tally.codes.entry(format!("{code:?}")).or_default() += 1;
+                    tally.say_when += usize::from(*says_when);
+                }
+                Outcome::Broken => tally.broken += 1,
+                Outcome::GivenUp => tally.given_up += 1,
+            }
+        }
+        tally
+    }
+
+    fn per_second(&self) -> f64 {
+        self.done_within as f64 / self.seconds
+    }
+
+    fn is_well(&self, p99_ms: f64) -> bool {
+        let [.., p99] = percentiles_ms(self.done.clone());
+        self.done.len() as f64 >= WELL.1 * self.due as f64 && p99 <= WELL.0 * p99_ms
+    }
+}
+
+/// Measures both kinds.
+pub async fn measure(cli: &Cli, stage: &Stage) -> Result<Section> {
+    let generator = Generator::new()?;
+    let address = stage.address();
+    let create = [stage.opening().request(false)];
+    let create = Ready::new(address, "/countersign.v1.EnvelopeService/CreateEnvelope", stage.api_key(), &create)?;
+    let of = |number| {
+        let envelope_id = EnvelopeId::from_uuid(scripts::id(number)?).to_string();
+        Ok(GetEnvelopeRequest { envelope_id, ..GetEnvelopeRequest::default() })
+    };
+    let get = (FIRST..FIRST + HOT).map(of).collect::<Result<Vec<_>>>()?;
+    let get = Ready::new(address, "/countersign.v1.EnvelopeService/GetEnvelope", stage.api_key(), &get)?;
+    let mut shown = Vec::new();
+    for (name, ready) in [("create", create), ("get", get)] {
+        stage.settle().await?;
+        shown.push(generator.look(cli, stage, name, ready).await.context(name)?);
+    }
+    Ok(section(&shown))
+}
+
+/// The load, on one thread: what it takes is not there for the service.
+struct Generator(Option<Runtime>);
+
+impl Drop for Generator {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.0.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+impl Generator {
+    fn new() -> Result<Self> {
+        Ok(Self(Some(Builder::new_multi_thread().worker_threads(1).enable_all().thread_name(usage::LOAD).build()?)))
+    }
+
+    async fn look(&self, cli: &Cli, stage: &Stage, name: &'static str, ready: Ready) -> Result<Shown> {
+        let (cli, address, pid) = (cli.clone(), stage.address(), stage.postgres_pid());
+        let runtime = self.0.as_ref().context("ended")?;
+        runtime.spawn(async move { look(&cli, address, pid, name, &ready).await }).await?
+    }
+}
+
+async fn look(cli: &Cli, address: SocketAddr, postgres: i32, name: &'static str, ready: &Ready) -> Result<Shown> {
+    let flood = Flood::connect(address, CONNECTIONS).await?;
+    let length = Duration::from_secs(cli.seconds.into());
+    let mut peak = 0.0_f64;
+    flood.closed(ready, cli.concurrency as usize, Duration::from_secs(1)).await?;
+    for times in LOADS {
+        peak = peak.max(flood.closed(ready, (cli.concurrency * times) as usize, length).await?);
+    }
+    let quiet = Phase { per_second: QUIET * peak, length };
+    let before = flood.open(ready, &[quiet]).await?;
+    let loud = Phase { per_second: TIMES * peak, length };
+    let begin = Usage::now(postgres)?;
+    let used = async {
+        tokio::time::sleep(length).await;
+        anyhow::Ok(Usage::now(postgres)?.since(&begin))
+    };
+    let phases = [loud, Phase { length: AFTER, ..quiet }];
+    let (told, usage) = tokio::try_join!(flood.open(ready, &phases), used)?;
+    let quiet = Tally::of(&before, Duration::ZERO, length);
+    let [.., p99_ms] = percentiles_ms(quiet.done.clone());
+    let well_after = well_after(&told, length, p99_ms);
+    Ok(Shown { name, peak, quiet, flood: Tally::of(&told, Duration::ZERO, length), usage, well_after })
+}
+
+/// After how long all was well, and stayed so for another second.
+fn well_after(told: &[Told], from: Duration, p99_ms: f64) -> Option<Duration> {
+    let second = Duration::from_secs(1);
+    let well = |number: u64| Tally::of(told, from + second * number as u32, second).is_well(p99_ms);
+    let first = (0..AFTER.as_secs() - 1).find(|number| well(*number) && well(number + 1))?;
+    Some(Duration::from_secs(first))
+}
+
+impl Shown {
+    fn goodput(&self) -> f64 {
+        self.flood.per_second() / self.peak
+    }
+
+    fn row(&self) -> [String; 10] {
+        let ms = |of: &[Duration]| {
+            let [p50, _, p99] = percentiles_ms(of.to_vec());
+            if of.is_empty() { "–".to_owned() } else { format!("{p50:.0} / {p99:.0}") }
+        };
+        let flood = &self.flood;
+        let share = |count: usize| format!("{:.0} %", 100.0 * count as f64 / flood.due.max(1) as f64);
+        [
+            self.name.to_owned(),
+            format!("{:.0}", self.peak),
+            format!("{:.0}", flood.due as f64 / flood.seconds),
+            format!("{:.0}", flood.per_second()),
+            format!("{:.2}", self.goodput()),
+            ms(&flood.done),
+            share(flood.refused.len()),
+            ms(&flood.refused),
+            share(flood.given_up + flood.broken),
+            self.well_after.map_or_else(|| "not in time".to_owned(), |it| format!("{} s", it.as_secs())),
+        ]
+    }
+
+    /// How refusals were worded, who used the machine, and how it was before.
+    fn told(&self) -> String {
+        let flood = &self.flood;
+        let codes: Vec<String> = flood.codes.iter().map(|(code, count)| format!("{code} {count} times")).collect();
+        let share = |of: f64| 100.0 * of / self.usage.total.max(f64::MIN_POSITIVE);
+        let [p50, _, p99] = percentiles_ms(self.quiet.done.clone());
+        format!(
+            "`{}`: of {} refusals {} said when to come again ({}); {} calls broke. The load took {:.0} % of the machine \
+             meanwhile, the service {:.0} %, the database {:.0} %. Before, at half the peak: p50 {p50:.1} ms, p99 {p99:.1} ms, \
+             {} of {} done.\n\n",
+            self.name,
+            flood.refused.len(),
+            flood.say_when,
+            if codes.is_empty() { "none".to_owned() } else { codes.join(", ") },
+            flood.broken,
+            share(self.usage.load),
+            share(self.usage.service),
+            share(self.usage.postgres),
+            self.quiet.done.len(),
+            self.quiet.due
+        )
+    }
+
+    fn verdicts(&self) -> [String; 3] {
+        let (name, flood) = (self.name, &self.flood);
+        let in_time = self.well_after.is_some_and(|it| it <= WELL_IN);
+        let after = self.well_after.map_or_else(|| "not in time".to_owned(), |it| format!("{} s", it.as_secs()));
+        let others =
+            flood.codes.keys().filter(|code| !matches!(code.as_str(), "Unavailable" | "ResourceExhausted")).count();
+        let is_honest = others == 0 && flood.broken == 0 && flood.say_when == flood.refused.len();
+        [
+            format!(
+                "`{name}` does {GOODPUT_MIN:.2} of its peak while {TIMES:.0} times the peak is asked for: {}, {:.2}.",
+                met(self.goodput() >= GOODPUT_MIN),
+                self.goodput()
+            ),
+            format!(
+                "Every refused `{name}` is told UNAVAILABLE or RESOURCE_EXHAUSTED and when to come again: {}, {} of {}.",
+                met(is_honest),
+                flood.say_when,
+                flood.refused.len() + flood.broken
+            ),
+            format!("`{name}` is as before within {} s after that: {}, {after}.", WELL_IN.as_secs(), met(in_time)),
+        ]
+    }
+}
+
+fn section(shown: &[Shown]) -> Section {
+    let mut text = format!(
+        "First the peak: the most that is answered when each caller waits for an answer before it asks again. Then {TIMES:.0} times \
+         as many calls at fixed times, over {CONNECTIONS} connections, whatever comes of those before, and without a pause half \
+         the peak. Times are from when a call was due. The load is on this machine too, made as cheap as can be: requests made \
+         beforehand, on one thread, straight onto HTTP/2; a call that cannot be sent within a second is given up. All is well \
+         again in the first second in which as good as all calls are done and the slowest of 100 takes at most twice as long as \
+         before.\n\n"
+    );
+    let rows: Vec<_> = shown.iter().map(Shown::row).collect();
+    let head = [
+        "job",
+        "peak/s",
+        "asked/s",
+        "done/s",
+        "share of peak",
+        "done, p50 / p99 ms",
+        "refused",
+        "refused, p50 / p99 ms",
+        "given up or broken",
+        "well after",
+    ];
+    pipes(&mut text, &head, &rows);
+    let bar = |it: &Shown| Bar { name: it.name.to_owned(), value: it.goodput(), target: GOODPUT_MIN };
+    let bars: Vec<Bar> = shown.iter().map(bar).collect();
+    text.push_str(&plot("Share of the peak that is done under overload; the line is the target", "share", &bars));
+    text.push('\n');
+    shown.iter().for_each(|it| text.push_str(&it.told()));
+    Section { title: "Overload", text, verdicts: shown.iter().flat_map(Shown::verdicts).collect() }
+}
