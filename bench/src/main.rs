@@ -18,6 +18,7 @@ mod settings;
 mod sink;
 mod stage;
 mod streams;
+mod tables;
 mod tap;
 mod telemetry;
 mod usage;
@@ -70,6 +71,9 @@ struct Cli {
     /// Envelopes that lie in the tables besides, to see what size does.
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u64).range(..=20_000_000))]
     envelopes: u64,
+    /// Envelopes in the tables between which reads are compared.
+    #[arg(long, value_delimiter = ',', default_value = "10000,1000000", value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
+    sizes: Vec<u64>,
     /// Only those parts.
     #[arg(long, value_delimiter = ',', conflicts_with = "write")]
     only: Vec<Part>,
@@ -96,6 +100,8 @@ enum Part {
     Telemetry,
     /// More calls than can be answered.
     Overload,
+    /// What the size of the tables does.
+    Tables,
 }
 
 impl Cli {
@@ -143,6 +149,9 @@ async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
     if cli.does(Part::Telemetry) {
         copies.push(telemetry::DATABASE.to_owned());
     }
+    if cli.does(Part::Tables) {
+        copies.extend(cli.sizes.iter().map(|size| tables::database(*size)));
+    }
     let stage = Stage::start(cli, &copies, service.handle()).await?;
     let measured = parts(cli, &stage).await;
     let settings = stage.settings().await;
@@ -165,6 +174,7 @@ async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
             Part::Sends => sends::measure(cli, stage).await,
             Part::Telemetry => telemetry::measure(cli, stage).await,
             Part::Overload => overload::measure(cli, stage).await,
+            Part::Tables => tables::measure(cli, stage).await,
         };
         let mut section = section.with_context(|| format!("{part:?}"))?;
         section.doubt(&Usage::now(stage.postgres_pid())?.since(&before));
