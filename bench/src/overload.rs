@@ -277,3 +277,27 @@ fn section(shown: &[Shown]) -> Section {
     shown.iter().for_each(|it| text.push_str(&it.told()));
     Section { title: "Overload", text, verdicts: shown.iter().flat_map(Shown::verdicts).collect() }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_well_once_calls_are_done_as_fast_as_before() {
+        let (ms, from) = (Duration::from_millis, Duration::from_secs(5));
+        // Ten calls a second: refused for a second, slow for another, then as before.
+        let told = |number: u64| {
+            let due = from + ms(100) * number as u32;
+            match number {
+                0..10 => Told { due, took: ms(1), outcome: Outcome::Refused(tonic::Code::Unavailable, true) },
+                10..20 => Told { due, took: ms(900), outcome: Outcome::Done },
+                _ => Told { due, took: ms(15), outcome: Outcome::Done },
+            }
+        };
+        let all: Vec<Told> = (0..120).map(told).collect();
+        assert_eq!(well_after(&all, from, 10.0), Some(Duration::from_secs(2)));
+        assert_eq!(well_after(&all, from, 1.0), None);
+        let second = Tally::of(&all, from, Duration::from_secs(1));
+        assert_eq!((second.due, second.refused.len(), second.say_when, second.done_within), (10, 10, 10, 0));
+    }
+}
