@@ -1,4 +1,5 @@
-//! The settings of the services that are measured: the defaults of a deployment, but for where things are.
+//! The settings of the services that are measured: the defaults of a deployment, but for where things are and how long
+//! connections live.
 
 use std::path::Path;
 
@@ -27,8 +28,9 @@ pub fn database(postgres: &Postgres, name: &str, pool: u32) -> DatabaseConfig {
     }
 }
 
+/// No connection grows old during a run: what is measured is calls.
 fn listen() -> ListenConfig {
-    ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() }
+    ListenConfig { drain_ms: 5_000, help_url: String::new(), connection_age_seconds: 86_400, ..ListenConfig::default() }
 }
 
 /// The envelope service's.
