@@ -23,7 +23,8 @@ FROM cut, generate_series(0, $2::integer - 1) AS remainder
 UNION ALL
 SELECT 4, name, format('DROP TABLE %I CASCADE', whole) FROM cut
 UNION ALL
-SELECT 5, conname, format('ALTER TABLE %I ADD CONSTRAINT %I %s', relname, conname, pg_get_constraintdef(keys.oid))
+-- In the order in which they were made: of two keys that a row violates the first one is told.
+SELECT 5, lpad(keys.oid::text, 10, '0'), format('ALTER TABLE %I ADD CONSTRAINT %I %s', relname, conname, pg_get_constraintdef(keys.oid))
 FROM keys JOIN pg_class ON pg_class.oid = conrelid WHERE indexed
 UNION ALL
 SELECT 6, indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index JOIN cut ON indrelid = cut.oid
