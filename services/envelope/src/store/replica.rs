@@ -125,7 +125,7 @@ impl Store {
         let mut conn = acquire(&replica.pool).await?;
         let beat: Option<Beat> =
             prepared::<Hear, _>(diesel::sql_query(HEAR)).get_result(&mut *conn).await.optional()?;
-        Ok(beat.map(|beat| self.clock().now() - beat.at))
+        Ok(beat.map(|beat| self.clock().now() - beat.at + APART))
     }
 
     /// The envelope as the replica shows it. None where it does not show it, is too old, or is away: the database knows then.
