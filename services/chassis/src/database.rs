@@ -53,6 +53,10 @@ const LOOKING: &str = "SET default_transaction_read_only = on; SET statement_tim
      SET idle_in_transaction_session_timeout = 600000; SET countersign.across_accounts = on";
 /// How long a connection lives at most.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
+/// Who works off a queue goes by its indexes: plans are kept, and those that were made while it was empty must not read all of it
+/// once it is full.
+const BY_INDEX: &str = "SET LOCAL enable_sort = off; SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off; \
+     SET LOCAL jit = off";
 /// Key of the advisory lock under which migrations run.
 const MIGRATION_LOCK: i64 = 0x0063_7372_6d69_6772;
 
@@ -299,6 +303,15 @@ enum Begin {}
 enum Commit {}
 enum Rollback {}
 
+/// Whether a commit waits for the disk. What does not may be lost with the database, and is never half there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Durable {
+    /// It waits.
+    Yes,
+    /// It does not.
+    No,
+}
+
 /// A transaction whose statements may be sent without waiting for each other's answers.
 ///
 /// Until [`Flight::commit`] or [`Flight::rollback`] has been answered the connection counts as broken, so that one which
@@ -344,6 +357,15 @@ impl Flight {
     pub async fn begin_reading(&self, account: Uuid) -> QueryResult<()> {
         let begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
         self.connection().batch_execute(&format!("{begin}; SET LOCAL countersign.account = '{account}'")).await
+    }
+
+    /// BEGIN, for statements that go by an index whose order they ask for, or by key. Poll it first.
+    pub async fn begin_by_index(&self, durable: Durable) -> QueryResult<()> {
+        let begin = match durable {
+            Durable::Yes => "BEGIN",
+            Durable::No => "BEGIN; SET LOCAL synchronous_commit = off",
+        };
+        self.connection().batch_execute(&format!("{begin}; {BY_INDEX}")).await
     }
 
     /// COMMIT. Poll it last, together with the writes: it waits its turn even while they are being prepared, and after a

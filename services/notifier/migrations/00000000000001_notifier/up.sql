@@ -111,11 +111,13 @@ CREATE TABLE delivery (
 -- only what is due of each.
 CREATE INDEX delivery_due ON delivery (own, account_id, endpoint_id, next_at) WHERE state = 1;
 CREATE INDEX delivery_due_own ON delivery (account_id, next_at) WHERE state = 1 AND own;
-CREATE INDEX delivery_leased ON delivery (account_id, endpoint_id) WHERE state = 1 AND lease_until IS NOT NULL;
+CREATE INDEX delivery_leased ON delivery (account_id, endpoint_id, lease_until) WHERE state = 1 AND lease_until IS NOT NULL;
 CREATE INDEX delivery_order ON delivery (account_id, endpoint_id, envelope_id, sequence) WHERE state = 1;
-CREATE INDEX delivery_list ON delivery (account_id, livemode, created_at, event_id, endpoint_id);
-CREATE INDEX delivery_list_endpoint ON delivery (account_id, endpoint_id, created_at);
-CREATE INDEX delivery_list_envelope ON delivery (account_id, envelope_id, created_at);
+-- Lists say `attempts >= 0`, and nobody else does: what is done by key never comes by these, however empty the table was when
+-- its plan was made.
+CREATE INDEX delivery_list ON delivery (account_id, livemode, created_at, event_id, endpoint_id) WHERE attempts >= 0;
+CREATE INDEX delivery_list_endpoint ON delivery (account_id, endpoint_id, created_at) WHERE attempts >= 0;
+CREATE INDEX delivery_list_envelope ON delivery (account_id, envelope_id, created_at) WHERE attempts >= 0;
 CREATE INDEX delivery_list_failed ON delivery (account_id, livemode, created_at) WHERE state IN (3, 4);
 CREATE INDEX delivery_age ON delivery (created_at) WHERE state <> 1;
 CREATE INDEX delivery_age_pending ON delivery (created_at) WHERE state = 1;

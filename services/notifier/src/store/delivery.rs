@@ -1,10 +1,10 @@
-//! Webhooks that wait. Claimed under a lease, posted outside any transaction, settled only by whoever holds the lease.
+//! Webhooks that wait. Claimed under a lease, posted outside any transaction.
 //!
 //! A claim walks from endpoint to endpoint, so that what waits for one that is dead, paused or busy is never looked at. The own
 //! addresses of envelopes are too many for that: of these it sees what is due, some of each account.
 
 use chrono::{DateTime, Utc};
-use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
+use countersign_chassis::database::{DatabaseError, Durable, Flight, prepared};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
@@ -22,8 +22,6 @@ const HOLDS_UP: (i32, f64) = (3, 60.0);
 const ENDPOINT_MAX: i64 = 8;
 /// Failures in a row after which an endpoint gets one at a time.
 pub const BREAKER: i32 = 10;
-/// A success is noted again after so many seconds.
-const SUCCESS_NOTED_SECONDS: f64 = 10.0;
 /// Orphans of one endpoint that are cancelled at a time.
 const ORPHANS_MAX: i64 = 500;
 /// Due deliveries to own addresses of envelopes that are looked at for each account.
@@ -64,36 +62,6 @@ pub struct Room {
     pub busy: Vec<(AccountId, i64)>,
     /// Of one account while others wait, and in any case.
     pub account_max: (i64, i64),
-}
-
-/// What came of an attempt.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    /// When it began.
-    pub at: DateTime<Utc>,
-    /// How long it took.
-    pub duration_ms: i32,
-    /// The answer's HTTP status, if there was an answer.
-    pub status_code: Option<u16>,
-    /// Why there was none.
-    pub failure: Option<&'static str>,
-    /// The beginning of the answer.
-    pub answer: String,
-    /// Until when the whole endpoint is left alone.
-    pub rest_until: Option<DateTime<Utc>>,
-}
-
-/// What becomes of a delivery after an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Settled {
-    /// Delivered.
-    Delivered,
-    /// To be tried again then.
-    Again(DateTime<Utc>),
-    /// Given up.
-    Dead,
-    /// Given up, and the endpoint with it: it answered that it is gone.
-    Gone,
 }
 
 #[derive(QueryableByName)]
@@ -144,30 +112,40 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('delivery', 0)
 
 /// The endpoints for which something is pending, by one step into the index for each, and the own addresses of envelopes for
 /// which something is due, by one step for each account.
+///
+/// A plan lives as long as its connection, and may be made while nothing waits yet, when every way seems as good as any other. So
+/// each question here asks for the very order of the index that it means, nothing may be sorted (`begin_by_index`), and rows are
+/// named by their place.
 const QUEUE: &str = "
-queue AS (
-    (SELECT account_id, endpoint_id FROM delivery WHERE state = 1 AND NOT own ORDER BY account_id, endpoint_id LIMIT 1)
+step AS (
+    (SELECT own, account_id, endpoint_id FROM delivery WHERE state = 1 ORDER BY own, account_id, endpoint_id LIMIT 1)
     UNION ALL
-    SELECT next.account_id, next.endpoint_id FROM queue, LATERAL (
-        SELECT account_id, endpoint_id FROM delivery
-        WHERE state = 1 AND NOT own AND (account_id, endpoint_id) > (queue.account_id, queue.endpoint_id)
-        ORDER BY account_id, endpoint_id LIMIT 1
-    ) AS next
+    SELECT next.own, next.account_id, next.endpoint_id FROM step, LATERAL (
+        SELECT own, account_id, endpoint_id FROM delivery
+        WHERE state = 1 AND (own, account_id, endpoint_id) > (step.own, step.account_id, step.endpoint_id)
+        ORDER BY own, account_id, endpoint_id LIMIT 1
+    ) AS next WHERE NOT step.own
 ), owner AS (
-    (SELECT account_id FROM delivery WHERE state = 1 AND own ORDER BY account_id LIMIT 1)
+    (SELECT account_id FROM delivery WHERE state = 1 AND own ORDER BY account_id, next_at LIMIT 1)
     UNION ALL
     SELECT next.account_id FROM owner, LATERAL (
-        SELECT account_id FROM delivery WHERE state = 1 AND own AND account_id > owner.account_id ORDER BY account_id LIMIT 1
+        SELECT account_id FROM delivery WHERE state = 1 AND own AND account_id > owner.account_id
+        ORDER BY account_id, next_at LIMIT 1
     ) AS next
 ), line AS MATERIALIZED (
     SELECT d.* FROM owner CROSS JOIN LATERAL (
-        SELECT account_id, endpoint_id, event_id FROM delivery
+        SELECT ctid AS place, account_id, endpoint_id FROM delivery
         WHERE account_id = owner.account_id AND state = 1 AND own AND next_at <= $1 ORDER BY next_at LIMIT $2
     ) AS d
 ), asked AS (
-    SELECT account_id, endpoint_id, false AS own FROM queue
+    SELECT account_id, endpoint_id, false AS own FROM step WHERE NOT own
     UNION ALL
     SELECT DISTINCT account_id, endpoint_id, true FROM line
+), standing AS MATERIALIZED (
+    SELECT asked.own, asked.account_id AS of_account, asked.endpoint_id AS of_endpoint, e.*
+    FROM asked LEFT JOIN LATERAL (
+        SELECT * FROM endpoint WHERE account_id = asked.account_id AND id = asked.endpoint_id OFFSET 0
+    ) AS e ON true
 )";
 
 /// What is due to an own address that is left alone comes back when that is over: it is not to be looked at until then.
@@ -177,27 +155,31 @@ queue AS (
 /// A later event of an envelope waits for the earlier ones to the same endpoint, as long as those are in their first tries.
 const CLAIM: &str = "
 resting AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, e.resting_until
-    FROM line JOIN endpoint AS e ON e.account_id = line.account_id AND e.id = line.endpoint_id
-    JOIN delivery AS d ON (d.account_id, d.endpoint_id, d.event_id) = (line.account_id, line.endpoint_id, line.event_id)
-    WHERE e.resting_until > $1 AND d.state = 1 FOR UPDATE OF d SKIP LOCKED
+    SELECT d.place, standing.resting_until
+    FROM standing JOIN line ON (line.account_id, line.endpoint_id) = (standing.account_id, standing.id)
+    CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM delivery WHERE ctid = line.place AND state = 1 FOR UPDATE SKIP LOCKED
+    ) AS d
+    WHERE standing.own AND standing.resting_until > $1
 ), put_off AS (
-    UPDATE delivery AS d SET next_at = resting.resting_until FROM resting
-    WHERE (d.account_id, d.endpoint_id, d.event_id) = (resting.account_id, resting.endpoint_id, resting.event_id)
+    UPDATE delivery AS d SET next_at = resting.resting_until FROM resting WHERE d.ctid = resting.place
 ), ready AS MATERIALIZED (
-    SELECT e.*, asked.own, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect,
+    SELECT e.*, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect,
         CASE WHEN e.consecutive_failures >= $6 THEN 1 ELSE $5 END - (
-        SELECT count(*) FROM delivery AS l
-        WHERE l.account_id = e.account_id AND l.endpoint_id = e.id AND l.state = 1 AND l.lease_until > $1
+        SELECT count(*) FROM (
+            SELECT FROM delivery AS l
+            WHERE l.account_id = e.account_id AND l.endpoint_id = e.id AND l.state = 1 AND l.lease_until > $1
+            ORDER BY l.lease_until OFFSET 0
+        ) AS leased
     ) AS places
-    FROM asked JOIN endpoint AS e ON e.account_id = asked.account_id AND e.id = asked.endpoint_id
+    FROM standing AS e
     WHERE e.verified_at IS NOT NULL AND e.paused_at IS NULL AND e.disabled_at IS NULL
         AND (e.resting_until IS NULL OR e.resting_until <= $1)
 ), due AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, d.next_at, ready.suspect, coalesce(busy.count, 0) AS busy,
+    SELECT d.place, d.account_id, d.endpoint_id, d.next_at, ready.suspect, coalesce(busy.count, 0) AS busy,
         row_number() OVER (PARTITION BY d.account_id, ready.suspect ORDER BY d.next_at, d.event_id) AS turn
     FROM ready CROSS JOIN LATERAL (
-        SELECT w.account_id, w.endpoint_id, w.event_id, w.next_at FROM delivery AS w
+        SELECT w.ctid AS place, w.account_id, w.endpoint_id, w.event_id, w.next_at FROM delivery AS w
         WHERE w.own = ready.own AND w.account_id = ready.account_id AND w.endpoint_id = ready.id AND w.state = 1
             AND w.next_at <= $1
             AND NOT EXISTS (
@@ -206,6 +188,7 @@ resting AS (
                     AND earlier.envelope_id = w.envelope_id AND earlier.sequence < w.sequence AND earlier.state = 1
                     AND (earlier.tries = 0
                         OR (earlier.tries < $7 AND earlier.first_tried_at > $1 - make_interval(secs => $8)))
+                ORDER BY earlier.sequence OFFSET 0
             )
         ORDER BY w.next_at LIMIT greatest(ready.places, 0)
     ) AS d
@@ -213,18 +196,18 @@ resting AS (
 ), alternating AS (
     SELECT *, busy + row_number() OVER (PARTITION BY account_id ORDER BY turn, suspect) AS rank FROM due
 ), ranked AS (
-    SELECT *, row_number() OVER (PARTITION BY suspect ORDER BY rank > $11, rank, next_at) AS place
+    SELECT *, row_number() OVER (PARTITION BY suspect ORDER BY rank > $11, rank, next_at) AS number
     FROM alternating WHERE rank <= $12
 ), chosen AS (
-    SELECT * FROM ranked WHERE NOT suspect OR place <= $13 ORDER BY rank > $11, rank, next_at LIMIT $4
+    SELECT * FROM ranked WHERE NOT suspect OR number <= $13 ORDER BY rank > $11, rank, next_at LIMIT $4
 ), locked AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id FROM delivery AS d
-    JOIN chosen ON (d.account_id, d.endpoint_id, d.event_id) = (chosen.account_id, chosen.endpoint_id, chosen.event_id)
-    WHERE d.state = 1 FOR UPDATE OF d SKIP LOCKED
+    SELECT d.place, chosen.account_id, chosen.endpoint_id FROM chosen CROSS JOIN LATERAL (
+        SELECT ctid AS place FROM delivery WHERE ctid = chosen.place AND state = 1 FOR UPDATE SKIP LOCKED
+    ) AS d
 )
 UPDATE delivery AS d SET lease_until = $3, next_at = $3, lease_epoch = d.lease_epoch + 1
 FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
-WHERE (d.account_id, d.endpoint_id, d.event_id) = (locked.account_id, locked.endpoint_id, locked.event_id)
+WHERE d.ctid = locked.place
 RETURNING d.account_id, d.endpoint_id, d.event_id, d.traceparent, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
     ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
     ready.suspect";
@@ -233,52 +216,23 @@ RETURNING d.account_id, d.endpoint_id, d.event_id, d.traceparent, d.body, d.trie
 /// webhooks, goes nowhere, also what was planned in the same moment. What is being tried just now is left to whoever tries it.
 const CANCEL: &str = "
 gone AS MATERIALIZED (
-    SELECT asked.account_id, asked.endpoint_id, asked.own, CASE WHEN e.id IS NULL THEN 'endpoint_deleted'
-        WHEN e.disabled_at IS NOT NULL THEN 'endpoint_disabled' ELSE 'origin_not_verified' END AS cause
-    FROM asked LEFT JOIN endpoint AS e ON e.account_id = asked.account_id AND e.id = asked.endpoint_id
-    WHERE e.id IS NULL OR e.disabled_at IS NOT NULL OR (e.envelope_id IS NOT NULL AND e.verified_at IS NULL)
+    SELECT of_account, of_endpoint, own, CASE WHEN id IS NULL THEN 'endpoint_deleted'
+        WHEN disabled_at IS NOT NULL THEN 'endpoint_disabled' ELSE 'origin_not_verified' END AS cause
+    FROM standing
+    WHERE id IS NULL OR disabled_at IS NOT NULL OR (envelope_id IS NOT NULL AND verified_at IS NULL)
 ), orphans AS (
-    SELECT d.account_id, d.endpoint_id, d.event_id, gone.cause
-    FROM gone CROSS JOIN LATERAL (
-        SELECT w.account_id, w.endpoint_id, w.event_id FROM delivery AS w
-        WHERE w.own = gone.own AND w.account_id = gone.account_id AND w.endpoint_id = gone.endpoint_id AND w.state = 1
+    SELECT d.place, gone.cause FROM gone CROSS JOIN LATERAL (
+        SELECT w.ctid AS place FROM delivery AS w
+        WHERE w.own = gone.own AND w.account_id = gone.of_account AND w.endpoint_id = gone.of_endpoint AND w.state = 1
             AND (w.lease_until IS NULL OR w.lease_until <= $1)
-        LIMIT $3 FOR UPDATE SKIP LOCKED
+        ORDER BY w.next_at LIMIT $3 FOR UPDATE SKIP LOCKED
     ) AS d
 ), cancelled AS (
     UPDATE delivery AS d SET state = 4, lease_until = NULL, cause = orphans.cause
-    FROM orphans
-    WHERE (d.account_id, d.endpoint_id, d.event_id) = (orphans.account_id, orphans.endpoint_id, orphans.event_id)
+    FROM orphans WHERE d.ctid = orphans.place
     RETURNING d.event_id
 )
 SELECT count(*) AS count FROM cancelled";
-
-/// What an address answers is held against the endpoint only while that is its address: one that moved meanwhile is asked at
-/// its new one.
-const SETTLE: &str = "
-WITH outcome AS MATERIALIZED (
-    SELECT CASE WHEN $5 = 4 AND EXISTS (SELECT FROM endpoint WHERE account_id = $1 AND id = $2 AND url <> $14)
-        THEN 1 ELSE $5 END AS state
-), settled AS (
-    UPDATE delivery AS d SET state = outcome.state, attempts = attempts + 1, tries = tries + 1, next_at = $6, lease_until = NULL,
-        first_tried_at = coalesce(first_tried_at, $7), cause = CASE WHEN outcome.state = 4 THEN 'endpoint_disabled' END
-    FROM outcome
-    WHERE account_id = $1 AND endpoint_id = $2 AND event_id = $3 AND lease_epoch = $4 AND d.state = 1
-    RETURNING attempts
-), logged AS (
-    INSERT INTO attempt (account_id, endpoint_id, event_id, number, at, duration_ms, status_code, failure, answer)
-    SELECT $1, $2, $3, attempts, $7, $8, $9, $10, $11 FROM settled
-), succeeded AS (
-    UPDATE endpoint SET consecutive_failures = 0, first_failed_at = NULL, resting_until = NULL, last_success_at = $7
-    FROM settled
-    WHERE account_id = $1 AND id = $2 AND url = $14 AND $5 = 2 AND (consecutive_failures > 0 OR last_success_at IS NULL
-        OR last_success_at <= $7 - make_interval(secs => $13))
-), failed AS (
-    UPDATE endpoint SET consecutive_failures = consecutive_failures + 1, first_failed_at = coalesce(first_failed_at, $7),
-        last_failure_at = $7, resting_until = greatest(resting_until, $12)
-    FROM settled WHERE account_id = $1 AND id = $2 AND url = $14 AND $5 <> 2
-)
-SELECT count(*) AS count FROM settled";
 
 /// What was planned for an endpoint that was switched off is posted if it was switched on meanwhile. Whoever switches it on now
 /// waits for us, and finds what we note.
@@ -357,7 +311,9 @@ impl Store {
         let (mut one, mut two) = (flight.connection(), flight.connection());
         let lock = prepared::<Lock, _>(diesel::sql_query(LOCK)).execute(&mut one);
         let claim = prepared::<Claim, _>(query).load::<DeliveryRow>(&mut two);
-        let (begun, locked, rows, committed) = futures_util::join!(flight.begin(), lock, claim, flight.commit());
+        // A claim that is lost with the database is one that ran out.
+        let begin = flight.begin_by_index(Durable::No);
+        let (begun, locked, rows, committed) = futures_util::join!(begin, lock, claim, flight.commit());
         begun?;
         locked?;
         let rows = rows?;
@@ -373,45 +329,16 @@ impl Store {
             .bind::<Timestamptz, _>(now)
             .bind::<BigInt, _>(LINE_MAX)
             .bind::<BigInt, _>(ORPHANS_MAX);
-        let mut conn = acquire(&self.pool).await?;
-        let count: Count = prepared::<Cancel, _>(query).get_result(&mut *conn).await?;
+        let flight = Flight::open(&self.pool).await?;
+        let mut connection = flight.connection();
+        let cancel = prepared::<Cancel, _>(query).get_result::<Count>(&mut connection);
+        let (begun, count, committed) =
+            futures_util::join!(flight.begin_by_index(Durable::Yes), cancel, flight.commit());
+        begun?;
+        let count = count?;
+        committed?;
+        flight.close();
         Ok(count.count)
-    }
-
-    /// Writes down an attempt, what becomes of its delivery, and how its endpoint does. False if the lease was lost
-    /// meanwhile: another process has the say.
-    pub async fn settle_delivery(
-        &self,
-        claimed: &ClaimedDelivery,
-        outcome: &Outcome,
-        settled: Settled,
-    ) -> Result<bool, DatabaseError> {
-        enum Settle {}
-        let (state, next_at) = match settled {
-            Settled::Delivered => (2_i16, outcome.at),
-            Settled::Again(at) => (1, at),
-            Settled::Dead => (3, outcome.at),
-            Settled::Gone => (4, outcome.at),
-        };
-        let query = diesel::sql_query(SETTLE)
-            .into_boxed::<Pg>()
-            .bind::<SqlUuid, _>(claimed.account.uuid())
-            .bind::<SqlUuid, _>(claimed.endpoint.uuid())
-            .bind::<SqlUuid, _>(claimed.event.uuid())
-            .bind::<Integer, _>(claimed.lease_epoch)
-            .bind::<SmallInt, _>(state)
-            .bind::<Timestamptz, _>(next_at)
-            .bind::<Timestamptz, _>(outcome.at)
-            .bind::<Integer, _>(outcome.duration_ms)
-            .bind::<Nullable<SmallInt>, _>(outcome.status_code.map(u16::cast_signed))
-            .bind::<Nullable<Text>, _>(outcome.failure)
-            .bind::<Text, _>(&outcome.answer)
-            .bind::<Nullable<Timestamptz>, _>(outcome.rest_until)
-            .bind::<diesel::sql_types::Double, _>(SUCCESS_NOTED_SECONDS)
-            .bind::<Text, _>(&claimed.url);
-        let mut conn = acquire(&self.pool).await?;
-        let count: Count = prepared::<Settle, _>(query).get_result(&mut *conn).await?;
-        Ok(count.count == 1)
     }
 }
 

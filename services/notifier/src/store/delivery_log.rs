@@ -122,7 +122,7 @@ struct Count {
 const COLUMNS: &str = "endpoint_id, event_id, type, envelope_id, sequence, state, cause, attempts, next_at, created_at";
 
 const LIST: &str = "
-FROM delivery WHERE account_id = $1 AND livemode = $2
+FROM delivery WHERE account_id = $1 AND livemode = $2 AND attempts >= 0
     AND ($3 IS NULL OR endpoint_id = $3) AND ($4 IS NULL OR state = $4) AND ($5 IS NULL OR envelope_id = $5)
     AND ($6 IS NULL OR created_at >= $6) AND ($7 IS NULL OR created_at < $7)
     AND ($8 IS NULL OR (created_at, event_id, endpoint_id) < ($8, $9, $10))
@@ -146,6 +146,7 @@ const RANGE: &str = "
 wanted AS (
     SELECT event_id, endpoint_id FROM delivery
     WHERE account_id = $1 AND livemode = $2 AND endpoint_id = $4 AND created_at >= $5 AND created_at < $6 AND state = ANY($7)
+        AND attempts >= 0
     ORDER BY created_at, sequence LIMIT $8
 )";
 

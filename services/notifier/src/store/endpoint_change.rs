@@ -112,7 +112,7 @@ enabled AS (
     SELECT * FROM endpoint WHERE account_id = $1 AND livemode = $2 AND id = $3 AND disabled_at IS NULL
 ), missed AS (
     SELECT d.account_id, d.endpoint_id, d.event_id FROM delivery AS d JOIN standing ON standing.id = d.endpoint_id
-    WHERE d.account_id = $1 AND d.state IN (3, 4) AND d.created_at >= $5
+    WHERE d.account_id = $1 AND d.state IN (3, 4) AND d.created_at >= $5 AND d.attempts >= 0
         AND (standing.envelope_id IS NULL OR standing.verified_at IS NOT NULL)
     ORDER BY d.created_at, d.sequence LIMIT $6
 ), again AS (

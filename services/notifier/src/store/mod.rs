@@ -9,6 +9,7 @@ mod feed;
 mod mail;
 mod measure;
 mod once;
+mod settle;
 
 use countersign_chassis::clock::Clock;
 pub use countersign_chassis::database::DatabaseError;
@@ -17,7 +18,7 @@ use countersign_chassis::held;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
 pub use self::check::{COUNTS, QUESTIONS};
-pub use self::delivery::{BREAKER, ClaimedDelivery, Outcome, Room, Settled, keep_deliveries};
+pub use self::delivery::{BREAKER, ClaimedDelivery, Room, keep_deliveries};
 pub use self::delivery_log::{Attempt, Filter, LoggedDelivery, Redelivery};
 pub(crate) use self::endpoint::keep_endpoints;
 pub use self::endpoint::{Disabled, Endpoint, Standing};
@@ -25,6 +26,7 @@ pub use self::endpoint_change::{EndpointChanges, FAILING, Named, Told};
 pub use self::feed::{Lease, PARTITIONS};
 pub use self::mail::{ClaimedMail, Due, MAILS_KEPT, MailRoom, MailSettled, Quota, keep_mails};
 pub use self::measure::Queue;
+pub use self::settle::{Outcome, Settled};
 
 /// The schema of this service.
 pub const MIGRATIONS: EmbeddedMigrations = embed_migrations!("migrations");

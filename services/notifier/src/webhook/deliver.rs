@@ -27,6 +27,7 @@ use crate::store::{ClaimedDelivery, Disabled, FAILING, Outcome, Room, Settled, S
 use crate::webhook::courier::{Answer, Courier, Letter};
 use crate::webhook::plan::{body, endpoint_event};
 use crate::webhook::signature::Secrets;
+use crate::webhook::together::Together;
 
 /// Attempts of one process at a time.
 const PLACES: u32 = 64;
@@ -39,6 +40,8 @@ const LEASE_SECONDS: i64 = 30;
 
 /// What waits for nobody is looked for that often even if there is always something to post.
 const ORPHANS_SECONDS: i64 = 10;
+/// Claims are at least so far apart: places that get free one after the other are filled together.
+const APART: Duration = Duration::from_millis(2);
 /// How long nothing goes to an endpoint that is gone; it is switched off meanwhile.
 const GONE_REST: Duration = Duration::from_secs(60);
 
@@ -52,6 +55,7 @@ pub struct Deliverer {
 /// What an attempt works with.
 struct Post {
     store: Store,
+    together: Together,
     secrets: Arc<Secrets>,
     courier: Arc<Courier>,
     wake: Arc<Notify>,
@@ -97,7 +101,8 @@ impl Deliverer {
     #[must_use]
     pub fn new(store: Store, secrets: Arc<Secrets>, courier: Arc<Courier>, wake: Arc<Notify>) -> Self {
         let places = Arc::new(Semaphore::new(PLACES as usize));
-        let post = Post { store, secrets, courier, wake, places, busy: Mutex::default(), looked_at: Mutex::default() };
+        let (together, busy, looked_at) = (Together::new(store.clone()), Mutex::default(), Mutex::default());
+        let post = Post { store, together, secrets, courier, wake, places, busy, looked_at };
         Self { post: Arc::new(post), tasks: Arc::default() }
     }
 
@@ -137,6 +142,7 @@ impl Deliverer {
             };
             self.tasks.lock().unwrap_or_else(PoisonError::into_inner).spawn(attempt.instrument(span));
         }
+        tokio::time::sleep(APART).await;
         Ok(Progress::Busy)
     }
 
@@ -182,7 +188,11 @@ impl Post {
             let (status, failure, tries) = (outcome.status_code, outcome.failure, claimed.tries + 1);
             tracing::warn!(event, endpoint, status, failure, tries, "a webhook was not taken");
         }
-        if !self.store.settle_delivery(claimed, &outcome, settled).await? {
+        let held = match settled {
+            Settled::Delivered => self.together.settle(claimed, &outcome).await?,
+            _ => self.store.settle_delivery(claimed, &outcome, settled).await?,
+        };
+        if !held {
             tracing::info!(event, endpoint, "the claim ran out meanwhile; another process has the say");
             return Ok(());
         }

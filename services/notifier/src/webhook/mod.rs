@@ -5,6 +5,7 @@ pub mod deliver;
 pub mod headers;
 pub mod plan;
 pub mod signature;
+mod together;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;

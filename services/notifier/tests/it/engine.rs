@@ -18,7 +18,7 @@ const HELD: &str = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_databas
     WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
 
 /// Deliveries of an endpoint, each of an envelope of its own, all due.
-async fn waiting(stand: &Stand, account: AccountId, endpoint: EndpointId, count: u32) {
+pub async fn waiting(stand: &Stand, account: AccountId, endpoint: EndpointId, count: u32) {
     let now = stand.clock.now().to_rfc3339();
     let (account, endpoint) = (account.uuid(), endpoint.uuid());
     stand
@@ -31,11 +31,11 @@ async fn waiting(stand: &Stand, account: AccountId, endpoint: EndpointId, count:
         .await;
 }
 
-fn room(free: i64) -> Room {
+pub fn room(free: i64) -> Room {
     Room { free, suspects: free, busy: Vec::new(), account_max: (16, 48) }
 }
 
-async fn claim(stand: &Stand, room: &Room) -> Vec<ClaimedDelivery> {
+pub async fn claim(stand: &Stand, room: &Room) -> Vec<ClaimedDelivery> {
     let now = stand.clock.now();
     stand.notifier.store.claim_deliveries(now, now + TimeDelta::seconds(30), room).await.unwrap()
 }

@@ -25,6 +25,7 @@ mod receiver;
 mod recipes;
 mod reminding;
 mod roles;
+mod settling;
 mod sharing;
 mod spellings;
 mod stand;
