@@ -24,6 +24,8 @@ const FREE_BYTES: usize = 64 * 1024;
 /// What all requests may hold together beyond that, in KiB.
 const HELD_KIB_MAX: usize = 512 * 1024;
 const KIB: usize = 1024;
+/// What calls have at a time, as metrics name it.
+pub(crate) const TURNS: &str = "turns";
 
 /// What all requests share.
 #[derive(Debug)]
@@ -39,6 +41,13 @@ pub(crate) struct Share(Arc<Mutex<Vec<OwnedSemaphorePermit>>>);
 impl Room {
     pub(crate) fn new(turns: usize) -> Self {
         Self { turns: Arc::new(Semaphore::new(turns)), held_kib: Arc::new(Semaphore::new(HELD_KIB_MAX)) }
+    }
+}
+
+impl Room {
+    /// Whether somebody who came now would find no turn.
+    pub(crate) fn is_full(&self) -> bool {
+        self.turns.available_permits() == 0
     }
 }
 
@@ -89,7 +98,7 @@ impl Arriving {
 
     fn end(&mut self) -> Result<(), Status> {
         if !self.has_turn {
-            self.share.take(("turns", &self.room.turns), 1)?;
+            self.share.take((TURNS, &self.room.turns), 1)?;
             self.has_turn = true;
         }
         Ok(())

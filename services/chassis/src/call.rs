@@ -4,7 +4,7 @@
 //! turn is refused before anything of it is done.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -20,8 +20,8 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::arriving::{Arriving, Room, Share};
-use crate::metrics::{CallUnderWay, Method, Methods, Side};
+use crate::arriving::{Arriving, Room, Share, TURNS};
+use crate::metrics::{self, CallUnderWay, Method, Methods, Side};
 use crate::observed::{Observation, Observed};
 use crate::problem::{CALL, CallFacts, Problem};
 use crate::{propagation, telemetry};
@@ -56,6 +56,19 @@ impl CallLayer {
     }
 }
 
+impl Shell {
+    /// Refuses a call for which there is no turn. Of thousands a second those that have a turn must not notice: there is no span
+    /// of it and no look at who calls, and it is only counted.
+    fn turn_away(&self, name: Arc<str>, request_id: String) -> Response<Body> {
+        let mut call = CallUnderWay::new(Side::Server, name);
+        metrics::shed(TURNS);
+        metrics::refused(ErrorReason::Unavailable);
+        call.end(Code::Unavailable);
+        let facts = CallFacts { request_id, help_url: Arc::clone(&self.help_url) };
+        CALL.sync_scope(facts, || refused(Problem::overloaded()))
+    }
+}
+
 impl<S> Layer<S> for CallLayer {
     type Service = Call<S>;
     fn layer(&self, inner: S) -> Call<S> {
@@ -87,13 +100,17 @@ where
         let request_id = format!("req_{:032x}", u128::from_be_bytes(crate::keys::random()));
         let path = request.uri().path();
         let Method { name, is_streamed } = self.shell.methods.of(path);
+        let is_bounded = !is_streamed && !path.starts_with(STANDARD);
+        if is_bounded && self.shell.room.is_full() {
+            return Box::pin(ready(Ok(self.shell.turn_away(name, request_id))));
+        }
         let span = span(path, &name, &request_id, request.headers());
         let mut observation = Observation::new(Side::Server, CallUnderWay::new(Side::Server, name), span.clone());
         let share = Share::default();
-        let request = if is_streamed || path.starts_with(STANDARD) {
-            request
-        } else {
+        let request = if is_bounded {
             request.map(|body| Body::new(Arriving::new(body, Arc::clone(&self.shell.room), share.clone())))
+        } else {
+            request
         };
         let time_max = match (time_max(request.headers()), is_streamed) {
             (None, true) => None,
@@ -101,10 +118,10 @@ where
             (told, false) => Some(told.map_or(CALL_MAX, |told| told.min(CALL_MAX))),
         };
         let clone = self.inner.clone();
-        let mut ready = std::mem::replace(&mut self.inner, clone);
+        let mut inner = std::mem::replace(&mut self.inner, clone);
         let facts = CallFacts { request_id, help_url: Arc::clone(&self.shell.help_url) };
         let call = async move {
-            let answer = AssertUnwindSafe(async { ready.call(request).await }).catch_unwind();
+            let answer = AssertUnwindSafe(async { inner.call(request).await }).catch_unwind();
             let answered = match time_max {
                 Some(max) => tokio::time::timeout(max, answer).await,
                 None => Ok(answer.await),
