@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod child;
+mod echo;
 mod flood;
 mod limit;
 mod literal;
@@ -34,6 +35,7 @@ use countersign_chassis::config::TelemetryConfig;
 use countersign_chassis::telemetry::Telemetry;
 use tokio::runtime::{Builder, Runtime};
 
+use crate::echo::Echo;
 use crate::limit::Amount;
 use crate::report::{Job, Report, Round, Section};
 use crate::sample::Kind;
@@ -197,12 +199,16 @@ const TARGETS: [(Kind, Option<f64>); 6] = [
 async fn measure(cli: &Cli, stage: &Stage) -> Result<Vec<Job>> {
     let pgbench = limit::find(cli.pgbench_dir.as_deref(), stage).await?;
     let mut jobs: Vec<Job> = TARGETS.iter().map(|(kind, target)| Job::new(*kind, *target)).collect();
+    let echo = Echo::of(stage).await?;
     let warm = Cli { seconds: 1, ..cli.clone() };
     for number in 0..=cli.rounds {
         for job in &mut jobs {
             // Connections, statements and caches, for both sides: that round does not count.
             let cli = if number == 0 { &warm } else { cli };
-            let round = round(cli, stage, job.kind, &pgbench, number).await.with_context(|| job.kind.name())?;
+            let mut round = round(cli, stage, job.kind, &pgbench, number).await.with_context(|| job.kind.name())?;
+            if job.kind.reads() {
+                round.echo = Some(echo.measure(cli, stage, job.kind).await.context("echo")?);
+            }
             if number > 0 {
                 println!("round {number} of {}: {:<8} {}", cli.rounds, job.kind.name(), round.line());
                 job.rounds.push(round);
@@ -235,5 +241,5 @@ async fn round(cli: &Cli, stage: &Stage, kind: Kind, pgbench: &std::path::Path, 
         }
     }
     let ((service, service_usage, backlog), (limit, limit_usage)) = service.zip(limit).context("half a round")?;
-    Ok(Round { service, service_usage, backlog, limit, limit_usage })
+    Ok(Round { service, service_usage, backlog, limit, limit_usage, echo: None })
 }

@@ -35,11 +35,19 @@ pub struct Round {
     pub limit: Limit,
     /// Who worked for it.
     pub limit_usage: Usage,
+    /// A gRPC server with nothing behind it, for what only reads, and who worked for it.
+    pub echo: Option<(Measured, Usage)>,
 }
 
 impl Round {
     fn ratio(&self) -> f64 {
         self.service.per_second / self.limit.per_second
+    }
+
+    /// What a service would do that costs as much as the gRPC server with nothing behind it and pgbench together.
+    fn both(&self) -> Option<f64> {
+        let (echo, _) = self.echo.as_ref()?;
+        Some(1.0 / (1.0 / echo.per_second + 1.0 / self.limit.per_second))
     }
 
     /// For the impatient.
@@ -219,6 +227,28 @@ impl Report {
         self.jobs.iter().map(row).collect()
     }
 
+    /// What only reads, beside a gRPC server with nothing behind it.
+    fn echo_rows(&self) -> Vec<[String; 6]> {
+        let row = |job: &Job| {
+            let middle = |of: &dyn Fn(&Round) -> Option<f64>| {
+                let values: Option<Vec<f64>> = job.rounds.iter().map(of).collect();
+                values.map(median)
+            };
+            let micros = |of: &dyn Fn(&Usage) -> f64| {
+                middle(&|round| round.echo.as_ref().map(|(echo, usage)| 1e6 * of(usage) / echo.calls))
+            };
+            Some([
+                job.kind.name().to_owned(),
+                format!("{:.0}", middle(&|round| round.echo.as_ref().map(|(echo, _)| echo.per_second))?),
+                format!("{:.0}", micros(&|usage| usage.service)?),
+                format!("{:.0}", micros(&|usage| usage.load)?),
+                format!("{:.0}", middle(&Round::both)?),
+                format!("{:.2}", middle(&|round| Some(round.service.per_second / round.both()?))?),
+            ])
+        };
+        self.jobs.iter().filter_map(row).collect()
+    }
+
     fn others(&self, job: &Job) -> f64 {
         job.median(|round| round.service_usage.others().max(round.limit_usage.others()))
     }
@@ -269,8 +299,9 @@ impl Report {
     pub fn table(&self) -> String {
         let mut text = format!("{}\n{}\n\n", self.machine(), self.method());
         if !self.jobs.is_empty() {
-            let (speed, cost) = (grid(&SPEED, &self.speed_rows()), grid(&COST, &self.cost_rows()));
-            for line in speed.into_iter().chain([String::new()]).chain(cost) {
+            let tables =
+                [grid(&SPEED, &self.speed_rows()), grid(&COST, &self.cost_rows()), grid(&ECHO, &self.echo_rows())];
+            for line in tables.join(&String::new()) {
                 let _ = writeln!(text, "{line}");
             }
         }
@@ -307,6 +338,8 @@ impl Report {
         pipes(&mut text, &SPEED, &self.speed_rows());
         text.push_str("\nMicroseconds of processor time, for one call and for one transaction of pgbench:\n\n");
         pipes(&mut text, &COST, &self.cost_rows());
+        text.push_str(BESIDE_ECHO);
+        pipes(&mut text, &ECHO, &self.echo_rows());
         text.push_str(&self.plot());
         for section in &self.sections {
             let _ = writeln!(text, "\n## {}\n\n{}", section.title, section.text.trim_end());
@@ -331,6 +364,13 @@ const SPEED: [&str; 9] =
     ["job", "requests/s", "p50 ms", "p95 ms", "p99 ms", "pgbench tx/s", "pgbench mean ms", "ratio (range)", "target"];
 const COST: [&str; 7] =
     ["job", "service µs", "load µs", "database µs", "pgbench µs", "database µs (pgbench)", "other programs"];
+const ECHO: [&str; 6] = ["job", "echo requests/s", "server µs", "load µs", "both limits/s", "share of that"];
+
+const BESIDE_ECHO: &str = "
+What only reads is also measured beside a gRPC server (tonic) with nothing behind it, which gives the same answers to the same load.
+*Both limits* is what a service would do that costs no more than that server and pgbench together:
+
+";
 
 const INTRODUCTION: &str = "# Performance
 

@@ -64,9 +64,14 @@ impl Kind {
         matches!(self, Self::Send | Self::Sign | Self::Decline)
     }
 
+    /// Whether it leaves everything as it is.
+    pub fn reads(self) -> bool {
+        matches!(self, Self::Get | Self::List)
+    }
+
     /// Which envelopes its script is about.
     fn about(self) -> About {
-        if matches!(self, Self::Get | Self::List) { About::Any } else { About::Each }
+        if self.reads() { About::Any } else { About::Each }
     }
 }
 

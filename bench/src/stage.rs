@@ -143,7 +143,7 @@ impl Stage {
 
     /// What a round of that kind works on, on the service's side or on the limit's: as many envelopes as it may use up.
     pub async fn stock(&self, kind: Kind, is_limit: bool, count: u64) -> Result<Range<u64>> {
-        if !kind.uses_up() && kind != Kind::Create {
+        if kind.reads() {
             return Ok(FIRST..FIRST + HOT);
         }
         let numbers = self.numbers(count);
