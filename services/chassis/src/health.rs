@@ -5,9 +5,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use clap::Args;
-use tonic::transport::Endpoint;
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
@@ -44,20 +44,25 @@ pub async fn check(config: &HealthConfig) -> anyhow::Result<()> {
 }
 
 async fn ask(config: &HealthConfig) -> anyhow::Result<ServingStatus> {
-    let mut endpoint = Endpoint::from_shared(config.url.clone()).context("--url: is not an address")?;
-    let scheme = endpoint.uri().scheme_str();
-    ensure!(matches!(scheme, Some("http" | "https")), "--url: must begin with https:// or http://");
-    if scheme == Some("https") {
-        let none = |setting| PemFile::new(setting, None);
-        let ca = PemFile::new("--ca", config.ca.as_deref());
-        let mut tls = tls::client(ca, none("--cert"), none("--key"))?.anonymous;
-        if let Some(name) = &config.server_name {
-            tls = tls.domain_name(name);
-        }
-        endpoint = endpoint.tls_config(tls).context("TLS")?;
-    }
-    let channel = endpoint.connect().await.context("no connection")?;
+    let channel = connect(config).await?;
     let request = HealthCheckRequest { service: config.service.clone() };
     let answer = HealthClient::new(channel).check(request).await;
     Ok(answer.map_err(|refused| anyhow!("{:?}: {}", refused.code(), refused.message()))?.into_inner().status())
+}
+
+async fn connect(config: &HealthConfig) -> anyhow::Result<Channel> {
+    let address: Uri = config.url.parse().context("--url: is not an address")?;
+    let connected = match address.scheme_str() {
+        Some("http") => Endpoint::from(address).connect().await,
+        Some("https") => {
+            let none = |setting| PemFile::new(setting, None);
+            let ca = PemFile::new("--ca", config.ca.as_deref());
+            let tls = tls::client(ca, none("--cert"), none("--key"))?.anonymous;
+            let secured = tls.endpoint(&address, config.server_name.as_deref());
+            let (endpoint, connector) = secured.context("no certificate can bear that host or name")?;
+            endpoint.connect_with_connector(connector).await
+        }
+        _ => bail!("--url: must begin with https:// or http://"),
+    };
+    connected.context("no connection")
 }

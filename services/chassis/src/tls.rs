@@ -3,9 +3,11 @@
 //! Must never decide what a name may do: that is each service's own. No byte of a key reaches an error; errors name the
 //! setting and the file.
 
+mod client;
+
 use std::fs::File;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -18,9 +20,9 @@ use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use sha2::{Digest as _, Sha256};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
-use tonic::transport::{Certificate, ClientTlsConfig, Identity};
 use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 
+pub use self::client::{ClientTls, Clients, Connector, client};
 use crate::accept::PeerCertificates;
 use crate::config::{SettingError, TlsConfig};
 use crate::grpc::install_tls_provider;
@@ -31,8 +33,8 @@ pub const NAMES_MAX: usize = 20;
 const PEM_BYTES_MAX: u64 = 1024 * 1024;
 /// How often the files are looked at again.
 const RENEW: Duration = Duration::from_secs(5);
-/// How long a handshake may take.
-const HANDSHAKE_MAX: Duration = Duration::from_secs(10);
+/// What is spoken over TLS, as ALPN names it.
+const HTTP2: &[u8] = b"h2";
 /// What a DNS name is told by, so that it is never taken for a URI.
 const DNS: &str = "dns:";
 
@@ -42,21 +44,21 @@ const KEY: &str = "--tls-key (COUNTERSIGN_TLS_KEY)";
 const CLIENT_CA: &str = "--tls-client-ca (COUNTERSIGN_TLS_CLIENT_CA)";
 
 /// A PEM file and the setting that names it.
-#[derive(Clone, Copy, Debug)]
-pub struct PemFile<'a> {
+#[derive(Clone, Debug)]
+pub struct PemFile {
     setting: &'static str,
-    path: Option<&'a Path>,
+    path: Option<PathBuf>,
 }
 
-impl<'a> PemFile<'a> {
+impl PemFile {
     /// The file that a setting names, `--flag (VARIABLE)`, or none.
     #[must_use]
-    pub fn new(setting: &'static str, path: Option<&'a Path>) -> Self {
-        Self { setting, path }
+    pub fn new(setting: &'static str, path: Option<&Path>) -> Self {
+        Self { setting, path: path.map(Path::to_owned) }
     }
 
     fn refused(&self, why: impl AsRef<str>) -> SettingError {
-        let path = self.path.map(|path| format!("{}: ", path.display())).unwrap_or_default();
+        let path = self.path.as_ref().map(|path| format!("{}: ", path.display())).unwrap_or_default();
         SettingError::new(self.setting, format!("{path}{}", why.as_ref()))
     }
 
@@ -83,7 +85,7 @@ impl<'a> PemFile<'a> {
 
     /// The CAs that the file holds, if the setting is there.
     pub(crate) fn roots(&self) -> Result<Option<Roots>, SettingError> {
-        let Some(path) = self.path else { return Ok(None) };
+        let Some(path) = &self.path else { return Ok(None) };
         let pem = self.read(path)?;
         // Whoever reads the bundle later leaves out what is none, so it is looked at here.
         let mut store = RootCertStore::empty();
@@ -108,8 +110,8 @@ struct Pair {
 }
 
 /// A certificate with its key, if the settings are there: both or none.
-fn pair(cert: PemFile<'_>, key: PemFile<'_>) -> Result<Option<Pair>, SettingError> {
-    let (cert_path, key_path) = match (cert.path, key.path) {
+fn pair(cert: &PemFile, key: &PemFile) -> Result<Option<Pair>, SettingError> {
+    let (cert_path, key_path) = match (&cert.path, &key.path) {
         (Some(cert), Some(key)) => (cert, key),
         (None, None) => return Ok(None),
         (Some(_), None) => return Err(key.refused(format!("is needed with {}", cert.setting))),
@@ -191,7 +193,7 @@ impl Current {
         let key = PemFile::new(KEY, config.tls_key.as_deref());
         let authorities = PemFile::new(CLIENT_CA, config.tls_client_ca.as_deref());
         let roots = authorities.roots()?;
-        let Some(pair) = pair(cert, key)? else {
+        let Some(pair) = pair(&cert, &key)? else {
             return if roots.is_some() { Err(cert.refused(format!("is needed with {CLIENT_CA}"))) } else { Ok(None) };
         };
         let mut digest = Sha256::new();
@@ -212,31 +214,10 @@ impl Current {
             .map_err(|_| cert.refused("cannot be used"))?
             .with_client_cert_verifier(verifier)
             .with_cert_resolver(Arc::new(SingleCertAndKey::from(pair.certified)));
-        server.alpn_protocols = vec![b"h2".to_vec()];
+        server.alpn_protocols = vec![HTTP2.to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(server));
         Ok(Some(Self { digest: digest.finalize().into(), acceptor }))
     }
-}
-
-/// The two ways in which a client of ours calls over TLS.
-pub struct Clients {
-    /// Showing no certificate: for what is asked in somebody else's name, whose token then is the only credential.
-    pub anonymous: ClientTlsConfig,
-    /// Showing the client's own certificate, if the settings name one.
-    pub identified: Option<ClientTlsConfig>,
-}
-
-/// TLS for a client that believes in the CAs of `ca`, or else in the platform's, and bears `cert` with `key`.
-pub fn client(ca: PemFile<'_>, cert: PemFile<'_>, key: PemFile<'_>) -> Result<Clients, SettingError> {
-    install_tls_provider();
-    let anonymous = ClientTlsConfig::new().timeout(HANDSHAKE_MAX);
-    let anonymous = match ca.roots()? {
-        Some(roots) => anonymous.ca_certificate(Certificate::from_pem(roots.pem)),
-        None => anonymous.with_native_roots(),
-    };
-    let identity = pair(cert, key)?.map(|pair| Identity::from_pem(pair.cert_pem, pair.key_pem));
-    let identified = identity.map(|identity| anonymous.clone().identity(identity));
-    Ok(Clients { anonymous, identified })
 }
 
 /// The names of the service at the other end of a call's connection, by its verified certificate; none without one.

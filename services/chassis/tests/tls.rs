@@ -12,11 +12,11 @@ use countersign::v1::GetCallerIdentityRequest;
 use countersign::v1::account_service_client::AccountServiceClient;
 use countersign_chassis::config::{ListenConfig, TlsConfig};
 use countersign_chassis::grpc;
-use countersign_chassis::tls::{self, Clients, NAMES_MAX, PemFile, ServerTls, identities, names};
+use countersign_chassis::tls::{self, ClientTls, Clients, NAMES_MAX, PemFile, ServerTls, identities, names};
 use countersign_test_support::certificates::{Authority, Issued, Use, write};
 use http::{Request, Response};
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tempfile::TempDir;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
@@ -26,7 +26,7 @@ use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::service::Routes;
 use tonic::transport::server::TcpConnectInfo;
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 use tower::Service;
 
@@ -94,7 +94,7 @@ impl Stand {
     }
 
     /// TLS as a client has it that believes in a CA and may have a certificate.
-    fn client(&self, ca: &Authority, certificate: Option<&Issued>) -> ClientTlsConfig {
+    fn client(&self, ca: &Authority, certificate: Option<&Issued>) -> ClientTls {
         let ca = write(self.folder.path(), "believed.pem", &ca.pem);
         let files = certificate.map(|certificate| certificate.write(self.folder.path(), "client"));
         let (cert, key) = files.unzip();
@@ -113,9 +113,11 @@ impl Stand {
         self.ask(self.client(&self.ca, certificate)).await
     }
 
-    async fn ask(&self, tls: ClientTlsConfig) -> Result<Vec<String>, Status> {
-        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
-        ask(endpoint.tls_config(tls).unwrap().connect_lazy()).await
+    /// The same on a new connection of that client.
+    async fn ask(&self, tls: ClientTls) -> Result<Vec<String>, Status> {
+        let address = format!("https://{}", self.address).parse().unwrap();
+        let (endpoint, connector) = tls.endpoint(&address, None).unwrap();
+        ask(endpoint.connect_with_connector_lazy(connector)).await
     }
 
     async fn stop(self) {
@@ -199,6 +201,28 @@ async fn a_client_refuses_a_server_of_another_ca() {
     stand.stop().await;
 }
 
+/// A client's files are those of the moment in which it connects, as soon as they belong together.
+#[tokio::test]
+async fn a_client_shows_and_believes_what_its_files_say_now() {
+    const RENEWED: &str = "spiffe://corp/renewed";
+    let stand = Stand::start().await;
+    let tls = stand.client(&stand.ca, Some(&stand.ca.issue(Use::Client, &[NOTIFIER])));
+    let (ask, put) = (|| stand.ask(tls.clone()), |name, text: &str| write(stand.folder.path(), name, text));
+    assert_eq!(ask().await.unwrap(), [NOTIFIER]);
+    let renewed = stand.ca.issue(Use::Client, &[RENEWED]);
+    let _ = put("client.cert.pem", &renewed.cert);
+    assert_eq!(ask().await.unwrap(), [NOTIFIER], "the key is not its own yet");
+    let _ = put("client.key.pem", &renewed.key);
+    assert_eq!(ask().await.unwrap(), [RENEWED]);
+    let believed = put("believed.pem", &Authority::new("ours").pem);
+    assert_eq!(ask().await.unwrap_err().code(), Code::Unavailable);
+    std::fs::remove_file(believed).unwrap();
+    assert_eq!(ask().await.unwrap_err().code(), Code::Unavailable, "what was read stays in use");
+    let _ = put("believed.pem", &stand.ca.pem);
+    assert_eq!(ask().await.unwrap(), [RENEWED]);
+    stand.stop().await;
+}
+
 #[test]
 fn names_are_the_alternative_names_alone() {
     let ca = Authority::new("ours");
@@ -271,17 +295,58 @@ fn settings_that_do_not_hold_are_named() {
     assert!(ServerTls::open(&TlsConfig::default()).unwrap().is_none(), "plain text");
 }
 
-/// The certificate that a server shows to who connects now.
-async fn shown(tls: &ServerTls, ca: &Authority) -> CertificateDer<'static> {
+/// Greets a server as somebody who connects now, with that certificate: the certificate that it shows, or why it takes none of
+/// it.
+async fn greet(
+    tls: &ServerTls,
+    ca: &Authority,
+    certificate: Option<&Issued>,
+) -> std::io::Result<CertificateDer<'static>> {
     let mut roots = rustls::RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(ca.pem.as_bytes()).unwrap()).unwrap();
-    let client = rustls::ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+    let client = rustls::ClientConfig::builder().with_root_certificates(roots);
+    let client = match certificate {
+        Some(Issued { cert, key }) => {
+            let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).unwrap()];
+            client.with_client_auth_cert(chain, PrivateKeyDer::from_pem_slice(key.as_bytes()).unwrap()).unwrap()
+        }
+        None => client.with_no_client_auth(),
+    };
     let (near, far) = tokio::io::duplex(64 * 1_024);
     let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(client));
     let name = "127.0.0.1".try_into().unwrap();
     let (client, server) = tokio::join!(connector.connect(name, near), tls.acceptor().accept(far));
-    server.unwrap();
-    client.unwrap().get_ref().1.peer_certificates().unwrap()[0].clone().into_owned()
+    server?;
+    Ok(client?.get_ref().1.peer_certificates().unwrap()[0].clone().into_owned())
+}
+
+async fn shown(tls: &ServerTls, ca: &Authority) -> CertificateDer<'static> {
+    greet(tls, ca, None).await.unwrap()
+}
+
+/// Whose certificates are believed is renewed, too: those of the new CA are from then on, and those of the former no longer.
+#[tokio::test]
+async fn a_renewed_client_ca_is_used_from_then_on() {
+    let (ca, next, folder) = (Authority::new("ours"), Authority::new("ours"), tempfile::tempdir().unwrap());
+    let (cert, key) = ca.issue(Use::Server, &["127.0.0.1"]).write(folder.path(), "server");
+    let bundle = write(folder.path(), "ca.pem", &ca.pem);
+    let config = TlsConfig { tls_cert: Some(cert), tls_key: Some(key), tls_client_ca: Some(bundle.clone()) };
+    let tls = ServerTls::open(&config).unwrap().unwrap();
+    let clients = [&ca, &next].map(|of| of.issue(Use::Client, &[NOTIFIER]));
+    let taken = async || {
+        let [former, renewed] = &clients;
+        [greet(&tls, &ca, Some(former)).await.is_ok(), greet(&tls, &ca, Some(renewed)).await.is_ok()]
+    };
+    assert_eq!(taken().await, [true, false]);
+    // As it is done without anybody being refused: both, and then the new one alone.
+    for (pem, expected) in [([ca.pem.as_str(), &next.pem].concat(), [true, true]), (next.pem.clone(), [false, true])] {
+        std::fs::write(&bundle, pem).unwrap();
+        assert!(tls.look().unwrap());
+        assert_eq!(taken().await, expected);
+    }
+    std::fs::write(&bundle, "no PEM").unwrap();
+    assert!(tls.look().is_err());
+    assert_eq!(taken().await, [false, true], "what was read stays in use");
 }
 
 /// Files that are renewed are used without a new start; files that do not belong together yet are not.

@@ -15,10 +15,10 @@ use countersign::v1::{
 use countersign_chassis::config::SettingError;
 use countersign_chassis::keys::sha256;
 use countersign_chassis::outgoing::Outgoing;
-use countersign_chassis::tls::{self, Clients, PemFile};
+use countersign_chassis::tls::{self, ClientTls, Clients, PemFile};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::metadata::{Ascii, MetadataValue};
-use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status, Streaming};
 
 use crate::config::{Config, EnvelopeTlsConfig};
@@ -60,19 +60,14 @@ pub struct Envelopes {
 impl Envelopes {
     /// As the settings say. Connects when it is first used.
     pub fn new(config: &Config) -> Result<Self, SettingError> {
-        let endpoint = Endpoint::from_shared(config.envelope_url.clone())
-            .map_err(|_| SettingError::new(URL, "is not an address"))?
-            .connect_timeout(CONNECT_MAX)
-            .http2_keep_alive_interval(KEEPALIVE)
-            .keep_alive_while_idle(true)
-            .tcp_nodelay(true);
+        let address: Uri = config.envelope_url.parse().map_err(|_| SettingError::new(URL, "is not an address"))?;
         let authorization = config.service_token.as_ref().map(bearer).transpose()?;
         if authorization.is_none() && config.envelope_tls.client_cert.is_none() {
             return Err(SettingError::new(TOKEN, format!("is needed without {CERT}")));
         }
-        let (channel, anonymous) = match endpoint.uri().scheme_str() {
-            Some("https") => secured(&endpoint, &config.envelope_tls)?,
-            Some("http") => plain(&endpoint, &config.envelope_tls)?,
+        let (channel, anonymous) = match address.scheme_str() {
+            Some("https") => secured(&address, &config.envelope_tls)?,
+            Some("http") => plain(address, &config.envelope_tls)?,
             _ => return Err(SettingError::new(URL, "must begin with https:// or http://")),
         };
         let (channel, anonymous) = (Outgoing::new(channel), Outgoing::new(anonymous));
@@ -210,18 +205,23 @@ fn bearer(token: &SecretString) -> Result<MetadataValue<Ascii>, SettingError> {
     Ok(value)
 }
 
+/// With our bounds.
+fn bounded(endpoint: Endpoint) -> Endpoint {
+    let endpoint = endpoint.connect_timeout(CONNECT_MAX).tcp_nodelay(true);
+    endpoint.http2_keep_alive_interval(KEEPALIVE).keep_alive_while_idle(true)
+}
+
 /// The notifier's channel and the anonymous one, over TLS.
-fn secured(endpoint: &Endpoint, config: &EnvelopeTlsConfig) -> Result<(Channel, Channel), SettingError> {
+fn secured(address: &Uri, config: &EnvelopeTlsConfig) -> Result<(Channel, Channel), SettingError> {
     let Clients { anonymous, identified } = tls::client(
         PemFile::new(CA, config.envelope_ca.as_deref()),
         PemFile::new(CERT, config.client_cert.as_deref()),
         PemFile::new(KEY, config.client_key.as_deref()),
     )?;
-    let connect = |tls: ClientTlsConfig| {
-        // Files have been looked at: what is left to fail are the platform's CAs and a host that no certificate can name.
-        let unusable =
-            |_| SettingError::new(URL, format!("cannot be verified: its host is no name, or {CA} is needed"));
-        Ok(endpoint.clone().tls_config(tls).map_err(unusable)?.connect_lazy())
+    let connect = |tls: ClientTls| -> Result<Channel, SettingError> {
+        let unusable = || SettingError::new(URL, "cannot be verified: no certificate can bear its host");
+        let (endpoint, connector) = tls.endpoint(address, None).ok_or_else(unusable)?;
+        Ok(bounded(endpoint).connect_with_connector_lazy(connector))
     };
     let anonymous = connect(anonymous)?;
     let channel = identified.map_or_else(|| Ok(anonymous.clone()), connect)?;
@@ -230,13 +230,13 @@ fn secured(endpoint: &Endpoint, config: &EnvelopeTlsConfig) -> Result<(Channel, 
 
 /// One channel for both, in plain text. Settings that it would leave unheeded are refused: whoever made them believes that
 /// nobody reads along.
-fn plain(endpoint: &Endpoint, config: &EnvelopeTlsConfig) -> Result<(Channel, Channel), SettingError> {
+fn plain(address: Uri, config: &EnvelopeTlsConfig) -> Result<(Channel, Channel), SettingError> {
     let EnvelopeTlsConfig { envelope_ca, client_cert, client_key } = config;
     for (setting, path) in [(CA, envelope_ca), (CERT, client_cert), (KEY, client_key)] {
         if path.is_some() {
             return Err(SettingError::new(setting, format!("needs an https:// address in {URL}")));
         }
     }
-    let channel = endpoint.connect_lazy();
+    let channel = bounded(Endpoint::from(address)).connect_lazy();
     Ok((channel.clone(), channel))
 }

@@ -1,6 +1,6 @@
 //! Callers known by a certificate: the service with TLS and a client CA, and the real notifier before it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use countersign::v1::account_service_client::AccountServiceClient;
@@ -14,6 +14,7 @@ use countersign::v1::{
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::TlsConfig;
 use countersign_envelope::config::Config;
+use countersign_notifier::config::EnvelopeTlsConfig;
 use countersign_test_support::certificates::{Authority, Issued, Use, write};
 use countersign_test_support::client::request;
 use countersign_test_support::notifier::{self, register};
@@ -46,6 +47,11 @@ struct Stand {
 impl Stand {
     /// No peer is trusted for its address, and no token makes a notifier.
     async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    /// The same with further settings.
+    async fn start_with(set: impl FnOnce(&mut Config)) -> Self {
         countersign_chassis::grpc::install_tls_provider();
         let (ca, folder) = (Authority::new("ours"), tempfile::tempdir().unwrap());
         let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
@@ -56,6 +62,7 @@ impl Stand {
             ..config(&database, &documents)
         };
         config.listen.tls = tls(&ca, folder.path());
+        set(&mut config);
         config.check_identities().unwrap();
         let mut service = Service::start_with(database, Clock::database(), documents, config).await;
         service.channel = connect(&service.address, &ca, None);
@@ -78,6 +85,39 @@ impl Stand {
 
     async fn story(&self, signers: usize) -> Story {
         self.sender.story(signers, Routing::Parallel).await
+    }
+
+    /// The real notifier without a service token.
+    async fn notifier(&self) -> Notifier {
+        let (database, mails) = (notifier::database().await, tempfile::tempdir().unwrap());
+        let mut config = notifier::config(&database, &self.service.address, &mails);
+        config.envelope_url = format!("https://{}", self.service.address);
+        config.service_token = None;
+        let (ca, (cert, key)) = self.certify_notifier();
+        config.envelope_tls =
+            EnvelopeTlsConfig { envelope_ca: Some(ca), client_cert: Some(cert), client_key: Some(key) };
+        Notifier::start_with(database, mails, config).await
+    }
+
+    /// Writes what the notifier believes and shows.
+    fn certify_notifier(&self) -> (PathBuf, (PathBuf, PathBuf)) {
+        let folder = self.folder.path();
+        let own = self.ca.issue(Use::Client, &[NOTIFIER]).write(folder, "notifier");
+        (write(folder, "envelope-ca.pem", &self.ca.pem), own)
+    }
+
+    /// Has another CA, and writes anew all that was of the former, for both services. Returns when the server uses it.
+    async fn renew(&mut self) {
+        self.ca = Authority::new("ours");
+        let _ = (tls(&self.ca, self.folder.path()), self.certify_notifier());
+        self.service.channel = connect(&self.service.address, &self.ca, None);
+        self.sender.channel = self.service.channel.clone();
+        let answered = async {
+            while identity(&self.service.channel).await.is_err_and(|status| status.reason().is_empty()) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::time::timeout(SOON, answered).await.expect("the files are read again");
     }
 }
 
@@ -331,14 +371,7 @@ async fn a_certificate_of_two_roles_is_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_notifier_works_by_its_certificate_alone() {
     let stand = Stand::start().await;
-    let (database, mails) = (notifier::database().await, tempfile::tempdir().unwrap());
-    let (cert, key) = stand.ca.issue(Use::Client, &[NOTIFIER]).write(stand.folder.path(), "notifier");
-    let mut config = notifier::config(&database, &stand.service.address, &mails);
-    config.envelope_url = format!("https://{}", stand.service.address);
-    config.service_token = None;
-    config.envelope_tls.envelope_ca = Some(write(stand.folder.path(), "envelope-ca.pem", &stand.ca.pem));
-    (config.envelope_tls.client_cert, config.envelope_tls.client_key) = (Some(cert), Some(key));
-    let notifier = Notifier::start_with(database, mails, config).await;
+    let notifier = stand.notifier().await;
     let story = stand.story(1).await;
     let recipient = &story.envelope.recipients[0].id;
     let mail = invitation(&notifier, recipient).await;
@@ -351,6 +384,23 @@ async fn a_notifier_works_by_its_certificate_alone() {
         let refused = register(&notifier.channel, &stand.sender.with_token(bad), url).await.expect_err(bad);
         assert!(matches!(refused.code(), Code::Unauthenticated | Code::PermissionDenied), "{bad}: {refused:?}");
     }
+    notifier.stop().await;
+}
+
+/// All certificates are renewed by another CA while both services run: the notifier goes on by the new ones alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_notifier_goes_on_when_all_certificates_are_renewed() {
+    let mut stand = Stand::start_with(|config| config.listen.connection_age_seconds = 1).await;
+    let notifier = stand.notifier().await;
+    let before = stand.story(1).await;
+    invitation(&notifier, &before.envelope.recipients[0].id).await;
+    let former = stand.ca.issue(Use::Client, &[NOTIFIER]);
+    stand.renew().await;
+    watch(&stand.with(&former), Vec::new()).await.expect_err("the former CA is believed no longer");
+    // No connection is as old as that.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let after = stand.story(1).await;
+    invitation(&notifier, &after.envelope.recipients[0].id).await;
     notifier.stop().await;
 }
 
