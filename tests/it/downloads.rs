@@ -4,7 +4,7 @@ mod access;
 mod bundles;
 pub mod data;
 mod parts;
-mod stores;
+pub mod stores;
 
 use countersign::v1::document_part::Part;
 use countersign::v1::document_source::Source;

@@ -41,6 +41,7 @@ mod model;
 mod mutants;
 mod once;
 mod operating;
+mod outages;
 mod pages;
 mod partitions;
 mod pictures;

@@ -29,7 +29,11 @@ pub struct Away {
 
 impl Away {
     pub fn of(service: &Service) -> Self {
-        let place = service.documents.path().to_owned();
+        Self::at(service.documents.path())
+    }
+
+    pub fn at(folder: &Path) -> Self {
+        let place = folder.to_owned();
         let beside = place.with_extension("away");
         std::fs::rename(&place, &beside).unwrap();
         std::fs::write(&place, b"not a folder").unwrap();

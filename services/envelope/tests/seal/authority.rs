@@ -18,6 +18,8 @@ use crate::pki::Pki;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Answer {
     Right,
+    /// To one question, and fails from then on.
+    RightOnce,
     /// To the same question with another nonce.
     OtherNonce,
     /// About something else.
@@ -38,6 +40,17 @@ struct Told {
     answer: Mutex<Answer>,
     asked: AtomicUsize,
     url: Mutex<String>,
+}
+
+impl Told {
+    fn answer_now(&self) -> Answer {
+        let mut answer = self.answer.lock().unwrap();
+        let now = *answer;
+        if now == Answer::RightOnce {
+            *answer = Answer::Failing;
+        }
+        now
+    }
 }
 
 /// The authority.
@@ -68,7 +81,7 @@ impl Authority {
 
 async fn answer_to(State(told): State<Arc<Told>>, headers: HeaderMap, request: Bytes) -> Response {
     told.asked.fetch_add(1, Ordering::SeqCst);
-    let answer = *told.answer.lock().unwrap();
+    let answer = told.answer_now();
     assert_eq!(headers["content-type"], "application/timestamp-query");
     let mut request = request.to_vec();
     match answer {
@@ -87,7 +100,7 @@ async fn answer_to(State(told): State<Arc<Told>>, headers: HeaderMap, request: B
             request[at] ^= 1;
         }
         Answer::OtherImprint => *imprint(&mut request) ^= 1,
-        Answer::Right | Answer::Broken | Answer::Stale => {}
+        Answer::Right | Answer::RightOnce | Answer::Broken | Answer::Stale => {}
     }
     if answer == Answer::Stale {
         // Without a nonce: as what was once answered to somebody who asked without one.
