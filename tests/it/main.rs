@@ -49,6 +49,7 @@ mod pictures;
 mod pki;
 mod presets;
 mod races;
+mod readiness;
 mod reasons;
 mod refusals;
 mod reminders;

@@ -21,6 +21,7 @@ use crate::service::{SERVICE_TOKEN, Service, keys};
 /// A running notifier.
 pub struct Notifier {
     pub database: Database,
+    pub address: String,
     pub channel: Channel,
     pub mails: TempDir,
     stop: CancellationToken,
@@ -82,11 +83,11 @@ impl Notifier {
     /// With those settings.
     pub async fn start_with(database: Database, mails: TempDir, config: Config) -> Self {
         let listener = TcpListener::bind(config.listen.listen).await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let address = listener.local_addr().unwrap().to_string();
         let stop = CancellationToken::new();
         let running = tokio::spawn(serve(config, Clock::database(), listener, stop.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy();
-        Self { database, channel, mails, stop, running }
+        Self { database, address, channel, mails, stop, running }
     }
 
     /// Stops it in good order.
