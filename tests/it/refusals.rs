@@ -9,7 +9,7 @@ use countersign::v1::{
     WatchStatusChangesRequest,
 };
 use countersign_test_support::client::{pdf, request, signature};
-use countersign_test_support::{Caller, Errors as _, Service};
+use countersign_test_support::{Caller, Errors as _, Notifier, Service, notifier};
 use tonic::{Code, Status};
 
 /// What a request is refused with: reason, field.
@@ -393,4 +393,35 @@ async fn t63_bad_pages_and_tokens_are_refused_by_field() {
     let request = WatchStatusChangesRequest { resume_token: String::new(), start: 9, ..Default::default() };
     let refused = sender.envelopes().watch_status_changes(request).await.unwrap_err();
     assert_eq!(refused.fields(), ["start"]);
+}
+
+/// What is larger than a request may be is refused by the limit's name, by each service by its own limit; what is not is read.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_too_large_to_be_a_request_is_refused_by_name() {
+    const MIB: usize = 1024 * 1024;
+    let service = Service::start().await;
+    let (sender, notifier) = (service.account(false).await, Notifier::start(&service).await);
+    let story = sender.story(1, Routing::Parallel).await;
+    let text = |bytes: usize| "x".repeat(bytes);
+    let create = async |bytes| {
+        let new = CreateEnvelopeRequest { message: text(bytes), ..request(1, Routing::Parallel, true) };
+        sender.create(new).await.unwrap_err()
+    };
+    let decline = async |bytes| story.signer(0).decline(&text(bytes)).await.unwrap_err();
+    let subscribe = async |bytes| {
+        let url = format!("https://example.com/{}", text(bytes));
+        notifier::register(&notifier.channel, &sender, &url).await.unwrap_err()
+    };
+    let (large, read) = (
+        [create(64 * MIB).await, decline(4 * MIB).await, subscribe(MIB / 4).await],
+        [create(63 * MIB).await, decline(3 * MIB).await, subscribe(MIB / 5).await],
+    );
+    for refused in large {
+        let told = (refused.code(), refused.reason(), refused.fact("limit"));
+        assert_eq!(told, (Code::InvalidArgument, OVER.into(), "message_bytes_max".into()), "{refused:?}");
+    }
+    for refused in read {
+        assert_eq!((refused.reason().as_str(), refused.fact("limit").as_str()), (BAD, ""), "{refused:?}");
+    }
+    assert_eq!(service.database.number("SELECT count(*) FROM envelope").await, 1);
 }

@@ -32,7 +32,7 @@ use tonic::transport::server::TcpConnectInfo;
 use tower::{Service, ServiceExt as _};
 
 use crate::call::STANDARD;
-use crate::config::ListenConfig;
+use crate::config::{ConnectionBounds, ListenConfig};
 use crate::metrics::{self, OpenConnection};
 use crate::ticker::jittered;
 use crate::tls::ServerTls;
@@ -51,10 +51,6 @@ const STREAM_WINDOW_BYTES: u32 = 1024 * 1024;
 const GREETING_MAX: Duration = Duration::from_secs(5);
 /// The preface of HTTP/2 and the header of the first frame (RFC 9113, 3.4 and 4.1).
 const GREETING_BYTES: u64 = 24 + 9;
-/// How long a connection may go on without a call.
-const IDLE_MAX: Duration = Duration::from_secs(10 * 60);
-/// How long calls may go on after their connection was told to end for its age: longer than any that goes on by right.
-const GRACE: Duration = Duration::from_secs(15 * 60);
 /// How long a connection that was told to end may go on when it has no call: its peer may be gone.
 const QUIET: Duration = Duration::from_secs(2);
 /// Places beyond all others for who has no connection yet, so that those who ask for health are heard in a crowd.
@@ -104,8 +100,8 @@ pub(crate) async fn serve<S>(
             continue;
         };
         let open = OpenConnection::new();
-        let taken_in =
-            Connection { service: service.clone(), age: jittered(age), stop: stop.clone(), cut: cut.clone() };
+        let (age, bounds) = (jittered(age), config.bounds);
+        let taken_in = Connection { service: service.clone(), age, bounds, stop: stop.clone(), cut: cut.clone() };
         let tls = tls.clone();
         tracker.spawn(async move {
             taken_in.run(stream, peer, tls).await;
@@ -190,6 +186,7 @@ impl Drop for Place {
 struct Connection<S> {
     service: S,
     age: Duration,
+    bounds: ConnectionBounds,
     stop: CancellationToken,
     cut: CancellationToken,
 }
@@ -266,15 +263,15 @@ where
                     if heard.load(Ordering::Relaxed) < GREETING_BYTES {
                         return;
                     }
-                    look_at = Instant::now() + if told_at.is_some() { QUIET / 4 } else { IDLE_MAX / 10 };
+                    look_at = Instant::now() + if told_at.is_some() { QUIET / 4 } else { self.bounds.idle / 10 };
                     match told_at {
                         // Its peer may be gone: then nobody takes leave.
                         Some(told_at) if told_at.elapsed() >= QUIET && open.idle() >= QUIET => return,
-                        None if open.idle() >= IDLE_MAX => {}
+                        None if open.idle() >= self.bounds.idle => {}
                         _ => continue,
                     }
                 }
-                () = sleep_until(told_at.map_or(old_at, |told_at| told_at + GRACE)) => {
+                () = sleep_until(told_at.map_or(old_at, |told_at| told_at + self.bounds.grace)) => {
                     if told_at.is_some() {
                         return;
                     }

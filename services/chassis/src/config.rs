@@ -66,6 +66,24 @@ pub struct ListenConfig {
     /// By which certificates it is known and knows others.
     #[command(flatten)]
     pub tls: TlsConfig,
+    /// What no setting changes.
+    #[arg(skip)]
+    pub bounds: ConnectionBounds,
+}
+
+/// How long connections go on, besides their age.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnectionBounds {
+    /// Without a call.
+    pub idle: Duration,
+    /// Under calls, after a connection was told to end for its age: longer than any call that goes on by right.
+    pub grace: Duration,
+}
+
+impl Default for ConnectionBounds {
+    fn default() -> Self {
+        Self { idle: Duration::from_secs(10 * 60), grace: Duration::from_secs(15 * 60) }
+    }
 }
 
 impl Default for ListenConfig {
@@ -81,6 +99,7 @@ impl Default for ListenConfig {
             reflection: true,
             help_url: HELP_URL.to_owned(),
             tls: TlsConfig::default(),
+            bounds: ConnectionBounds::default(),
         }
     }
 }
