@@ -2,6 +2,7 @@
 
 mod collector;
 mod dashboards;
+mod delays;
 
 use std::collections::HashSet;
 use std::time::Duration;
