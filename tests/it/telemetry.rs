@@ -1,5 +1,6 @@
 //! What the services tell of themselves: real processes, a collector that takes down what comes over OTLP, and a scraper.
 
+mod alerts;
 mod collector;
 mod dashboards;
 mod delays;

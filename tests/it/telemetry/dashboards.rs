@@ -17,7 +17,7 @@ use super::Stack;
 use crate::clients::text;
 use crate::webhooks::until;
 
-const PROMTOOL: &str = "the Debian package prometheus, or promtool out of it (.ci/run does it)";
+pub const PROMTOOL: &str = "the Debian package prometheus, or promtool out of it (.ci/run does it)";
 
 /// Asks for a page over HTTP.
 pub async fn asked(method: &str, url: &str) -> (u16, String) {
@@ -35,7 +35,7 @@ pub async fn get(url: &str) -> (u16, String) {
     asked("GET", url).await
 }
 
-fn helm(path: &str) -> PathBuf {
+pub fn helm(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("helm").join(path)
 }
 
@@ -120,7 +120,7 @@ fn expressions() -> Vec<(String, String)> {
     all
 }
 
-fn rules() -> String {
+pub fn rules() -> String {
     std::fs::read_to_string(helm("alerts/countersign.yaml")).unwrap()
 }
 
