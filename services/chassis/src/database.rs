@@ -45,6 +45,9 @@ const ACROSS_ACCOUNTS: &str = "SET countersign.across_accounts = on";
 /// A replica that becomes the database is not written to by whoever came to read.
 /// Nor does it wait for long: the database is there for what a replica does not answer.
 const READING: &str = "SET default_transaction_read_only = on; SET statement_timeout = 500";
+/// A replica shows what was and takes nothing: an address that leads to one, as after a demotion, is no way to the database.
+const NO_REPLICA: &str =
+    "DO $$ BEGIN IF pg_is_in_recovery() THEN RAISE 'it is a replica, which takes no changes'; END IF; END $$";
 /// Migrations may run longer than requests.
 const MIGRATION: &str = "SET statement_timeout = 0; SET lock_timeout = 10000; SET default_transaction_read_only = off; \
      SET countersign.across_accounts = on";
@@ -111,6 +114,21 @@ impl From<DieselError> for DatabaseError {
     }
 }
 
+/// What Postgres says, or has to add, when it could not do something now that it may do later.
+const PASSING: [&str; 9] = [
+    "lock timeout",
+    "statement timeout",
+    // A disk that is full, or takes nothing more: tables, sorts and the journal each have their own words before these.
+    "No space left on device",
+    "Disk quota exceeded",
+    "Read-only file system",
+    "could not extend file",
+    "could not write",
+    // Memory, and the table of all locks.
+    "out of memory",
+    "out of shared memory",
+];
+
 /// What `claim_idempotency_key` says when a reply is kept for the key.
 const KEY_USED: &str = "idempotency key used";
 /// What it says when another transaction holds it.
@@ -124,16 +142,19 @@ impl DatabaseError {
         matches!(kind, DatabaseErrorKind::SerializationFailure) || info.message().contains("deadlock detected")
     }
 
-    /// True if a later try may succeed: the database is away or too busy.
+    /// True if a later try may succeed: the database is away, too busy, out of room, or takes no changes for now.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
             Self::Busy | Self::Broken(_) => true,
-            Self::Refused(DieselError::DatabaseError(_, info)) => {
-                self.is_retryable()
-                    || info.message().contains("lock timeout")
-                    || info.message().contains("statement timeout")
+            Self::Refused(DieselError::DatabaseError(DatabaseErrorKind::ReadOnlyTransaction, _)) => true,
+            // Details of other kinds quote rows, which may hold any words.
+            Self::Refused(DieselError::DatabaseError(DatabaseErrorKind::Unknown, info)) => {
+                let told = [Some(info.message()), info.details()];
+                let is_passing = |told: &str| PASSING.iter().any(|words| told.contains(words));
+                self.is_retryable() || told.into_iter().flatten().any(is_passing)
             }
+            Self::Refused(DieselError::DatabaseError(..)) => self.is_retryable(),
             Self::Refused(_) | Self::KeyUsed | Self::KeyInUse => false,
         }
     }
@@ -141,7 +162,7 @@ impl DatabaseError {
 
 /// Opens a pool. Connections are made when they are needed.
 pub async fn pool(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(config, URL, SESSION).await
+    pool_with(config, URL, &format!("{SESSION}; {NO_REPLICA}")).await
 }
 
 /// Opens a pool of connections to a replica, for reading.
@@ -151,7 +172,7 @@ pub async fn pool_of_replica(config: &DatabaseConfig) -> anyhow::Result<Pool> {
 
 /// Opens a pool for the service's own work, whose transactions see the rows of all accounts.
 pub async fn pool_across_accounts(config: &DatabaseConfig) -> anyhow::Result<Pool> {
-    pool_with(config, URL, &format!("{SESSION}; {ACROSS_ACCOUNTS}")).await
+    pool_with(config, URL, &format!("{SESSION}; {ACROSS_ACCOUNTS}; {NO_REPLICA}")).await
 }
 
 /// Opens a pool of one connection for looking at the rows of all accounts, however long that takes.
@@ -385,5 +406,42 @@ impl Flight {
         prepared::<Rollback, _>(diesel::sql_query("ROLLBACK")).execute(&mut self.connection()).await?;
         self.close();
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(kind: DatabaseErrorKind, words: &str) -> DatabaseError {
+        DieselError::DatabaseError(kind, Box::new(words.to_owned())).into()
+    }
+
+    #[test]
+    fn what_may_work_later_is_known_from_what_is_wrong() {
+        for words in [
+            "could not extend file \"base/16384/16601\": No space left on device",
+            "could not extend file \"base/16384/16601\": wrote only 4096 of 8192 bytes at block 7",
+            "could not write to file \"pg_wal/xlogtemp.117\": No space left on device",
+            "could not write to file \"base/pgsql_tmp/pgsql_tmp117.0\": Disk quota exceeded",
+            "could not open file \"base/16384/16601\": Read-only file system",
+            "could not resize shared memory segment \"/PostgreSQL.11\" to 1048576 bytes: No space left on device",
+            "out of shared memory",
+            "canceling statement due to lock timeout",
+            "canceling statement due to statement timeout",
+            "the database system is in recovery mode",
+            "the database system is shutting down",
+            "the database system is not yet accepting connections",
+            "terminating connection because of crash of another server process",
+        ] {
+            assert!(told(DatabaseErrorKind::Unknown, words).is_transient(), "{words}");
+        }
+        let demoted = told(DatabaseErrorKind::ReadOnlyTransaction, "cannot execute INSERT in a read-only transaction");
+        assert!(demoted.is_transient() && !demoted.is_retryable());
+        for words in ["relation \"envelope\" does not exist", "division by zero", "invalid page in block 7"] {
+            assert!(!told(DatabaseErrorKind::Unknown, words).is_transient(), "{words}");
+        }
+        // What somebody called their envelope is nobody's full disk.
+        assert!(!told(DatabaseErrorKind::CheckViolation, "(No space left on device)").is_transient());
     }
 }

@@ -106,7 +106,7 @@ impl Dial {
             Trust::Platform(tls) => self.reach(tls.clone()).await?,
         };
         let begun = session.batch_execute(&self.session).await;
-        begun.map_err(|why| ConnectionError::BadConnection(format!("the session's limits: {why}")))?;
+        begun.map_err(|why| ConnectionError::BadConnection(format!("the session: {why}")))?;
         if !self.told_of_language.swap(true, Ordering::Relaxed) {
             tell_of_language(&mut session).await;
         }
