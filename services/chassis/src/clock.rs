@@ -3,10 +3,13 @@
 //! Nothing else in the services may read the wall clock (`clippy.toml` forbids it), so that a decision and its record
 //! never disagree about the time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, LazyLock};
+use std::time::Instant;
 
 use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
+
+use crate::sabotaged;
 
 /// Tells the time.
 #[derive(Clone, Debug)]
@@ -14,7 +17,7 @@ pub struct Clock(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
-    /// This machine's clock, corrected by what the database was last seen to differ.
+    /// This machine's steady clock, corrected by what the database was last seen to differ.
     Database { offset_us: Arc<AtomicI64> },
     /// Stands still until moved.
     Manual { now_us: Arc<AtomicI64> },
@@ -65,7 +68,21 @@ impl Clock {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the home of the clock")]
+/// The time by this machine, which is set once: whoever sets its clock later, by an hour or by a second that leaps, moves nothing.
 fn machine_now() -> DateTime<Utc> {
-    Utc::now()
+    static BEGAN: LazyLock<(DateTime<Utc>, Instant)> = LazyLock::new(|| (wall_now(), Instant::now()));
+    if sabotaged!("clock.steady") {
+        return wall_now();
+    }
+    let (at, since) = *BEGAN;
+    at + TimeDelta::from_std(since.elapsed()).unwrap_or_default()
+}
+
+#[expect(clippy::disallowed_methods, reason = "the home of the clock")]
+fn wall_now() -> DateTime<Utc> {
+    #[cfg(debug_assertions)]
+    let wrong_by = crate::failpoint::clock_is_wrong_by();
+    #[cfg(not(debug_assertions))]
+    let wrong_by = TimeDelta::zero();
+    Utc::now() + wrong_by
 }

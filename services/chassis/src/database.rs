@@ -10,12 +10,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use diesel::QueryResult;
+use chrono::{DateTime, Utc};
 use diesel::connection::TransactionManagerStatus;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::Untyped;
+use diesel::sql_types::{Timestamptz, Untyped};
+use diesel::{QueryResult, QueryableByName};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError, bb8};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
 use diesel_async::{SimpleAsyncConnection as _, TransactionManager as _};
@@ -24,6 +25,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use uuid::Uuid;
 
+use crate::clock::Clock;
 use crate::config::DatabaseConfig;
 use crate::dial::{Dial, REPLICA_URL, URL};
 use crate::held;
@@ -212,6 +214,20 @@ impl ::bb8::ErrorSink<PoolError> for Unreached {
     fn boxed_clone(&self) -> Box<dyn ::bb8::ErrorSink<PoolError>> {
         Box::new(*self)
     }
+}
+
+/// Takes the time from the database. Before anything is decided by it: this machine's own may be wrong by any amount.
+pub async fn learn_time(pool: &Pool, clock: &Clock) -> Result<(), DatabaseError> {
+    let asked = diesel::sql_query("SELECT clock_timestamp() AS now");
+    let told: Told = asked.get_result(&mut *acquire(pool).await?).await?;
+    clock.observe(told.now);
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Told {
+    #[diesel(sql_type = Timestamptz)]
+    now: DateTime<Utc>,
 }
 
 /// Asks whether the database answers, on a connection that nothing else waits for: when all others are in use, it does.

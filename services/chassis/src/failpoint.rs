@@ -6,6 +6,8 @@
 //!
 //! `COUNTERSIGN_SABOTAGE` names guards, with commas between, that a test takes out of a process to see that somebody misses them.
 //!
+//! The file that `COUNTERSIGN_CLOCK` names says by how many seconds the machine's clock is wrong; it can jump at any time.
+//!
 //! Must never be anything that an operator can set.
 
 use std::collections::HashMap;
@@ -13,8 +15,11 @@ use std::path::PathBuf;
 use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
+use chrono::TimeDelta;
+
 static FILE: LazyLock<Option<PathBuf>> =
     LazyLock::new(|| std::env::var_os("COUNTERSIGN_FAILPOINTS").map(PathBuf::from));
+static CLOCK: LazyLock<Option<PathBuf>> = LazyLock::new(|| std::env::var_os("COUNTERSIGN_CLOCK").map(PathBuf::from));
 static OUT: LazyLock<Vec<String>> = LazyLock::new(|| {
     let named = std::env::var_os("COUNTERSIGN_SABOTAGE").unwrap_or_default();
     named.to_string_lossy().split(',').map(str::to_owned).collect()
@@ -49,6 +54,13 @@ pub async fn reach(name: &str) {
 #[must_use]
 pub fn is_out(guard: &str) -> bool {
     OUT.iter().any(|out| out == guard)
+}
+
+/// By how much the machine's clock is wrong now.
+pub(crate) fn clock_is_wrong_by() -> TimeDelta {
+    let told = CLOCK.as_ref().and_then(|file| std::fs::read_to_string(file).ok());
+    let seconds = told.and_then(|told| told.trim().parse().ok()).unwrap_or(0);
+    TimeDelta::try_seconds(seconds).unwrap_or_default()
 }
 
 /// What is to happen at that place now.

@@ -144,6 +144,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if let Some(replica) = config.replica() {
         store = store.with_replica(&replica, Duration::from_millis(config.cache_ms)).await?;
     }
+    store.learn_time().await?;
     if store.sees_all_rows().await? {
         tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
     }

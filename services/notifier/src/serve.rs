@@ -123,6 +123,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     }
     let Notifier { store, feed: _, leases, deliverer, mailer, handler, wake: (deliveries, mails) } =
         Notifier::new(&config, clock, stop.clone()).await?;
+    store.learn_time().await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn({

@@ -285,6 +285,11 @@ impl Store {
         write((self.across_accounts.clone(), room(Location::caller())), account, keep, statements)
     }
 
+    /// Sets the clock, before anything is done by it.
+    pub async fn learn_time(&self) -> Result<(), DatabaseError> {
+        database::learn_time(&self.pool, &self.clock).await
+    }
+
     /// True if the database's user sees all rows whatever the second wall says: a superuser, or one that bypasses it.
     pub async fn sees_all_rows(&self) -> Result<bool, DatabaseError> {
         #[derive(diesel::QueryableByName)]

@@ -13,7 +13,7 @@ mod settle;
 
 use countersign_chassis::clock::Clock;
 pub use countersign_chassis::database::DatabaseError;
-use countersign_chassis::database::Pool;
+use countersign_chassis::database::{self, Pool};
 use countersign_chassis::held;
 use diesel_migrations::{EmbeddedMigrations, embed_migrations};
 
@@ -44,6 +44,11 @@ impl Store {
     pub fn new(pool: Pool, clock: Clock) -> Self {
         held::observe(&pool, "all");
         Self { pool, clock }
+    }
+
+    /// Sets the clock, before anything is done by it: who believes to be an hour ahead takes what others hold.
+    pub async fn learn_time(&self) -> Result<(), DatabaseError> {
+        database::learn_time(&self.pool, &self.clock).await
     }
 
     /// The service's clock.
