@@ -16,10 +16,21 @@ const KILLS: u32 = 12;
 
 /// The notifier as an operator starts it.
 pub async fn notifier(database: &Database, service: &str, mails: &tempfile::TempDir) -> Process {
-    let settings = [
+    notifier_with(database, service, mails, &[]).await
+}
+
+/// The same with settings of its own.
+pub async fn notifier_with(
+    database: &Database,
+    service: &str,
+    mails: &tempfile::TempDir,
+    more: &[(&str, &str)],
+) -> Process {
+    let (master, url) = ("5c".repeat(32), format!("http://{service}"));
+    let mut settings = vec![
         ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
-        ("COUNTERSIGN_MASTER_KEY", &"5c".repeat(32)),
-        ("COUNTERSIGN_ENVELOPE_URL", &format!("http://{service}")),
+        ("COUNTERSIGN_MASTER_KEY", &master),
+        ("COUNTERSIGN_ENVELOPE_URL", &url),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
         ("COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", "true"),
         ("COUNTERSIGN_WEBHOOK_CHALLENGE", "false"),
@@ -27,6 +38,7 @@ pub async fn notifier(database: &Database, service: &str, mails: &tempfile::Temp
         ("COUNTERSIGN_DELIVERY_POLL_MS", "20"),
         ("COUNTERSIGN_LEASE_SECONDS", "3"),
     ];
+    settings.extend(more);
     Process::start("countersign-notifier", &settings).await
 }
 

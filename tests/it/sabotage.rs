@@ -4,17 +4,25 @@
 //! alone have. Each is first seen to hold, and then to be missed, by callers or by the check.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
+use std::time::Duration;
 
+use axum::http::StatusCode;
 use chrono::{DateTime, Utc};
 use countersign::v1::{CreateEnvelopeRequest, Routing};
 use countersign_chassis::clock::Clock;
 use countersign_test_support::binary::Process;
 use countersign_test_support::client::request;
-use countersign_test_support::notifier::register;
+use countersign_test_support::notifier::{self, register};
 use countersign_test_support::{Caller, Database, Notifier, Receiver, Service, check};
+use futures_util::future::join_all;
+use tempfile::TempDir;
+use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
 
 use crate::ledger::upload;
+use crate::restarts::notifier_with;
+use crate::several::signal;
 
 /// Rounds within which a race has to show.
 const ROUNDS: usize = 60;
@@ -184,6 +192,163 @@ async fn t29_without_its_key_an_event_is_delivered_twice() {
     let sql = "ALTER TABLE delivery DROP CONSTRAINT delivery_pkey";
     database.connect().await.batch_execute(sql).await.unwrap();
     assert_eq!(reads_again().await, 2 * events);
-    let found: BTreeSet<_> = check::notifier(database).await.iter().map(|finding| finding.invariant).collect();
-    assert!(found.contains("delivery.once"), "{found:?}");
+    assert!(found_by_notifier(database).await.contains("delivery.once"));
+}
+
+async fn found_by_notifier(database: &Database) -> BTreeSet<&'static str> {
+    check::notifier(database).await.iter().map(|finding| finding.invariant).collect()
+}
+
+/// D3: one sequencer at a time gives a partition's positions. Without its lock two give the same ones, which the key refuses; and
+/// without that a position is two events'.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn d3_without_its_lock_a_position_of_the_feed_is_two_events() {
+    let seed = Service::start().await;
+    let sender = seed.account(false).await;
+    let documents = vec![upload(&sender).await];
+    // Whoever has given positions takes a while before that is seen.
+    let linger = "CREATE FUNCTION linger() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM pg_sleep(0.1); RETURN NULL; END'; \
+                  CREATE TRIGGER linger AFTER INSERT ON feed FOR EACH STATEMENT EXECUTE FUNCTION linger()";
+    seed.database.connect().await.batch_execute(linger).await.unwrap();
+    let happens = async || {
+        let form = CreateEnvelopeRequest { documents: documents.clone(), ..request(1, Routing::Parallel, true) };
+        for made in join_all((0..4).map(|_| sender.create(form.clone()))).await {
+            made.unwrap();
+        }
+    };
+    // Until one of the two is refused by the key.
+    let is_refused = async |out: &str| {
+        let replicas = two(&seed, out).await;
+        for _ in 0..ROUNDS {
+            happens().await;
+            if replicas.iter().any(|it| it.said().iter().any(|line| line.contains("feed_pkey"))) {
+                return true;
+            }
+        }
+        false
+    };
+    assert!(!is_refused("").await, "with the lock nobody meets another");
+    assert!(is_refused("feed.lock").await, "nobody misses the lock");
+    assert_eq!(found(&seed.database).await, BTreeSet::new(), "the key has held");
+    let sql = "ALTER TABLE feed DROP CONSTRAINT feed_pkey";
+    seed.database.connect().await.batch_execute(sql).await.unwrap();
+    let _replicas = two(&seed, "feed.lock").await;
+    for _ in 0..ROUNDS {
+        happens().await;
+        if found(&seed.database).await.contains("feed.positions") {
+            return;
+        }
+    }
+    panic!("nobody misses the key");
+}
+
+/// A notifier as a process without those guards, which stands still where it is told to.
+struct Loose {
+    service: Service,
+    sender: Caller,
+    database: Database,
+    receiver: Receiver,
+    process: Process,
+    folder: TempDir,
+}
+
+impl Loose {
+    /// Whose endpoint answers so.
+    async fn start(out: &str, answer: fn(usize) -> StatusCode) -> Self {
+        let (service, folder) = (Service::start().await, tempfile::tempdir().unwrap());
+        let (sender, database) = (service.account(false).await, notifier::database().await);
+        let receiver = Receiver::start(answer).await;
+        let armed = folder.path().join("armed");
+        let more = [("COUNTERSIGN_SABOTAGE", out), ("COUNTERSIGN_FAILPOINTS", armed.to_str().unwrap())];
+        let process = notifier_with(&database, &service.address, &folder, &more).await;
+        register(&channel(&process), &sender, &receiver.url).await.unwrap();
+        Self { service, sender, database, receiver, process, folder }
+    }
+
+    fn armed(&self) -> PathBuf {
+        self.folder.path().join("armed")
+    }
+
+    /// Sends an envelope, and waits until the process stands still on its way there.
+    async fn stands_at(&self, place: &str) {
+        std::fs::write(self.armed(), place).unwrap();
+        self.sender.create(request(1, Routing::Parallel, true)).await.unwrap();
+        until(place, async || std::fs::read_to_string(self.armed()).unwrap().is_empty()).await;
+    }
+}
+
+fn channel(process: &Process) -> Channel {
+    Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy()
+}
+
+/// Waits for something that comes soon.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    for _ in 0..1_500 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("waited in vain: {what}");
+}
+
+/// A process plans what follows from events and then stands still for longer than its lease; when it goes on, another one has
+/// planned that long ago. Whether it goes ahead all the same.
+async fn goes_ahead(out: &str) -> bool {
+    let loose = Loose::start(out, |_| StatusCode::OK).await;
+    // Without which each of the two has its own.
+    let sql = "ALTER TABLE delivery DROP CONSTRAINT delivery_pkey";
+    loose.database.connect().await.batch_execute(sql).await.unwrap();
+    loose.stands_at("feed.planned=sleep:2000").await;
+    signal(&loose.process, "-STOP");
+    let other = notifier_with(&loose.database, &loose.service.address, &loose.folder, &[]).await;
+    let events = async || loose.service.database.number("SELECT count(*) FROM event").await;
+    let told = async || loose.database.number("SELECT count(*) FROM delivery WHERE state = 2").await;
+    until("the other tells of everything", async || told().await >= events().await).await;
+    signal(&loose.process, "-CONT");
+    for _ in 0..100 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        if found_by_notifier(&loose.database).await.contains("delivery.once") {
+            return true;
+        }
+    }
+    drop(other);
+    false
+}
+
+/// T-37: the epoch of a partition's lease, and the place from which its owner read: without them one who was paused plans once
+/// more what another one has planned.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn t37_without_its_epoch_two_follow_a_partition() {
+    assert!(!goes_ahead("").await, "with the guards it writes nothing");
+    assert!(!goes_ahead("feed.epoch").await, "the place has held");
+    assert!(goes_ahead("feed.epoch,feed.token").await, "nobody misses them");
+}
+
+/// An attempt whose claim ran out while it was made: the endpoint said that it is gone, and something else to whoever tried next.
+/// Whether the first answer still has the say.
+async fn has_the_say(out: &str) -> bool {
+    let answer = |number| if number == 0 { StatusCode::GONE } else { StatusCode::SERVICE_UNAVAILABLE };
+    let loose = Loose::start(out, answer).await;
+    loose.stands_at("webhook.answered=sleep:3000").await;
+    assert_eq!(loose.receiver.received().len(), 1);
+    let client = loose.database.connect().await;
+    // The claim runs out, here at once, and somebody else makes the next attempt.
+    let age =
+        "UPDATE delivery SET next_at = now(), lease_until = NULL WHERE state = 1 AND lease_epoch = 1 AND tries = 0";
+    until("the next attempt", async || {
+        client.batch_execute(age).await.unwrap();
+        loose.database.number("SELECT count(*) FROM attempt").await > 0
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert_eq!(found_by_notifier(&loose.database).await, BTreeSet::new());
+    loose.database.number("SELECT count(*) FROM endpoint WHERE disabled_at IS NOT NULL").await > 0
+}
+
+/// T-29: the epoch of a delivery's claim: without it an answer that was given to an earlier claim switches the endpoint off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn t29_without_its_epoch_an_earlier_claim_has_the_say() {
+    assert!(!has_the_say("").await, "with the guard a claim that ran out says nothing");
+    assert!(has_the_say("delivery.epoch").await, "nobody misses it");
 }

@@ -22,7 +22,8 @@ fn rounds() -> usize {
     std::env::var("COUNTERSIGN_SOAK_ROUNDS").map_or(ROUNDS, |rounds| rounds.parse().expect("a number of rounds"))
 }
 
-fn signal(process: &Process, name: &str) {
+/// As `kill` names it.
+pub fn signal(process: &Process, name: &str) {
     let pid = process.child.id().expect("it runs").to_string();
     let sent = std::process::Command::new("kill").args([name, &pid]).status().unwrap();
     assert!(sent.success(), "{name} {pid}");

@@ -7,7 +7,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, Pool, acquire, prepared};
-use countersign_chassis::failpoint;
+use countersign_chassis::{failpoint, sabotaged};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, SmallInt, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
@@ -199,7 +199,9 @@ impl Store {
         }
         let flight = Flight::open(&self.across_accounts).await?;
         let mut conn = flight.connection();
-        let lock = prepared::<LockHeads, _>(diesel::sql_query(LOCK_HEADS)).load::<PartRow>(&mut conn);
+        let is_loose = sabotaged!("feed.lock");
+        let lock = if is_loose { LOCK_HEADS.replace("FOR UPDATE SKIP LOCKED", "") } else { LOCK_HEADS.into() };
+        let lock = prepared::<LockHeads, _>(diesel::sql_query(lock)).load::<PartRow>(&mut conn);
         let (begun, locked) = futures_util::join!(flight.begin(), lock);
         begun?;
         let parts: Vec<i16> = locked?.into_iter().map(|row| row.part).collect();
