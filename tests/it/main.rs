@@ -18,6 +18,7 @@ mod crashes;
 mod deadlines;
 mod declines;
 mod dial;
+mod disks;
 mod documents;
 mod doors;
 mod downloads;

@@ -1,7 +1,7 @@
 //! A streaming replica of the database: what CACHED reads show of it, and what becomes of everything when it takes over.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign::v1::{
     EnvelopeChanges, EnvelopeRevision, Freshness, GetEnvelopeRequest, ListEnvelopesRequest, Routing,
@@ -11,10 +11,12 @@ use countersign_chassis::clock::Clock;
 use countersign_envelope::config::Config;
 use countersign_envelope::serve::migrate;
 use countersign_postgres::{Options, Postgres};
-use countersign_test_support::chaos;
+use countersign_test_support::chaos::proxy::{Mode, Proxy};
+use countersign_test_support::chaos::take_over;
 use countersign_test_support::client::request;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use prost_types::FieldMask;
+use tonic_types::StatusExt as _;
 
 /// How long after the database the replica does everything, in the tests of reading.
 const DELAY: Duration = Duration::from_millis(500);
@@ -178,7 +180,7 @@ async fn c24_a_replica_that_is_away_or_behind_is_passed_over() {
     pair.second.kill_hard().await.unwrap();
     let revision = renamed(&sender, &draft.id, "while it is away".into()).await;
     for _ in 0..20 {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         assert_eq!(shows().await, (Some(revision), Duration::ZERO));
         assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     }
@@ -202,5 +204,37 @@ async fn c24_a_replica_that_is_away_or_behind_is_passed_over() {
 /// nothing that was acknowledged lost, nothing done twice, and a stream without a gap.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn d3_a_replica_takes_over() {
-    chaos::take_over(7).await;
+    take_over(7).await;
+}
+
+/// S3.67, D3: an address that leads to a replica, as after a demotion, is no way to the database: nothing is read there that may be
+/// old, changes are told to come again, and all goes on by itself within ten seconds of its leading to the database.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn d3_a_replica_is_never_taken_for_the_database() {
+    let pair = Pair::start(&[], &[]).await;
+    let [first, second] = [&pair.first, &pair.second].map(|it| format!("127.0.0.1:{}", it.port()));
+    let way = Proxy::start(&first, true).await;
+    let database = Database { url: pair.database.url.replace(&first, &way.address), ..pair.database.clone() };
+    let service = Service::start_on(database, Clock::database(), tempfile::tempdir().unwrap()).await;
+    let sender = service.account(false).await;
+    let draft = sender.create(request(1, Routing::Parallel, false)).await.unwrap();
+    way.lead_to(&second);
+    way.set(Mode::Reset);
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    way.set(Mode::Through);
+    for _ in 0..2 {
+        let (read, made) = tokio::join!(sender.get(&draft.id), sender.create(request(1, Routing::Parallel, false)));
+        for refused in [read.unwrap_err(), made.unwrap_err()] {
+            assert_eq!(refused.reason(), "UNAVAILABLE", "{refused:?}");
+            assert!(refused.get_details_retry_info().is_some_and(|info| info.retry_delay.is_some()));
+        }
+    }
+    way.lead_to(&first);
+    let began = Instant::now();
+    while sender.create(request(1, Routing::Parallel, false)).await.is_err() {
+        assert!(began.elapsed() < Duration::from_secs(10), "nothing goes on");
+    }
+    assert_eq!(pair.database.number("SELECT count(*) FROM envelope").await, 2);
+    service.stop().await;
+    pair.stop().await;
 }

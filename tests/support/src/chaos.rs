@@ -1,29 +1,38 @@
-//! Faults by the dice, under load: services and Postgres killed, backends killed, processes stopped for longer than their leases
-//! and let go on, connections cut, also within a COMMIT. Afterwards everything that was acknowledged is there, nothing happened
-//! twice, and all comes to rest by itself.
+//! Faults by the dice, under load: services and Postgres killed, backends killed, processes of all of them stopped for longer than
+//! leases last and let go on, connections cut, also within a COMMIT, the way to Postgres without a sound for longer than that is
+//! borne, clocks set, the disk of the tables filled. Afterwards everything that was acknowledged is there, nothing happened twice,
+//! all comes to rest by itself, and nobody has ended but those whom the dice killed.
 //!
 //! A seed gives the same faults in the same order again; when each strikes what, the machine decides.
 
+mod clocks;
 mod dice;
 mod faults;
+mod full_disk;
 mod load;
-mod proxy;
+pub mod proxy;
+mod silence;
 mod takeover;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use countersign::v1::EnvelopeStatus;
 use countersign_chassis::config::DatabaseConfig;
 use countersign_postgres::{Durability, Options, Postgres};
 
+pub use self::clocks::Clocks;
 pub use self::dice::Dice;
 use self::faults::{Fault, Faults};
+pub use self::full_disk::{Full, fill_up};
 use self::load::{Doors, Load, Promise};
 use self::proxy::Proxy;
+use self::silence::Cable;
 pub use self::takeover::take_over;
 use crate::Database;
 use crate::partitions;
+use crate::small_disk::SmallDisk;
 use crate::stack::{Stack, Ways};
 
 /// How many of each.
@@ -35,10 +44,18 @@ pub struct Plan {
     pub service_kills: u32,
     /// kill -9 of Postgres, or of one of its backends.
     pub postgres_kills: u32,
-    /// Processes that are stopped for longer than their leases.
+    /// Services that are stopped for longer than their leases.
     pub pauses: u32,
+    /// The same of Postgres, or of one of its backends.
+    pub postgres_pauses: u32,
     /// Connections that are slowed down, held up or cut.
     pub cuts: u32,
+    /// How often nothing arrives at Postgres any more, and nobody is told; never where nobody may see to it.
+    pub silences: u32,
+    /// Clocks of services' machines that are set by an hour.
+    pub clocks: u32,
+    /// How often the disk of the tables is full; never where nobody may mount one.
+    pub fills: u32,
 }
 
 /// Envelope services and notifiers.
@@ -49,6 +66,8 @@ const WORKERS: u64 = 6;
 const REST_MAX: Duration = Duration::from_secs(120);
 /// How long nobody may get an answer after a fault is over.
 const SILENCE_MAX: Duration = Duration::from_secs(15);
+/// Room for the tables of a long run.
+const DISK_MEGABYTES: u32 = 512;
 /// A deadline that passes while it plays.
 const SOON: Duration = Duration::from_secs(100);
 
@@ -57,9 +76,14 @@ pub async fn play(plan: Plan) {
     let began = Instant::now();
     let postgres = Postgres::start(Options { durability: Durability::Durable, ..Options::throwaway() });
     let postgres = postgres.await.expect("Postgres");
+    let disk = if plan.fills > 0 { SmallDisk::mount(DISK_MEGABYTES) } else { None };
+    if let Some(disk) = &disk {
+        disk.take_tables_of(&postgres).await;
+    }
     let databases = (database(&postgres, "envelopes").await, database(&postgres, "notices").await);
     let far = format!("127.0.0.1:{}", postgres.port());
-    let near = Proxy::start(&far, true).await;
+    let cable = if plan.silences > 0 { Cable::lay() } else { None };
+    let near = Proxy::start_at(cable.map_or(Ipv4Addr::LOCALHOST, |cable| cable.0), &far, true).await;
     let through = |url: &str| url.replace(&far, &near.address);
     let (ours, theirs) = (through(&databases.0.url), through(&databases.1.url));
     // Where the envelope service is, is known when it is there.
@@ -69,15 +93,17 @@ pub async fn play(plan: Plan) {
         stream.address.clone()
     };
     let ways = Ways { database: &ours, notices: &theirs, envelope: &envelope };
-    let mut stack = Stack::new(databases, &ways, PROCESSES, &[]).await;
+    let clocks = Clocks::new();
+    let mut stack = Stack::new(databases, &ways, PROCESSES, &[clocks.setting()]).await;
     let doors = Doors::new(&stack).await;
     let load = Load::start(&doors, WORKERS, plan.seed, Some(SOON));
-    let mut faults = Faults { postgres, database: near, stream: stream.clone(), dice: Dice::new(plan.seed) };
+    let dice = Dice::new(plan.seed);
+    let mut faults = Faults { postgres, disk, clocks, cable, database: near, stream: stream.clone(), dice };
     let schedule = faults.schedule(&plan);
     let mut worst: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for (number, fault) in schedule.iter().enumerate() {
         tokio::time::sleep(faults.dice.milliseconds(100, 400)).await;
-        // Who has ended by itself is started again, as whatever runs it would.
+        // Nobody may have ended by itself.
         stack.start().await;
         faults.strike(*fault, &mut stack).await;
         let silent = load.next_answer(SILENCE_MAX).await.unwrap_or_else(|| {
@@ -97,6 +123,8 @@ pub async fn play(plan: Plan) {
     // The last deadlines have passed meanwhile.
     stack.settle(REST_MAX).await;
     let again = stack.assert_sound(&format!("seed {}", plan.seed)).await;
+    let early = "SELECT count(*) FROM event WHERE occurred_at > clock_timestamp()";
+    assert_eq!(stack.database.number(early).await, 0, "seed {}: by whose clock?", plan.seed);
     eprintln!(
         "chaos: seed {}, {} faults, {} envelopes in {:.0?}; longest until an answer {worst:.1?}; at rest after {rest:.1?}; {again} \
          webhooks told again",
@@ -161,7 +189,12 @@ impl Fault {
             Self::KillPostgres => "postgres",
             Self::KillBackend => "backend",
             Self::Pause => "pause",
+            Self::PausePostgres => "postgres pause",
+            Self::PauseBackend => "backend pause",
             Self::Cut(_) => "cut",
+            Self::Silence => "silence",
+            Self::SetClock => "clock",
+            Self::FillDisk => "full disk",
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod plans;
 pub mod raw;
 pub mod receiver;
 pub mod service;
+pub mod small_disk;
 pub mod stack;
 
 pub use client::{Caller, Errors, Story};

@@ -1,7 +1,7 @@
 //! Programs that are not ours. Where one is absent its test is skipped loudly, but with `CI=true` it fails.
 
 use std::path::PathBuf;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 /// The path of a program, or `None` after saying what to install.
 #[must_use]
@@ -23,6 +23,16 @@ pub fn python_module(module: &str, install: &str) -> bool {
         absent(&format!("Python's {module}"), install);
     }
     found
+}
+
+/// Runs a command as root, if this process is root or may become it without being asked anything; whether that went well.
+#[must_use]
+pub fn as_root(command: &[&str]) -> bool {
+    let runs = |words: &[&str]| {
+        let ended = Command::new(words[0]).args(&words[1..]).stdin(Stdio::null()).stderr(Stdio::null()).status();
+        ended.is_ok_and(|status| status.success())
+    };
+    runs(command) || runs(&[&["sudo", "-n"], command].concat())
 }
 
 /// Says that something is absent; fails where it has to be there.

@@ -37,20 +37,22 @@ pub struct Place {
 }
 
 impl Place {
+    /// `{address}` in a setting is its own.
     fn new(name: &'static str, settings: &[(&str, &str)]) -> Self {
         let address = format!("127.0.0.1:{}", steady_port().unwrap());
-        let mut settings: Vec<_> =
-            settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let own = |(key, value): &(&str, &str)| ((*key).to_owned(), value.replace("{address}", &address));
+        let mut settings: Vec<_> = settings.iter().map(own).collect();
         settings.push(("COUNTERSIGN_LISTEN".to_owned(), address.clone()));
         settings.push(("COUNTERSIGN_DATABASE_POOL_MAX".to_owned(), "8".to_owned()));
         Self { name, settings, address, process: None }
     }
 
-    /// Starts it if it does not run.
+    /// Starts it if it does not run. Panics if it has ended and nobody had ended it.
     pub async fn start(&mut self) {
         if self.is_running() {
             return;
         }
+        self.assert_ended_by_us();
         let settings: Vec<_> = self.settings.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
         self.process = Some(Process::start(self.name, &settings).await);
     }
@@ -60,8 +62,18 @@ impl Place {
         self.process.as_mut().is_some_and(|process| process.child.try_wait().is_ok_and(|ended| ended.is_none()))
     }
 
+    /// Whatever runs it would start it again, and nobody would hear of it.
+    fn assert_ended_by_us(&mut self) {
+        let Some(process) = &mut self.process else { return };
+        let Ok(Some(status)) = process.child.try_wait() else { return };
+        // Whoever is armed ends where it was told to.
+        let is_armed = self.settings.iter().any(|(key, _)| key == "COUNTERSIGN_FAILPOINTS");
+        assert!(is_armed, "{} has ended by itself, {status}: {:#?}", self.name, process.said());
+    }
+
     /// kill -9.
     pub async fn kill(&mut self) {
+        self.assert_ended_by_us();
         if let Some(process) = self.process.take() {
             process.kill().await;
         }

@@ -6,11 +6,17 @@ use std::time::Duration;
 use countersign_postgres::Postgres;
 
 use super::proxy::{Mode, Proxy};
-use super::{Dice, Plan};
+use super::silence::Cable;
+use super::{Clocks, Dice, Plan};
+use crate::small_disk::SmallDisk;
 use crate::stack::Stack;
 
 /// How long a process stands still: longer than the lease of a partition.
 const PAUSE: Duration = Duration::from_secs(4);
+/// How long nothing arrives at Postgres: longer than a service bears its saying nothing.
+const SILENCE: Duration = Duration::from_secs(12);
+/// By how much a clock is set.
+const AN_HOUR: i64 = 3_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
@@ -18,6 +24,11 @@ pub enum Fault {
     KillPostgres,
     KillBackend,
     Pause,
+    PausePostgres,
+    PauseBackend,
+    Silence,
+    SetClock,
+    FillDisk,
     /// Of a connection to Postgres, or of the notifier's to the envelope service.
     Cut(Mode),
 }
@@ -25,6 +36,11 @@ pub enum Fault {
 /// What they strike, and by which dice.
 pub struct Faults {
     pub postgres: Postgres,
+    /// Where its tables lie, if there could be one.
+    pub disk: Option<SmallDisk>,
+    pub clocks: Clocks,
+    /// The way to it, if anybody may cut it.
+    pub cable: Option<Cable>,
     /// Between the services and Postgres.
     pub database: Proxy,
     /// Between the notifiers and the envelope service.
@@ -40,6 +56,15 @@ impl Faults {
         all.extend(times(plan.postgres_kills.div_ceil(2), Fault::KillPostgres));
         all.extend(times(plan.postgres_kills / 2, Fault::KillBackend));
         all.extend(times(plan.pauses, Fault::Pause));
+        all.extend(times(plan.postgres_pauses.div_ceil(2), Fault::PausePostgres));
+        all.extend(times(plan.postgres_pauses / 2, Fault::PauseBackend));
+        all.extend(times(plan.clocks, Fault::SetClock));
+        if self.cable.is_some() {
+            all.extend(times(plan.silences, Fault::Silence));
+        }
+        if self.disk.is_some() {
+            all.extend(times(plan.fills, Fault::FillDisk));
+        }
         all.extend((0..plan.cuts as usize).map(|number| Fault::Cut(Mode::ALL[number % Mode::ALL.len()])));
         self.dice.shuffle(&mut all);
         all
@@ -61,12 +86,32 @@ impl Faults {
                 tokio::time::sleep(away).await;
                 self.postgres.restart().await.expect("started again");
             }
-            Fault::KillBackend => self.kill_backend(stack).await,
-            Fault::Pause => {
-                let pid = places.nth(which).and_then(|place| place.pid()).unwrap();
-                signal("STOP", pid);
-                tokio::time::sleep(PAUSE).await;
-                signal("CONT", pid);
+            Fault::KillBackend => {
+                if let Some(backend) = self.backend(stack).await {
+                    signal("KILL", backend);
+                }
+            }
+            Fault::Pause => pause(places.nth(which).and_then(|place| place.pid()).unwrap()).await,
+            Fault::PausePostgres => pause(self.postgres.pid()).await,
+            Fault::PauseBackend => {
+                if let Some(backend) = self.backend(stack).await {
+                    pause(backend).await;
+                }
+            }
+            Fault::Silence => {
+                let cut = self.cable.and_then(Cable::cut).expect("it may be cut");
+                tokio::time::sleep(SILENCE).await;
+                drop(cut);
+            }
+            Fault::SetClock => {
+                let by = if self.dice.below(2) == 0 { AN_HOUR } else { -AN_HOUR };
+                self.clocks.set(places.nth(which).unwrap(), by);
+            }
+            Fault::FillDisk => {
+                let disk = self.disk.as_ref().expect("there is one");
+                disk.fill();
+                tokio::time::sleep(self.dice.milliseconds(500, 2_000)).await;
+                disk.make_room();
             }
             Fault::Cut(mode) => {
                 // Those who follow the stream send no COMMIT.
@@ -78,12 +123,11 @@ impl Faults {
         }
     }
 
-    async fn kill_backend(&mut self, stack: &Stack) {
+    /// One that serves somebody.
+    async fn backend(&mut self, stack: &Stack) -> Option<i32> {
         let of = "SELECT pid FROM pg_stat_activity WHERE usename <> 'postgres' AND backend_type = 'client backend' ORDER BY pid";
         let rows = stack.database.connect().await.query(of, &[]).await.unwrap();
-        if !rows.is_empty() {
-            signal("KILL", rows[self.dice.below(rows.len())].get(0));
-        }
+        if rows.is_empty() { None } else { Some(rows[self.dice.below(rows.len())].get(0)) }
     }
 
     /// Nothing strikes any more.
@@ -91,6 +135,12 @@ impl Faults {
         self.database.set(Mode::Through);
         self.stream.set(Mode::Through);
     }
+}
+
+async fn pause(pid: i32) {
+    signal("STOP", pid);
+    tokio::time::sleep(PAUSE).await;
+    signal("CONT", pid);
 }
 
 fn signal(name: &str, pid: i32) {

@@ -44,6 +44,13 @@ pub struct Promise {
     pub ends: Vec<EnvelopeStatus>,
 }
 
+impl Promise {
+    /// Of the account of tests.
+    pub fn in_test(id: &str, end: EnvelopeStatus) -> Self {
+        Self { id: id.to_owned(), is_live: false, ends: vec![end] }
+    }
+}
+
 impl Doors {
     pub async fn new(stack: &Stack) -> Self {
         let of =
@@ -89,7 +96,8 @@ impl Doors {
     }
 }
 
-async fn upload(sender: &Caller) -> DocumentSource {
+/// A document that envelopes name.
+pub async fn upload(sender: &Caller) -> DocumentSource {
     let info = UploadInfo { name: "nda.pdf".into(), ..UploadInfo::default() };
     let parts = [Part::Info(info), Part::Chunk(pdf().into())].map(|part| UploadDocumentRequest { part: Some(part) });
     let kept = sender.envelopes().upload_document(tokio_stream::iter(parts)).await.expect("an upload").into_inner();
@@ -218,7 +226,10 @@ impl Worker {
     }
 
     async fn decline(&mut self, made: &Envelope, is_live: bool, name: &str) -> Vec<EnvelopeStatus> {
-        let Ok(token) = self.token(made, is_live, 0).await else { return Vec::new() };
+        let token = match self.token(made, is_live, 0).await {
+            Ok(token) => token,
+            Err(status) => return ended::<()>(Err(status), EnvelopeStatus::Declined),
+        };
         let request = DeclineRequest { idempotency_key: format!("{name} decline"), ..DeclineRequest::default() };
         let doors = self.doors.clone();
         let decline = |it: Caller| {
@@ -255,6 +266,9 @@ impl Worker {
     }
 }
 
+/// How it ends by what was asked; not so if somebody else came first, and there is no other reason.
 fn ended<T>(answer: Result<T, Status>, end: EnvelopeStatus) -> Vec<EnvelopeStatus> {
-    if answer.is_ok() { vec![end] } else { Vec::new() }
+    let Err(status) = answer else { return vec![end] };
+    assert_eq!(status.code(), Code::FailedPrecondition, "{status:?}");
+    Vec::new()
 }

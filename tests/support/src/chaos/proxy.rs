@@ -1,6 +1,7 @@
 //! A way between two processes on which things go wrong.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -62,7 +63,12 @@ pub struct Proxy {
 impl Proxy {
     /// To that address.
     pub async fn start(target: &str, is_database: bool) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at(Ipv4Addr::LOCALHOST, target, is_database).await
+    }
+
+    /// The same from an address of this machine.
+    pub async fn start_at(own: Ipv4Addr, target: &str, is_database: bool) -> Self {
+        let listener = TcpListener::bind((own, 0)).await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let (mode, target) = (watch::Sender::new(Mode::Through), Arc::new(Mutex::new(target.to_owned())));
         let proxy = Self { address, mode, target, is_database };
