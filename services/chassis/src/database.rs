@@ -7,7 +7,7 @@ use std::future::Future;
 use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -56,6 +56,9 @@ const MIGRATION: &str = "SET statement_timeout = 0; SET lock_timeout = 10000; SE
 /// Who looks at everything takes its time, and can change nothing.
 const LOOKING: &str = "SET default_transaction_read_only = on; SET statement_timeout = 0; SET lock_timeout = 10000; \
      SET idle_in_transaction_session_timeout = 600000; SET countersign.across_accounts = on";
+/// How long a service that starts waits for its database, and how long between two tries.
+const PATIENCE: Duration = Duration::from_secs(15);
+const PAUSE: Duration = Duration::from_millis(500);
 /// How long a connection lives at most.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
 /// Who works off a queue goes by its indexes: plans are kept, and those that were made while it was empty must not read all of it
@@ -217,11 +220,29 @@ impl ::bb8::ErrorSink<PoolError> for Unreached {
 }
 
 /// Takes the time from the database. Before anything is decided by it: this machine's own may be wrong by any amount.
+///
+/// A database that is away for a moment, as after a crash, is waited for: whoever runs a service takes ever longer to start it again.
 pub async fn learn_time(pool: &Pool, clock: &Clock) -> Result<(), DatabaseError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match time_of(pool).await {
+            Err(error) if error.is_transient() && Instant::now() < deadline => {
+                tracing::info!(error = error.to_string(), "waiting for the database");
+                tokio::time::sleep(PAUSE).await;
+            }
+            Ok(now) => {
+                clock.observe(now);
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+async fn time_of(pool: &Pool) -> Result<DateTime<Utc>, DatabaseError> {
     let asked = diesel::sql_query("SELECT clock_timestamp() AS now");
     let told: Told = asked.get_result(&mut *acquire(pool).await?).await?;
-    clock.observe(told.now);
-    Ok(())
+    Ok(told.now)
 }
 
 #[derive(QueryableByName)]

@@ -100,6 +100,7 @@ impl Notifier {
         let parts =
             Parts { store: store.clone(), envelopes, secrets, seal, guard, courier, challenge, wake: deliveries };
         let handler = Handler::new(parts, &master);
+        store.learn_time().await?;
         Ok(Self { store, feed, leases, deliverer, mailer, handler, wake })
     }
 }
@@ -123,7 +124,6 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     }
     let Notifier { store, feed: _, leases, deliverer, mailer, handler, wake: (deliveries, mails) } =
         Notifier::new(&config, clock, stop.clone()).await?;
-    store.learn_time().await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
     let mut loops = tokio::task::JoinSet::new();
     loops.spawn({
