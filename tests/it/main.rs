@@ -24,6 +24,8 @@ mod doors;
 mod downloads;
 mod drafts;
 mod drain;
+#[path = "../../services/paper/tests/odd/ending.rs"]
+mod ending;
 mod entries;
 mod facts;
 mod flights;

@@ -1,11 +1,13 @@
 //! Damaged papers, read by the confined child as the service has them read: each gives a document or is refused by
-//! name, in time and within the child's memory, and none makes a reader panic.
+//! name, in time and within the child's memory, and none makes a reader panic. What is let in is sealed at its end.
 //!
 //! `COUNTERSIGN_MUTANTS=10000 cargo test --test it -- mutants --nocapture` makes so many, from the seed that
 //! `COUNTERSIGN_SEED` names.
 
 #[path = "mutants/damage.rs"]
 mod damage;
+#[path = "mutants/press.rs"]
+pub mod press;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -20,6 +22,9 @@ use countersign_test_support::binary;
 use futures_util::StreamExt as _;
 
 use self::damage::{Dice, pdf_mutant, pdf_seeds};
+use self::press::Press;
+use crate::ending::Ending;
+use crate::pki::Pki;
 use crate::worker::resident_bytes;
 
 const SHORT: u64 = 120;
@@ -64,8 +69,9 @@ fn said<T>(task: &str, answer: Result<T, WorkerError>) -> Result<Result<T, Strin
 /// What the child says of a paper on which its reader panicked.
 const PANICKED: &str = "it cannot be read";
 
-/// The way of an upload, as far as children go it: read, searched for markers, drawn, and looked through for signatures.
-async fn goes(workers: &Workers, bytes: Bytes) -> Result<String, String> {
+/// The way of a paper from its upload to its end: read, searched for markers, drawn and looked through for signatures by
+/// children, and sealed in this process.
+async fn goes(workers: &Workers, press: &Press, number: u64, bytes: Bytes) -> Result<String, String> {
     let limits = Limits::default();
     let found = match said("ingest", workers.ingest(bytes.clone(), limits, Policy::default()).await)? {
         Ok(found) => found,
@@ -76,6 +82,11 @@ async fn goes(workers: &Workers, bytes: Bytes) -> Result<String, String> {
     let drawn = said("render", workers.render_page(async { Ok(base.clone()) }, (1, 200), limits).await)?;
     let verified = workers.verify(async { Ok(base.clone()) }, (Roots::default(), 0), limits).await;
     let verified = said("verify", verified)?;
+    // Whatever else was said of it: it was let in, and somebody signs or refuses it.
+    let left = press.press(base, found.pages.len(), Ending::of(number)).await?;
+    let of_it = (press.roots(), Pki::clock_unix_s());
+    let sealed = said("verify the seal", workers.verify(async { Ok(left) }, of_it, Limits::CEILING).await)?;
+    press.judge(&sealed?)?;
     let first = [marked.err(), drawn.err(), verified.err()].into_iter().flatten().next();
     Ok(first.unwrap_or_else(|| if found.notes.is_empty() { "kept".to_owned() } else { "mended".to_owned() }))
 }
@@ -100,21 +111,21 @@ fn watch_children(peak: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
     })
 }
 
-/// Bytes and objects of real papers, damaged: none of what is let in hurts what follows.
+/// Bytes and objects of real papers, damaged: none of what is let in hurts what follows, and all of it can be sealed.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_35_mutants_of_real_papers_are_read_or_refused_by_name() {
     let workers = Workers::new(Some(binary::path("countersign-envelope").await), None).unwrap();
-    let seeds = Arc::new(pdf_seeds());
+    let (seeds, press) = (Arc::new(pdf_seeds()), Press::open().await);
     let (first, count) = (setting("COUNTERSIGN_SEED", 1), setting("COUNTERSIGN_MUTANTS", SHORT));
     let (before, peak) = (resident_bytes(), Arc::new(AtomicU64::new(0)));
     let watching = watch_children(Arc::clone(&peak));
     let read = futures_util::stream::iter(first..first + count).map(|number| {
-        let (seeds, workers) = (Arc::clone(&seeds), workers.clone());
+        let (seeds, workers, press) = (Arc::clone(&seeds), workers.clone(), press.clone());
         async move {
             let mutant = move || pdf_mutant(&seeds, &mut Dice::new(number));
             let mutant = tokio::task::spawn_blocking(mutant).await.unwrap();
             let begun = Instant::now();
-            let end = goes(&workers, mutant.into()).await;
+            let end = goes(&workers, &press, number, mutant.into()).await;
             (number, begun.elapsed(), end)
         }
     });

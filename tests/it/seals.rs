@@ -25,7 +25,8 @@ use crate::responder::Responder;
 /// Bytes of one message.
 const CHUNK_BYTES: usize = 256 * 1024;
 
-fn settings(tsa: Option<&Authority>) -> SealConfig {
+/// A key of `openssl`, with that authority if there is one.
+pub fn settings(tsa: Option<&Authority>) -> SealConfig {
     let pki = Pki::get().path();
     let key = openssl(pki, &["pkcs8", "-topk8", "-nocrypt", "-in", "rsa.key"]);
     let certificates = ["rsa.pem", "issuer.pem"].map(|name| std::fs::read(pki.join(name)).unwrap());

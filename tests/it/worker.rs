@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use countersign_envelope::worker::{WorkerError, Workers};
 use countersign_paper::worker::{CPU_SECONDS_MAX, MEMORY_BYTES_MAX};
 use countersign_paper::{Limits, Policy, Roots, Unreadable};
@@ -12,6 +13,9 @@ use countersign_test_support::client::{pdf, request};
 use countersign_test_support::{Errors as _, Service, binary, crafted};
 use tempfile::TempDir;
 use tonic::Code;
+
+use crate::ending::Ending;
+use crate::mutants::press::Press;
 
 /// Longer than a child may live.
 const ANSWER_MAX: Duration = Duration::from_secs(75);
@@ -43,33 +47,40 @@ const BRISK: Duration = Duration::from_secs(4);
 /// What is left to its child until that meets its own limit of processor time.
 const ENDLESS: &str = "a thousand million laughs";
 
-/// Has a paper read and, if it is let in, searched and drawn; what was said of it.
-async fn read(workers: &Workers, name: &str, bytes: bytes::Bytes) -> Vec<Option<Unreadable>> {
+/// Has a paper read and, if it is let in, searched, drawn and sealed; what was said of it.
+async fn read(workers: &Workers, press: &Press, name: &str, bytes: Bytes) -> Vec<Option<Unreadable>> {
     let (begun, limits) = (Instant::now(), Limits::default());
     let inspect = async { told(name, "inspect", workers.inspect(bytes.clone(), limits).await) };
-    let ingest = async { told(name, "ingest", workers.ingest(bytes.clone(), limits, Policy::default()).await) };
+    let ingest = workers.ingest(bytes.clone(), limits, Policy::default());
     let check = workers.verify(async { Ok(bytes.clone()) }, (Roots::default(), 0), limits);
     let check = async { told(name, "verify", check.await) };
     let (inspected, ingested, verified) = tokio::join!(inspect, ingest, check);
-    let mut said = vec![inspected, ingested.clone(), verified];
-    if ingested.is_none() {
+    let found = ingested.as_ref().ok().cloned();
+    let mut said = vec![inspected, told(name, "ingest", ingested), verified];
+    if let Some(found) = found {
         // What is let in is drawn and searched later.
         let mark = async { told(name, "markers", workers.markers(bytes.clone(), limits).await) };
         let draw = workers.render_page(async { Ok(bytes.clone()) }, (1, 500), limits);
         let draw = async { told(name, "render", draw.await) };
         let (marked, drawn) = tokio::join!(mark, draw);
         said.extend([marked, drawn]);
+        // No child does that: what was let in is sealed by the process that serves.
+        let base = found.base.map_or(bytes, Bytes::from);
+        let sealed = press.press(base, found.pages.len(), Ending::Refused).await;
+        sealed.unwrap_or_else(|why| panic!("{name} was let in and cannot be sealed: {why}"));
     }
     assert!(begun.elapsed() < ANSWER_MAX, "{name}: {:?}", begun.elapsed());
     eprintln!("{name}: {said:?} after {:?}", begun.elapsed());
     said
 }
 
-/// pdf.md, section 5: each crafted paper is answered in time and within the child's memory, whatever is asked of it.
+/// pdf.md, section 5: each crafted paper is answered in time and within the child's memory, whatever is asked of it, and
+/// leaves sealed if it is let in.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_35_papers_made_to_hurt_hurt_no_one() {
     let patient = workers().await;
     let brisk = patient.clone().with_patience(ANSWER_MAX, BRISK);
+    let press = Press::open().await;
     let before = resident_bytes();
     // They are made while others are read; that takes about as long.
     let (made, mut papers) = tokio::sync::mpsc::channel(2);
@@ -77,7 +88,7 @@ async fn s1_35_papers_made_to_hurt_hurt_no_one() {
     let mut costly = Vec::new();
     while let Some((name, bytes)) = papers.recv().await {
         let workers = if name == ENDLESS { &patient } else { &brisk };
-        if read(workers, name, bytes.into()).await.contains(&Some(Unreadable::TooCostly)) {
+        if read(workers, &press, name, bytes.into()).await.contains(&Some(Unreadable::TooCostly)) {
             costly.push(name);
         }
     }

@@ -4,6 +4,7 @@
 
 #![allow(dead_code, clippy::unwrap_used)]
 
+pub mod ending;
 pub mod judges;
 pub mod pki;
 pub mod revocable;
