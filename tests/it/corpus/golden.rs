@@ -104,15 +104,13 @@ fn same_outside(before: &Grey, after: &Grey, areas: &[Area]) -> bool {
         && before.shades.iter().zip(&after.shades).enumerate().all(|(at, (a, b))| a == b || inside(at))
 }
 
-/// Compares the first and the last page of a sealed paper with its picture, and both with the base outside of the areas that
+/// Compares pages of a sealed paper with their picture, one under the other, and each with the base outside of the areas that
 /// were drawn on. What differs is told.
-pub fn compare(name: &str, (base, sealed): (&[u8], &[u8]), pages: u32, drawn: &[(u32, Area)]) -> Result<(), String> {
-    let numbers = if pages == 1 { vec![1] } else { vec![1, pages] };
+pub fn compare(name: &str, (base, sealed): (&[u8], &[u8]), pages: &[(u32, Vec<Area>)]) -> Result<(), String> {
     let mut found: Option<Grey> = None;
-    for page in numbers {
-        let (before, after) = (Grey::of(base, page), Grey::of(sealed, page));
-        let areas: Vec<Area> = drawn.iter().filter(|(on, _)| *on == page).map(|(_, area)| *area).collect();
-        if !same_outside(&before, &after, &areas) {
+    for (page, areas) in pages {
+        let (before, after) = (Grey::of(base, *page), Grey::of(sealed, *page));
+        if !same_outside(&before, &after, areas) {
             after.save(&left_behind(&format!("{name}-page-{page}")));
             before.save(&left_behind(&format!("{name}-page-{page}-before")));
             return Err(format!("{name}: page {page} changed outside of its fields"));

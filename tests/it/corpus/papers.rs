@@ -35,9 +35,10 @@ pub fn committed() -> Vec<Paper> {
     papers
 }
 
-/// Pages of every turn, crop, unit and origin; more of them; as many bytes as are taken; packed by qpdf; signed by pyHanko.
+/// Pages of every turn with and without crop box in every unit, of another origin; more of them; as many bytes as are taken;
+/// packed by qpdf; signed by pyHanko.
 pub fn made() -> Vec<Paper> {
-    let odd = pages(12);
+    let odd = pages(KINDS);
     let mut papers = vec![
         Paper::new("every-turn-and-crop", odd.clone()),
         Paper::new("four-hundred-pages", pages(400)),
@@ -49,7 +50,7 @@ pub fn made() -> Vec<Paper> {
     }
     let packed = packed(&odd, packings[0].1).unwrap_or_else(|| odd.clone());
     for (name, base, kind) in [("signed-pades", &odd, "PADES"), ("signed-adobe", &packed, "ADOBE_PKCS7_DETACHED")] {
-        papers.extend(judges::signed_by_pyhanko(base, kind).map(|bytes| Paper::new(name, bytes)));
+        papers.extend(judges::signed_by_pyhanko(base, "p256", kind).map(|bytes| Paper::new(name, bytes)));
     }
     papers
 }
@@ -64,8 +65,12 @@ fn packed(bytes: &[u8], option: &str) -> Option<Vec<u8>> {
     Some(std::fs::read(to).unwrap())
 }
 
-/// A file of so many pages, no two neighbours alike: each turned, with an origin, a crop box, a unit or all of that, and its
-/// number in large letters.
+/// How wide a unit of a page is, in points.
+const UNITS: [&str; 3] = ["", "/UserUnit 2", "/UserUnit 0.5"];
+/// Four turns, with a crop box and without, in each unit.
+const KINDS: usize = 4 * 2 * UNITS.len();
+
+/// A file of so many pages, of which so many that follow each other are of all kinds, each with its number in large letters.
 fn pages(count: usize) -> Vec<u8> {
     let kids: String = (0..count).map(|page| format!("{} 0 R ", 4 + 2 * page)).collect();
     let mut objects = vec![
@@ -74,8 +79,8 @@ fn pages(count: usize) -> Vec<u8> {
         "<</Type/Font/Subtype/Type1/BaseFont/Helvetica/Encoding/WinAnsiEncoding>>".to_owned(),
     ];
     for page in 0..count {
-        let (turn, crop) = (page % 4 * 90, if page % 3 == 1 { "/CropBox[10 20 500 700]" } else { "" });
-        let unit = if page % 5 == 2 { "/UserUnit 2" } else { "" };
+        let (turn, crop) = (page % 4 * 90, if page / 4 % 2 == 1 { "/CropBox[10 20 500 700]" } else { "" });
+        let unit = UNITS[page / 8 % UNITS.len()];
         let font = "/Resources<</Font<</F 3 0 R>>>>";
         objects
             .push(format!("<</Type/Page/Parent 2 0 R/Rotate {turn}{crop}{unit}{font}/Contents {} 0 R>>", 5 + 2 * page));

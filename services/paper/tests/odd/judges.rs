@@ -46,8 +46,9 @@ const PYHANKO_SIGN: &str = r#"
 import sys
 from pyhanko.sign import signers, fields
 from pyhanko.pdf_utils.incremental_writer import IncrementalPdfFileWriter
-folder, kind, source, target = sys.argv[1:]
-signer = signers.SimpleSigner.load(folder + '/rsa.key', folder + '/rsa.pem', ca_chain_files=(folder + '/issuer.pem',))
+folder, key, kind, source, target = sys.argv[1:]
+key = folder + '/' + key
+signer = signers.SimpleSigner.load(key + '.key', key + '.pem', ca_chain_files=(folder + '/issuer.pem',))
 subfilter = getattr(fields.SigSeedSubFilter, kind)
 metadata = signers.PdfSignatureMetadata(field_name='Other', md_algorithm='sha256', subfilter=subfilter)
 with open(source, 'rb') as file, open(target, 'wb') as signed:
@@ -116,8 +117,10 @@ pub fn pyhanko_long_term(files: &[Vec<u8>], root: &std::path::Path) -> Option<Ve
     asked(PYHANKO_LONG_TERM, files, root)
 }
 
-/// The file with a signature that pyHanko makes, `PADES` or `ADOBE_PKCS7_DETACHED`. `None` if it is missing.
-pub fn signed_by_pyhanko(file: &[u8], kind: &str) -> Option<Vec<u8>> {
+/// The file with a signature that pyHanko makes by that key, `PADES` or `ADOBE_PKCS7_DETACHED`. `None` if it is missing.
+///
+/// Of two signatures by one certificate pdfsig 22.12 trusts the first alone, whoever made them.
+pub fn signed_by_pyhanko(file: &[u8], key: &str, kind: &str) -> Option<Vec<u8>> {
     if !works("python3", &["-c", "import pyhanko.sign.validation"], "install it with `pip install pyhanko`") {
         return None;
     }
@@ -125,7 +128,7 @@ pub fn signed_by_pyhanko(file: &[u8], kind: &str) -> Option<Vec<u8>> {
     let (source, target) = (folder.path().join("source.pdf"), folder.path().join("target.pdf"));
     std::fs::write(&source, file).unwrap();
     let mut command = Command::new("python3");
-    command.args(["-c", PYHANKO_SIGN]).arg(Pki::get().path()).arg(kind).arg(source).arg(&target);
+    command.args(["-c", PYHANKO_SIGN]).arg(Pki::get().path()).args([key, kind]).arg(source).arg(&target);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     Some(std::fs::read(target).unwrap())
@@ -182,6 +185,18 @@ pub fn pdfsig(file: &[u8]) -> Option<String> {
         let output = Command::new("pdfsig").arg("-nssdir").arg(trust()).arg(&path).output().unwrap();
         String::from_utf8_lossy(&output.stdout).into_owned()
     })
+}
+
+/// Whether pdfsig finds one signature that is valid, of a certificate below the root, and over the whole file. `None` if it is
+/// missing.
+pub fn pdfsig_holds(file: &[u8]) -> Option<bool> {
+    let said = pdfsig(file)?;
+    let holds = |one: &str| {
+        ["Signature is Valid.", "Certificate is Trusted.", "Total document signed"]
+            .iter()
+            .all(|line| one.contains(line))
+    };
+    Some(said.split("Signature #").skip(1).any(holds))
 }
 
 /// Where the program's library finds the root.
