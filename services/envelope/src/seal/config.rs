@@ -3,6 +3,7 @@
 //! It must never quote what is in a file.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -14,7 +15,7 @@ use p12_keystore::{KeyStore, Pkcs12ImportPolicy};
 use secrecy::{ExposeSecret as _, SecretString};
 use url::Url;
 
-use super::key::FileKey;
+use super::key::{FileKey, SealKey};
 use super::revocation::Revocation;
 use super::tsa::Tsa;
 
@@ -91,7 +92,8 @@ pub struct SealConfig {
 }
 
 impl SealConfig {
-    pub(super) fn key(&self) -> Result<Option<FileKey>, SettingError> {
+    /// The key, wherever it is. Another kind of place is another setting and another [`SealKey`], chosen here.
+    pub(super) fn key(&self) -> Result<Option<Arc<dyn SealKey>>, SettingError> {
         self.check()?;
         let Some(path) = &self.seal_pkcs12 else { return Ok(None) };
         let bytes = read(KEY, path)?;
@@ -99,7 +101,7 @@ impl SealConfig {
             Some(blocks) => from_pem(&blocks),
             None => from_pkcs12(&bytes, &self.passphrase()?),
         };
-        key.map(Some).map_err(|why| SettingError::new(KEY, why))
+        Ok(Some(Arc::new(key.map_err(|why| SettingError::new(KEY, why))?)))
     }
 
     fn passphrase(&self) -> Result<SecretString, SettingError> {

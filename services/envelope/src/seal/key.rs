@@ -15,7 +15,8 @@ pub trait SealKey: Send + Sync {
     /// How it signs; the same as its certificate says.
     fn algorithm(&self) -> Algorithm;
 
-    /// Signs a message, which it hashes by itself. May be asked again for the same message.
+    /// Signs a message of some hundred bytes, which it hashes by itself: PKCS#1 v1.5 with SHA-256, or ECDSA with SHA-256 in DER.
+    /// May be asked again for the same message.
     async fn sign(&self, message: &[u8]) -> anyhow::Result<Vec<u8>>;
 }
 

@@ -88,7 +88,7 @@ impl SealConfig {
         let others: Vec<Vec<u8>> = trusted.into_iter().chain(key.chain().last().cloned()).collect();
         recognised.roots = Roots::new(&others);
         let tsa = self.tsa(clock, is_choosy.then(|| recognised.roots.clone()))?;
-        let sealer = Sealer::new(Arc::new(key), tsa, self.seal_tsa_policy, clock.clone());
+        let sealer = Sealer::new(key, tsa, self.seal_tsa_policy, clock.clone());
         let mut sealer = sealer.map_err(|error| SettingError::new(KEY, format!("{error:#}")))?;
         sealer.revocation = self.revocation(&sealer.identity, others, clock)?.map(Arc::new);
         sealer.requires_revocation = self.seal_revocation == RevocationPolicy::Require;

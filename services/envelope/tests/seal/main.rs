@@ -1,5 +1,5 @@
-//! Keys of every make, what is wrong with one, and authorities that answer rightly, wrongly, late or not at all. Keys,
-//! certificates and timestamps are those of `openssl`.
+//! Keys of every make and in every place, what is wrong with one, and authorities that answer rightly, wrongly, late or not
+//! at all. Keys, certificates and timestamps are those of `openssl`.
 
 #![allow(clippy::disallowed_methods, clippy::unwrap_used, clippy::expect_used, missing_docs)]
 
@@ -7,6 +7,7 @@ mod authority;
 #[path = "../../../paper/tests/odd/judges.rs"]
 mod judges;
 mod long_term;
+mod outside;
 #[path = "../../../paper/tests/odd/pki.rs"]
 mod pki;
 mod responder;
