@@ -177,7 +177,7 @@ impl Scene {
             whole(&self.sender, of(envelope, version)).await.unwrap();
         }
         assert_eq!(stored.len(), 5);
-        // What is told later than a day after the outage would be told by what is left over of it.
+        // And a day later: nothing that was left over of the outage has done more.
         for ahead in [TimeDelta::zero(), TimeDelta::days(1)] {
             self.service.clock.advance(ahead);
             let_loops_run().await;
