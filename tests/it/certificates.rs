@@ -3,16 +3,18 @@
 use std::io::Write as _;
 use std::process::Command;
 
+use chrono::TimeDelta;
 use countersign::v1::drawing::Content;
 use countersign::v1::{
-    DocumentVersion, Drawing, Envelope, EnvelopeStatus, FieldEntry, FieldType, FieldValue, RecipientRole, Routing,
-    Stroke, Strokes, VerifyDocumentRequest, field_value,
+    ApproveRequest, DocumentVersion, Drawing, Envelope, EnvelopeStatus, FieldEntry, FieldType, FieldValue,
+    MarkViewedRequest, RecipientRole, Routing, SignRequest, Stroke, Strokes, VerifyDocumentRequest, field_value,
 };
 use countersign_test_support::client::{request, signature};
 use countersign_test_support::{Caller, Errors as _, Service};
 use sha2::{Digest as _, Sha256};
+use tonic::Request;
 
-use crate::steps::{entry, field, people, session, until, until_status};
+use crate::steps::{entry, epoch, field, people, session, until, until_status};
 use crate::stories::download;
 
 /// The words on the pages; none where poppler-utils is missing, but never in continuous integration.
@@ -24,10 +26,10 @@ pub fn words(pdf: &[u8]) -> Option<String> {
     said.ok().map(|said| String::from_utf8(said.stdout).unwrap())
 }
 
-fn with_drawing(envelope: &Envelope, index: usize, drawing: Drawing) -> countersign::v1::SignRequest {
+fn with_drawing(envelope: &Envelope, index: usize, drawing: Drawing) -> SignRequest {
     let value = Some(FieldValue { value: Some(field_value::Value::Drawn(drawing)) });
     let field_id = envelope.fields[index].id.clone();
-    countersign::v1::SignRequest { values: vec![FieldEntry { field_id, value }], ..signature(envelope) }
+    SignRequest { values: vec![FieldEntry { field_id, value }], ..signature(envelope) }
 }
 
 fn strokes(strokes: Vec<Stroke>) -> Drawing {
@@ -105,6 +107,100 @@ async fn s3_21_a_signed_document_shows_values_and_ends_with_its_certificate() {
             assert!(said.contains(wanted), "{wanted}: {said}");
         }
     }
+}
+
+/// A call from a person's machine, as a trusted peer forwards it.
+fn from<T>(message: T, client_ip: &str) -> Request<T> {
+    let mut request = Request::new(message);
+    request.metadata_mut().insert("x-forwarded-for", client_ip.parse().unwrap());
+    request.metadata_mut().insert("x-forwarded-user-agent", "Firefox/140".parse().unwrap());
+    request
+}
+
+/// The words without what stands between them: where a line ends is a matter of width.
+fn squeezed(text: &str) -> String {
+    text.split_whitespace().collect()
+}
+
+fn said_of(text: &str, facts: &[(&str, String)]) {
+    let said = squeezed(text);
+    for (label, value) in facts {
+        assert!(said.contains(&squeezed(&format!("{label}{value}"))), "{label} {value}: {text}");
+    }
+}
+
+/// Who acted, how that was known, from where, to what they agreed and when stands on the certificate, behind the pages as alone.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_says_who_acted_how_that_is_known_from_where_and_when() {
+    let service = Service::start_at(epoch()).await;
+    let sender = service.account(false).await;
+    let new = people(&[RecipientRole::Signer, RecipientRole::Approver], Routing::Parallel, true);
+    let story = sender.story_of(new).await;
+    let minutes = |minutes| service.clock.advance(TimeDelta::minutes(minutes));
+    minutes(7);
+    let shown = signature(&story.envelope);
+    let act = ApproveRequest {
+        seen_documents: shown.seen_documents,
+        seen_revision: shown.seen_revision,
+        ..ApproveRequest::default()
+    };
+    story.signer(1).signer().approve(from(act, "2001:db8::7")).await.unwrap();
+    // Whoever signs does so after those who approve.
+    let signer = sender.signer_of(&story.envelope.id, &story.envelope.recipients[0].id).await.unwrap();
+    minutes(11);
+    let opened = from(MarkViewedRequest::default(), "203.0.113.9");
+    signer.signer().mark_viewed(opened).await.unwrap();
+    minutes(13);
+    let seen = session(&signer).await.unwrap();
+    let act = SignRequest { seen_revision: seen.revision, ..signature(&story.envelope) };
+    signer.signer().sign(from(act, "203.0.113.9")).await.unwrap();
+    let done = story.until(EnvelopeStatus::Completed).await;
+    let signed = download(&sender, &done.id, DocumentVersion::Signed).await.unwrap();
+    let Some(behind) = words(&signed) else { return };
+    let alone = words(&certificate(&sender, &done).await).unwrap();
+    let agreed = hex::encode(Sha256::digest(&seen.consent_text));
+    for said in [behind, alone] {
+        let cards = said.split_once("Recipients").unwrap().1;
+        let (signer, approver) = cards.split_once("Person 1").unwrap();
+        let link = || ("Known by", "Personal link, sent to the e-mail address".to_owned());
+        let facts = [
+            ("E-mail", "person0@example.com".to_owned()),
+            ("Asked to act", "2027-01-15 08:07:00 UTC".to_owned()),
+            ("Opened", "2027-01-15 08:18:00 UTC".to_owned()),
+            ("Signed", "2027-01-15 08:31:00 UTC".to_owned()),
+            link(),
+            ("IP address", "203.0.113.9".to_owned()),
+            ("Program", "Firefox/140".to_owned()),
+            ("Agreed to sign", format!("electronically; text with SHA-256 {agreed}")),
+        ];
+        said_of(signer, &facts);
+        let asked = ("Asked to act", "2027-01-15 08:00:00 UTC".to_owned());
+        let acted = ("Approved", "2027-01-15 08:07:00 UTC".to_owned());
+        said_of(approver, &[asked, acted, link(), ("IP address", "2001:db8::7".to_owned())]);
+        assert!(!approver.contains("Agreed to sign"), "who approves signs nothing");
+        // The history says the same of each event.
+        said_of(approver, &[("Signed", "Person 0, 203.0.113.9".to_owned())]);
+    }
+}
+
+/// A refusal that the sender took down says so, and how they know.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_certificate_of_a_refusal_says_through_which_door_it_came() {
+    let service = Service::start_at(epoch()).await;
+    let sender = service.account(false).await;
+    let story = sender.story(1, Routing::Parallel).await;
+    service.clock.advance(TimeDelta::minutes(5));
+    crate::doors::on_behalf(&story, 0, "Too dear", "Phone call of Monday").await.unwrap();
+    let done = story.until_artifact().await;
+    let Some(said) = words(&certificate(&sender, &done).await) else { return };
+    let facts = [
+        ("Refused", "2027-01-15 08:05:00 UTC"),
+        ("Reason", "Too dear"),
+        ("Evidence", "Phone call of Monday"),
+        ("Known by", "The sender, on the recipient's behalf"),
+    ];
+    said_of(&said, &facts.map(|(label, value)| (label, value.to_owned())));
+    assert!(!said.contains("IP address"), "nobody told one: {said}");
 }
 
 /// Every file that the service made is known again by its bytes, the certificate alone like the others.
