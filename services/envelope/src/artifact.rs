@@ -7,6 +7,7 @@ mod certificate;
 mod marks;
 mod words;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,7 @@ use countersign_chassis::failpoint;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{propagation, telemetry};
 use countersign_paper as paper;
+use futures_util::FutureExt as _;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::JoinSet;
 use tracing::{Instrument as _, Span};
@@ -113,7 +115,9 @@ impl Press {
     pub async fn one(&self, job: &Job) -> anyhow::Result<()> {
         let (store, mut stored) = (self.executor.store(), Vec::new());
         let began = Instant::now();
-        let made = self.make(job, &mut stored).await;
+        // A panic is a try that failed like any other: it is told of, and the next does not wait for the claim to run out.
+        let made = AssertUnwindSafe(self.make(job, &mut stored)).catch_unwind().await;
+        let made = made.unwrap_or_else(|_| Err(anyhow::anyhow!("it ended in a panic")));
         measure::worked(Work::Seal, began.elapsed(), if made.is_ok() { "ok" } else { "error" });
         if let Err(error) = &made {
             let (envelope, attempts) = (job.envelope.to_string(), job.attempts);

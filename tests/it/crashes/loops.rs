@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use countersign::v1::document_source::Source;
-use countersign::v1::{CreateEnvelopeRequest, DeleteEnvelopeContentRequest, DocumentSource, Envelope, Routing};
+use countersign::v1::{
+    CreateEnvelopeRequest, DeleteEnvelopeContentRequest, DocumentSource, Envelope, EnvelopeStatus, Routing,
+};
 use countersign_test_support::client::{pdf, request, signature};
 use countersign_test_support::stack::{Stack, Ways};
 use countersign_test_support::{Caller, Database, notifier};
@@ -169,4 +171,26 @@ async fn d3_a_loop_that_dies_anywhere_does_everything_once() {
         assert!(told_again - again <= UNDER_WAY_MAX, "{place}: {} told again", told_again - again);
         again = told_again;
     }
+}
+
+/// What panics while documents are made is a try that failed: the next comes soon, and does not wait for the claim to run out.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_panic_while_documents_are_made_is_a_try_that_failed() {
+    let arms = Arms::new();
+    arms.set("");
+    let databases = (Database::envelope().await, notifier::database().await);
+    let (ours, theirs) = (databases.0.url.clone(), databases.1.url.clone());
+    let ways = Ways { database: &ours, notices: &theirs, envelope: &str::to_owned };
+    let file = arms.file();
+    let mut stack = Stack::new(databases, &ways, (1, 1), &[("COUNTERSIGN_FAILPOINTS", &file)]).await;
+    for place in ["artifact.claimed", "artifact.storing", "artifact.stored"] {
+        let new = CreateEnvelopeRequest { idempotency_key: place.to_owned(), ..request(1, Routing::Parallel, true) };
+        let sent = insist(&mut stack, async |it| it.create(new.clone()).await).await;
+        arms.set(&format!("{place}=panic"));
+        act(&mut stack, &sent, true, place).await;
+        until(&mut stack, &sent.id, |now| now.status() == EnvelopeStatus::Completed).await;
+        assert!(!arms.are_set(), "{place} is not come by");
+    }
+    stack.settle(REST_MAX).await;
+    stack.assert_sound("panics").await;
 }
