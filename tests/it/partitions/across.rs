@@ -17,7 +17,7 @@ const OF_ENVELOPES: [(&str, &str); 9] = [
 
 /// Words of the notifier's, all of whose sessions are alike.
 const OF_NOTICES: [(&str, &str); 8] = [
-    ("queue AS (", "webhooks that are due: claimed from endpoint to endpoint"),
+    ("step AS (", "webhooks that are due: claimed from endpoint to endpoint"),
     ("WHERE state IN (1, 5) AND next_at <= $1", "mails that are due: claimed"),
     ("FROM endpoint_notice WHERE mailed_at IS NULL", "mails to be planned about endpoints: claimed"),
     ("WHERE account_id = ANY($1) AND envelope_id IS NULL", "endpoints for a page of the feed"),

@@ -115,7 +115,7 @@ const LOCK: &str = "SELECT pg_advisory_xact_lock(hashtextextended('delivery', 0)
 ///
 /// A plan lives as long as its connection, and may be made while nothing waits yet, when every way seems as good as any other. So
 /// each question here asks for the very order of the index that it means, nothing may be sorted (`begin_by_index`), and rows are
-/// named by their place.
+/// named by their place and their account: of several partitions one has it (`IS NOT DISTINCT FROM` is what no index is taken for).
 const QUEUE: &str = "
 step AS (
     (SELECT own, account_id, endpoint_id FROM delivery WHERE state = 1 ORDER BY own, account_id, endpoint_id LIMIT 1)
@@ -155,14 +155,16 @@ step AS (
 /// A later event of an envelope waits for the earlier ones to the same endpoint, as long as those are in their first tries.
 const CLAIM: &str = "
 resting AS (
-    SELECT d.place, standing.resting_until
+    SELECT d.place, standing.account_id, standing.resting_until
     FROM standing JOIN line ON (line.account_id, line.endpoint_id) = (standing.account_id, standing.id)
     CROSS JOIN LATERAL (
-        SELECT ctid AS place FROM delivery WHERE ctid = line.place AND state = 1 FOR UPDATE SKIP LOCKED
+        SELECT ctid AS place FROM delivery
+        WHERE ctid = line.place AND account_id IS NOT DISTINCT FROM line.account_id AND state = 1 FOR UPDATE SKIP LOCKED
     ) AS d
     WHERE standing.own AND standing.resting_until > $1
 ), put_off AS (
-    UPDATE delivery AS d SET next_at = resting.resting_until FROM resting WHERE d.ctid = resting.place
+    UPDATE delivery AS d SET next_at = resting.resting_until FROM resting
+    WHERE d.ctid = resting.place AND d.account_id IS NOT DISTINCT FROM resting.account_id
 ), ready AS MATERIALIZED (
     SELECT e.*, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect,
         CASE WHEN e.consecutive_failures >= $6 THEN 1 ELSE $5 END - (
@@ -202,12 +204,13 @@ resting AS (
     SELECT * FROM ranked WHERE NOT suspect OR number <= $13 ORDER BY rank > $11, rank, next_at LIMIT $4
 ), locked AS (
     SELECT d.place, chosen.account_id, chosen.endpoint_id FROM chosen CROSS JOIN LATERAL (
-        SELECT ctid AS place FROM delivery WHERE ctid = chosen.place AND state = 1 FOR UPDATE SKIP LOCKED
+        SELECT ctid AS place FROM delivery
+        WHERE ctid = chosen.place AND account_id IS NOT DISTINCT FROM chosen.account_id AND state = 1 FOR UPDATE SKIP LOCKED
     ) AS d
 )
 UPDATE delivery AS d SET lease_until = $3, next_at = $3, lease_epoch = d.lease_epoch + 1
 FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
-WHERE d.ctid = locked.place
+WHERE d.ctid = locked.place AND d.account_id IS NOT DISTINCT FROM locked.account_id
 RETURNING d.account_id, d.endpoint_id, d.event_id, d.traceparent, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
     ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
     ready.suspect";
@@ -221,7 +224,7 @@ gone AS MATERIALIZED (
     FROM standing
     WHERE id IS NULL OR disabled_at IS NOT NULL OR (envelope_id IS NOT NULL AND verified_at IS NULL)
 ), orphans AS (
-    SELECT d.place, gone.cause FROM gone CROSS JOIN LATERAL (
+    SELECT d.place, gone.of_account, gone.cause FROM gone CROSS JOIN LATERAL (
         SELECT w.ctid AS place FROM delivery AS w
         WHERE w.own = gone.own AND w.account_id = gone.of_account AND w.endpoint_id = gone.of_endpoint AND w.state = 1
             AND (w.lease_until IS NULL OR w.lease_until <= $1)
@@ -229,7 +232,7 @@ gone AS MATERIALIZED (
     ) AS d
 ), cancelled AS (
     UPDATE delivery AS d SET state = 4, lease_until = NULL, cause = orphans.cause
-    FROM orphans WHERE d.ctid = orphans.place
+    FROM orphans WHERE d.ctid = orphans.place AND d.account_id IS NOT DISTINCT FROM orphans.of_account
     RETURNING d.event_id
 )
 SELECT count(*) AS count FROM cancelled";

@@ -77,7 +77,7 @@ WITH taken AS MATERIALIZED (
 ), settled AS (
     UPDATE delivery AS d SET state = 2, attempts = attempts + 1, tries = tries + 1, next_at = held.at, lease_until = NULL,
         first_tried_at = coalesce(first_tried_at, held.at), cause = NULL
-    FROM held WHERE d.ctid = held.place
+    FROM held WHERE d.ctid = held.place AND d.account_id IS NOT DISTINCT FROM held.account_id
     RETURNING held.account_id, held.endpoint_id, held.event_id, held.at, held.duration_ms, held.status_code, held.answer,
         held.url, held.number, d.attempts
 ), logged AS (
@@ -86,7 +86,7 @@ WITH taken AS MATERIALIZED (
 ), latest AS (
     SELECT account_id, endpoint_id, url, max(at) AS at FROM settled GROUP BY account_id, endpoint_id, url
 ), well AS MATERIALIZED (
-    SELECT e.place, latest.at
+    SELECT e.place, latest.account_id, latest.at
     FROM (SELECT * FROM latest ORDER BY account_id, endpoint_id) AS latest CROSS JOIN LATERAL (
         SELECT ctid AS place FROM endpoint
         WHERE account_id = latest.account_id AND id = latest.endpoint_id AND url = latest.url
@@ -96,7 +96,7 @@ WITH taken AS MATERIALIZED (
     ) AS e
 ), noted AS (
     UPDATE endpoint AS e SET consecutive_failures = 0, first_failed_at = NULL, resting_until = NULL, last_success_at = well.at
-    FROM well WHERE e.ctid = well.place
+    FROM well WHERE e.ctid = well.place AND e.account_id IS NOT DISTINCT FROM well.account_id
 )
 SELECT number FROM settled";
 
