@@ -43,6 +43,7 @@ pub async fn serve<F: Future<Output = bool> + Send + 'static>(
     }
     let tls = ServerTls::open(&config.tls)?.map(Arc::new);
     let _renewing = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.renew(stop.clone()))));
+    readiness::begin(&reporter, names).await;
     let _telling = AbortOnDropHandle::new(tokio::spawn(readiness::tell(reporter, names, able, stop.clone())));
     let service = CallLayer::new(&config.help_url, config.calls_max as usize).layer(routes.prepare());
     let (leave, delay) = (CancellationToken::new(), config.drain_delay());

@@ -45,7 +45,12 @@ impl Readiness {
     }
 }
 
-/// Tells whether the process is able to serve until `stop`, then that it is not.
+/// Tells that the process serves: whoever asks first is not to hear that there is no such service.
+pub(crate) async fn begin(reporter: &HealthReporter, names: &[&'static str]) {
+    set(reporter, names, true).await;
+}
+
+/// Tells whether the process is able to serve until `stop`, then that it is not. It has been told that it is.
 pub(crate) async fn tell<F: Future<Output = bool>>(
     reporter: HealthReporter,
     names: &[&'static str],
@@ -53,18 +58,15 @@ pub(crate) async fn tell<F: Future<Output = bool>>(
     stop: CancellationToken,
 ) {
     let mut readiness = Readiness::new();
-    let mut told = true;
-    set(&reporter, names, told).await;
     while stop.run_until_cancelled(tokio::time::sleep(LOOK)).await.is_some() {
         let Some(seen) = stop.run_until_cancelled(tokio::time::timeout(LOOK, able())).await else { break };
         let Some(is_ready) = readiness.after(seen.unwrap_or(false), Instant::now()) else { continue };
-        told = is_ready;
         if is_ready {
             tracing::info!("ready again");
         } else {
             tracing::warn!("not ready: what the service needs does not answer");
         }
-        set(&reporter, names, told).await;
+        set(&reporter, names, is_ready).await;
     }
     set(&reporter, names, false).await;
     reporter.set_service_status("", ServingStatus::NotServing).await;
