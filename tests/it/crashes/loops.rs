@@ -134,16 +134,20 @@ async fn until(stack: &mut Stack, id: &str, is: impl Fn(&Envelope) -> bool) -> E
     panic!("waited in vain for {id}");
 }
 
-/// D3, T-72: wherever a loop of either service dies, everything is done once in the end.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn d3_a_loop_that_dies_anywhere_does_everything_once() {
-    let (arms, url) = (Arms::new(), fetched().await);
+/// One of each service, which these arms may strike; they strike nowhere yet.
+async fn under(arms: &Arms) -> Stack {
     arms.set("");
     let databases = (Database::envelope().await, notifier::database().await);
     let (ours, theirs) = (databases.0.url.clone(), databases.1.url.clone());
     let ways = Ways { database: &ours, notices: &theirs, envelope: &str::to_owned };
-    let file = arms.file();
-    let mut stack = Stack::new(databases, &ways, (1, 1), &[("COUNTERSIGN_FAILPOINTS", &file)]).await;
+    Stack::new(databases, &ways, (1, 1), &[("COUNTERSIGN_FAILPOINTS", &arms.file())]).await
+}
+
+/// D3, T-72: wherever a loop of either service dies, everything is done once in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn d3_a_loop_that_dies_anywhere_does_everything_once() {
+    let (arms, url) = (Arms::new(), fetched().await);
+    let mut stack = under(&arms).await;
     let mut again = 0;
     for place in PLACES {
         arms.set(place);
@@ -177,12 +181,7 @@ async fn d3_a_loop_that_dies_anywhere_does_everything_once() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_panic_while_documents_are_made_is_a_try_that_failed() {
     let arms = Arms::new();
-    arms.set("");
-    let databases = (Database::envelope().await, notifier::database().await);
-    let (ours, theirs) = (databases.0.url.clone(), databases.1.url.clone());
-    let ways = Ways { database: &ours, notices: &theirs, envelope: &str::to_owned };
-    let file = arms.file();
-    let mut stack = Stack::new(databases, &ways, (1, 1), &[("COUNTERSIGN_FAILPOINTS", &file)]).await;
+    let mut stack = under(&arms).await;
     for place in ["artifact.claimed", "artifact.storing", "artifact.stored"] {
         let new = CreateEnvelopeRequest { idempotency_key: place.to_owned(), ..request(1, Routing::Parallel, true) };
         let sent = insist(&mut stack, async |it| it.create(new.clone()).await).await;
