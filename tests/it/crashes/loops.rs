@@ -161,8 +161,7 @@ async fn d3_a_loop_that_dies_anywhere_does_everything_once() {
             if !arms.are_set() {
                 break;
             }
-            let due = "UPDATE blob_removal SET due_at = now() WHERE removed_at IS NULL AND condemned_at IS NULL";
-            stack.database.connect().await.batch_execute(due).await.unwrap();
+            stack.remove_soon().await;
             revive(&mut stack).await;
             tokio::time::sleep(Duration::from_millis(25)).await;
         }

@@ -23,6 +23,10 @@ const OURS_LET_GO: &str = "
     UPDATE artifact_job SET due_at = now() WHERE due_at > now();
     UPDATE ingest_job SET due_at = now() WHERE due_at > now();
     UPDATE blob_removal SET due_at = now() WHERE removed_at IS NULL AND due_at > now()";
+/// Makes due what is to be removed once nobody can be reading it any more. What somebody has claimed, for two minutes, is left
+/// to whom it is.
+const REMOVALS_DUE: &str =
+    "UPDATE blob_removal SET due_at = now() WHERE removed_at IS NULL AND due_at > now() + interval '3 minutes'";
 const THEIRS_LET_GO: &str = "
     UPDATE endpoint SET resting_until = NULL;
     UPDATE delivery SET next_at = now(), lease_until = NULL WHERE state = 1 AND next_at > now();
@@ -192,12 +196,18 @@ impl Stack {
         Caller { channel, ..account.clone() }
     }
 
+    /// What nobody needs any more is removed now and not in a while.
+    pub async fn remove_soon(&self) {
+        self.database.connect().await.batch_execute(REMOVALS_DUE).await.unwrap();
+    }
+
     /// Starts whoever has died, lets the claims of the dead run out at once, and waits until nothing is under way. Says how
     /// long that took.
     pub async fn settle(&mut self, most: Duration) -> Duration {
         let began = Instant::now();
         for look in 0_u32.. {
             self.start().await;
+            self.remove_soon().await;
             // Now and then: who lives needs time for what they have claimed.
             if look % LOOKS_BETWEEN == LOOKS_BETWEEN / 2 {
                 self.database.connect().await.batch_execute(OURS_LET_GO).await.unwrap();
