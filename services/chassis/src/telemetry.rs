@@ -20,6 +20,7 @@ use prometheus::Registry;
 use tonic::transport::ClientTlsConfig;
 use tracing::Metadata;
 use tracing::subscriber::Interest;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::{Context, Filter, SubscriberExt as _};
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -181,5 +182,10 @@ impl<S> Filter<S> for Sampled {
             WITHIN if span.is_span() => Interest::sometimes(),
             _ => Interest::never(),
         }
+    }
+
+    /// Without it the process takes itself to want everything, and whatever libraries say at their finest is made to be dropped.
+    fn max_level_hint(&self) -> Option<LevelFilter> {
+        Some(LevelFilter::INFO)
     }
 }
