@@ -10,6 +10,7 @@ mod limit;
 mod literal;
 mod load;
 mod overload;
+mod refuser;
 mod report;
 mod running;
 mod sample;

@@ -7,10 +7,11 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use countersign::v1::GetEnvelopeRequest;
 use countersign_envelope::domain::id::EnvelopeId;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::flood::{Flood, Outcome, Phase, Ready, Told};
 use crate::load::percentiles_ms;
+use crate::refuser::Refuser;
 use crate::report::{Bar, Section, met, pipes, plot};
 use crate::scripts::{self, FIRST, HOT};
 use crate::stage::Stage;
@@ -20,6 +21,8 @@ use crate::{Cli, usage};
 /// How many times the peak is asked for, and the share of the peak that is to be done even then.
 const TIMES: f64 = 5.0;
 const GOODPUT_MIN: f64 = 0.80;
+/// How soon half of those who are refused are to know.
+const REFUSED_IN: Duration = Duration::from_millis(10);
 /// The share of the peak that is no trouble.
 const QUIET: f64 = 0.5;
 /// How long that is asked for afterwards, and by when all is to be well again.
@@ -36,6 +39,8 @@ const LOADS: [u32; 2] = [1, 2];
 struct Shown {
     name: &'static str,
     peak: f64,
+    /// The peak while somebody else refuses what is more than that.
+    limit: f64,
     quiet: Tally,
     flood: Tally,
     usage: Usage,
@@ -137,12 +142,18 @@ impl Generator {
 
     async fn look(&self, cli: &Cli, stage: &Stage, name: &'static str, ready: Ready) -> Result<Shown> {
         let (cli, address, pid) = (cli.clone(), stage.address(), stage.postgres_pid());
-        let runtime = self.0.as_ref().context("ended")?;
-        runtime.spawn(async move { look(&cli, address, pid, name, &ready).await }).await?
+        let (runtime, service) = (self.0.as_ref().context("ended")?, stage.runtime().clone());
+        runtime.spawn(async move { look(&cli, address, (pid, &service), name, &ready).await }).await?
     }
 }
 
-async fn look(cli: &Cli, address: SocketAddr, postgres: i32, name: &'static str, ready: &Ready) -> Result<Shown> {
+async fn look(
+    cli: &Cli,
+    address: SocketAddr,
+    (postgres, service): (i32, &Handle),
+    name: &'static str,
+    ready: &Ready,
+) -> Result<Shown> {
     let flood = Flood::connect(address, CONNECTIONS).await?;
     let length = Duration::from_secs(cli.seconds.into());
     let mut peak = 0.0_f64;
@@ -150,6 +161,7 @@ async fn look(cli: &Cli, address: SocketAddr, postgres: i32, name: &'static str,
     for times in LOADS {
         peak = peak.max(flood.closed(ready, (cli.concurrency * times) as usize, length).await?);
     }
+    let limit = limit(&flood, ready, (cli.concurrency, peak), length, service).await?;
     let quiet = Phase { per_second: QUIET * peak, length };
     let before = flood.open(ready, &[quiet]).await?;
     let loud = Phase { per_second: TIMES * peak, length };
@@ -163,7 +175,28 @@ async fn look(cli: &Cli, address: SocketAddr, postgres: i32, name: &'static str,
     let quiet = Tally::of(&before, Duration::ZERO, length);
     let [.., p99_ms] = percentiles_ms(quiet.done.clone());
     let well_after = well_after(&told, length, p99_ms);
-    Ok(Shown { name, peak, quiet, flood: Tally::of(&told, Duration::ZERO, length), usage, well_after })
+    Ok(Shown { name, peak, limit, quiet, flood: Tally::of(&told, Duration::ZERO, length), usage, well_after })
+}
+
+/// The peak while a server with nothing behind it is asked for the rest on the same threads, and refuses it: what would be done
+/// if refusals took no more than gRPC takes for them, and this load for asking.
+async fn limit(
+    flood: &Flood,
+    ready: &Ready,
+    (concurrency, peak): (u32, f64),
+    length: Duration,
+    service: &Handle,
+) -> Result<f64> {
+    let refuser = Refuser::start(service).await?;
+    let rest = Flood::connect(refuser.address, CONNECTIONS).await?;
+    let mut most = 0.0_f64;
+    for times in LOADS {
+        let refused = [Phase { per_second: (TIMES - 1.0) * peak, length }];
+        let done = flood.closed(ready, (concurrency * times) as usize, length);
+        let (done, _) = tokio::try_join!(done, rest.open(ready, &refused))?;
+        most = most.max(done);
+    }
+    Ok(most)
 }
 
 /// After how long all was well, and stayed so for another second.
@@ -179,7 +212,11 @@ impl Shown {
         self.flood.per_second() / self.peak
     }
 
-    fn row(&self) -> [String; 10] {
+    fn of_limit(&self) -> f64 {
+        self.flood.per_second() / self.limit
+    }
+
+    fn row(&self) -> [String; 12] {
         let ms = |of: &[Duration]| {
             let [p50, _, p99] = percentiles_ms(of.to_vec());
             if of.is_empty() { "–".to_owned() } else { format!("{p50:.0} / {p99:.0}") }
@@ -192,6 +229,8 @@ impl Shown {
             format!("{:.0}", flood.due as f64 / flood.seconds),
             format!("{:.0}", flood.per_second()),
             format!("{:.2}", self.goodput()),
+            format!("{:.0}", self.limit),
+            format!("{:.2}", self.of_limit()),
             ms(&flood.done),
             share(flood.refused.len()),
             ms(&flood.refused),
@@ -223,8 +262,9 @@ impl Shown {
         )
     }
 
-    fn verdicts(&self) -> [String; 3] {
+    fn verdicts(&self) -> [String; 5] {
         let (name, flood) = (self.name, &self.flood);
+        let [refused_ms, ..] = percentiles_ms(flood.refused.clone());
         let in_time = self.well_after.is_some_and(|it| it <= WELL_IN);
         let after = self.well_after.map_or_else(|| "not in time".to_owned(), |it| format!("{} s", it.as_secs()));
         let others =
@@ -235,6 +275,16 @@ impl Shown {
                 "`{name}` does {GOODPUT_MIN:.2} of its peak while {TIMES:.0} times the peak is asked for: {}, {:.2}.",
                 met(self.goodput() >= GOODPUT_MIN),
                 self.goodput()
+            ),
+            format!(
+                "`{name}` does {GOODPUT_MIN:.2} of its limit then: {}, {:.2}.",
+                met(self.of_limit() >= GOODPUT_MIN),
+                self.of_limit()
+            ),
+            format!(
+                "Half of the refused `{name}` hear of it within {} ms of asking: {}, {refused_ms:.1} ms.",
+                REFUSED_IN.as_millis(),
+                met(refused_ms <= REFUSED_IN.as_secs_f64() * 1e3)
             ),
             format!(
                 "Every refused `{name}` is told UNAVAILABLE or RESOURCE_EXHAUSTED and when to come again: {}, {} of {}.",
@@ -251,7 +301,8 @@ fn section(shown: &[Shown]) -> Section {
     let mut text = format!(
         "First the peak: the most that is answered when each caller waits for an answer before it asks again. Then {TIMES:.0} times \
          as many calls at fixed times, over {CONNECTIONS} connections, whatever comes of those before, and without a pause half \
-         the peak. Times are from when a call was due. The load is on this machine too, made as cheap as can be: requests made \
+         the peak. The limit is the peak while a tonic server with nothing behind it, on the service's threads, is asked for \
+         the rest at the same times and refuses it: what would be done if refusing took nothing but gRPC. Times are from when a call was due. The load is on this machine too, made as cheap as can be: requests made \
          beforehand, on one thread, straight onto HTTP/2; a call that cannot be sent within a second is given up. All is well \
          again in the first second in which as good as all calls are done and the slowest of 100 takes at most twice as long as \
          before.\n\n"
@@ -263,6 +314,8 @@ fn section(shown: &[Shown]) -> Section {
         "asked/s",
         "done/s",
         "share of peak",
+        "limit/s",
+        "share of limit",
         "done, p50 / p99 ms",
         "refused",
         "refused, p50 / p99 ms",
