@@ -37,7 +37,8 @@ const NAME: &str = "countersign.v1.AccountService";
 /// Answers every call with ABORTED and the caller's port, after as long as the call asks for, once its request is whole.
 #[derive(Clone, Default)]
 struct Slow {
-    /// That have come in.
+    /// That have begun to come in, and that have come in.
+    begun: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
 }
 
@@ -60,6 +61,7 @@ impl Service<Request<Body>> for Slow {
         let port = request.extensions().get::<TcpConnectInfo>().unwrap().remote_addr().unwrap().port();
         let leaving = request.extensions().get::<Leaving>().unwrap().0.clone();
         let (calls, body) = (Arc::clone(&self.calls), request.into_body());
+        self.begun.fetch_add(1, Ordering::Relaxed);
         Box::pin(async move {
             // As tonic's own handlers do.
             if let Err(refused) = body.collect().await {
@@ -80,6 +82,7 @@ impl Service<Request<Body>> for Slow {
 struct Stand {
     address: String,
     able: Arc<AtomicBool>,
+    begun: Arc<AtomicUsize>,
     calls: Arc<AtomicUsize>,
     stop: CancellationToken,
     running: JoinHandle<anyhow::Result<()>>,
@@ -91,13 +94,13 @@ impl Stand {
         let address = format!("http://{}", listener.local_addr().unwrap());
         let (able, stop) = (Arc::new(AtomicBool::new(true)), CancellationToken::new());
         let slow = Slow::default();
-        let calls = Arc::clone(&slow.calls);
+        let (begun, calls) = (Arc::clone(&slow.begun), Arc::clone(&slow.calls));
         let running = tokio::spawn({
             let (able, stop) = (Arc::clone(&able), stop.clone());
             let able = move || std::future::ready(able.load(Ordering::Relaxed));
             async move { grpc::serve(listener, Routes::new(slow), &[NAME], able, &config, stop).await }
         });
-        Self { address, able, calls, stop, running }
+        Self { address, able, begun, calls, stop, running }
     }
 
     fn channel(&self) -> Channel {
@@ -140,7 +143,7 @@ async fn a_deadline_that_passes_is_deadline_exceeded() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Internal, "INTERNAL"));
 }
 
-/// Whoever finds no turn is told at once, and when to come again; health has a turn always.
+/// Whoever finds no turn is told at once, before anything is done of the call, and when to come again; health has a turn always.
 #[tokio::test]
 async fn what_is_too_much_is_refused_at_once() {
     let stand = Stand::start(ListenConfig { calls_max: 4, ..ListenConfig::default() }).await;
@@ -151,15 +154,11 @@ async fn what_is_too_much_is_refused_at_once() {
             tokio::spawn(async move { call(&channel, &[("x-wait", "leaving")]).await })
         })
         .collect();
-    let mut refused = None;
-    for _ in 0..500 {
-        refused = call(&channel, &[]).await.err();
-        if refused.is_some() {
-            break;
-        }
+    while stand.calls.load(Ordering::Relaxed) < 4 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    let refused = refused.expect("no fifth turn");
+    let refused = call(&channel, &[]).await.expect_err("no fifth turn");
+    assert_eq!(stand.begun.load(Ordering::Relaxed), 4, "nobody behind the shell hears of it");
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::Unavailable, "UNAVAILABLE"));
     let delay = refused.get_details_retry_info().unwrap().retry_delay.unwrap();
     assert!((Duration::from_millis(500)..Duration::from_millis(1_000)).contains(&delay), "{delay:?}");
