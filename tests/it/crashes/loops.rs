@@ -37,8 +37,8 @@ pub const PLACES: &[&str] = &[
     "mail.sent",
 ];
 
-/// Webhooks that may be on their way when their sender dies: eight at a time to each of two endpoints.
-const UNDER_WAY_MAX: usize = 16;
+/// Webhooks that may be on their way when their sender dies: as many as a process posts at a time.
+const UNDER_WAY_MAX: usize = 64;
 /// How long everything may take after a crash.
 const REST_MAX: Duration = Duration::from_secs(60);
 

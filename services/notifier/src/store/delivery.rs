@@ -18,8 +18,9 @@ use crate::webhook::plan::Delivery;
 
 /// Attempts, and seconds since the first of them, after which a delivery does not hold up the next ones of its envelope.
 const HOLDS_UP: (i32, f64) = (3, 60.0);
-/// Deliveries of an endpoint that are posted at once.
-const ENDPOINT_MAX: i64 = 8;
+/// Deliveries of an endpoint that are posted at once: one that took the last is trusted with more than one of which that is not
+/// known.
+const ENDPOINT_MAX: (i64, i64) = (32, 8);
 /// Failures in a row after which an endpoint gets one at a time.
 pub const BREAKER: i32 = 10;
 /// Orphans of one endpoint that are cancelled at a time.
@@ -167,7 +168,8 @@ resting AS (
     WHERE d.ctid = resting.place AND d.account_id IS NOT DISTINCT FROM resting.account_id
 ), ready AS MATERIALIZED (
     SELECT e.*, e.consecutive_failures > 0 OR e.last_success_at IS NULL AS suspect,
-        CASE WHEN e.consecutive_failures >= $6 THEN 1 ELSE $5 END - (
+        CASE WHEN e.consecutive_failures >= $6 THEN 1
+            WHEN e.consecutive_failures > 0 OR e.last_success_at IS NULL THEN $14 ELSE $5 END - (
         SELECT count(*) FROM (
             SELECT FROM delivery AS l
             WHERE l.account_id = e.account_id AND l.endpoint_id = e.id AND l.state = 1 AND l.lease_until > $1
@@ -301,7 +303,7 @@ impl Store {
             .bind::<BigInt, _>(LINE_MAX)
             .bind::<Timestamptz, _>(until)
             .bind::<BigInt, _>(room.free)
-            .bind::<BigInt, _>(ENDPOINT_MAX)
+            .bind::<BigInt, _>(ENDPOINT_MAX.0)
             .bind::<Integer, _>(BREAKER)
             .bind::<Integer, _>(HOLDS_UP.0)
             .bind::<diesel::sql_types::Double, _>(HOLDS_UP.1)
@@ -309,7 +311,8 @@ impl Store {
             .bind::<Array<BigInt>, _>(column(&room.busy, |(_, count)| *count))
             .bind::<BigInt, _>(room.account_max.0)
             .bind::<BigInt, _>(room.account_max.1)
-            .bind::<BigInt, _>(room.suspects);
+            .bind::<BigInt, _>(room.suspects)
+            .bind::<BigInt, _>(ENDPOINT_MAX.1);
         let flight = Flight::open(&self.pool).await?;
         let (mut one, mut two) = (flight.connection(), flight.connection());
         let lock = prepared::<Lock, _>(diesel::sql_query(LOCK)).execute(&mut one);

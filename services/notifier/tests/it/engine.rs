@@ -1,4 +1,4 @@
-//! How deliveries are taken on: caps, fairness, rests, the breaker, endpoints that are switched off, and what is forgotten.
+//! How deliveries are taken on: rests, the breaker, endpoints that are switched off, and what is forgotten.
 //! Must never wait for a delay of the schedule: the clock is moved.
 
 use std::time::Instant;
@@ -11,10 +11,10 @@ use countersign_notifier::store::{ClaimedDelivery, Disabled, EndpointChanges, Na
 use crate::receiver::{Answer, Receiver, until};
 use crate::stand::Stand;
 
-const NOWHERE: &str = "http://127.0.0.1:9/";
+pub const NOWHERE: &str = "http://127.0.0.1:9/";
 /// Keeps claims waiting, and how many wait.
-const HOLD: &str = "SELECT pg_advisory_lock(hashtextextended('delivery', 0))::text";
-const HELD: &str = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
+pub const HOLD: &str = "SELECT pg_advisory_lock(hashtextextended('delivery', 0))::text";
+pub const HELD: &str = "SELECT count(*) FROM pg_locks JOIN pg_database ON pg_database.oid = pg_locks.database
     WHERE locktype = 'advisory' AND NOT granted AND datname = current_database()";
 
 /// Deliveries of an endpoint, each of an envelope of its own, all due.
@@ -38,62 +38,6 @@ pub fn room(free: i64) -> Room {
 pub async fn claim(stand: &Stand, room: &Room) -> Vec<ClaimedDelivery> {
     let now = stand.clock.now();
     stand.notifier.store.claim_deliveries(now, now + TimeDelta::seconds(30), room).await.unwrap()
-}
-
-/// Eight at a time, among all processes, also where these claim at once.
-#[tokio::test(flavor = "multi_thread")]
-async fn t30_an_endpoint_gets_eight_at_a_time() {
-    let stand = Stand::new().await;
-    let endpoint = stand.endpoint_of(stand.account, NOWHERE).await;
-    waiting(&stand, stand.account, endpoint.id, 50).await;
-    let room = room(64);
-    let at_once = (0..6).map(|_| claim(&stand, &room));
-    let claimed: usize = futures_util::future::join_all(at_once).await.iter().map(Vec::len).sum();
-    assert_eq!(claimed, 8);
-    assert_eq!(claim(&stand, &room).await.len(), 0);
-    stand.later(TimeDelta::seconds(31));
-    assert_eq!(claim(&stand, &room).await.len(), 8, "the claims of the dead have run out");
-}
-
-/// Two claims, both held at the lock until it is let go: the second one counts what the first has taken.
-#[tokio::test(flavor = "multi_thread")]
-async fn t30_claims_are_made_one_after_the_other() {
-    let stand = Stand::new().await;
-    let endpoint = stand.endpoint_of(stand.account, NOWHERE).await;
-    waiting(&stand, stand.account, endpoint.id, 50).await;
-    let holder = stand.database.connect().await;
-    holder.query(HOLD, &[]).await.unwrap();
-    let room = room(64);
-    let releasing = async {
-        until(async || stand.number(HELD).await == 2).await;
-        holder.batch_execute("SELECT pg_advisory_unlock_all()").await.unwrap();
-    };
-    let (one, two, ()) = tokio::join!(claim(&stand, &room), claim(&stand, &room), releasing);
-    assert_eq!(one.len() + two.len(), 8);
-}
-
-/// A quarter of the places while others wait, three quarters if nobody does, and never what others hold.
-#[tokio::test(flavor = "multi_thread")]
-async fn an_account_does_not_take_the_places_of_the_others() {
-    let stand = Stand::new().await;
-    let (greedy, modest) = (AccountId::new(), AccountId::new());
-    for _ in 0..10 {
-        let endpoint = stand.endpoint_of(greedy, NOWHERE).await;
-        waiting(&stand, greedy, endpoint.id, 20).await;
-        stand.later(TimeDelta::milliseconds(1));
-    }
-    let endpoints = [stand.endpoint_of(modest, NOWHERE).await, stand.endpoint_of(modest, NOWHERE).await];
-    for endpoint in &endpoints {
-        waiting(&stand, modest, endpoint.id, 20).await;
-    }
-    let of = |claimed: &[ClaimedDelivery], account| claimed.iter().filter(|it| it.account == account).count();
-    let first = claim(&stand, &room(32)).await;
-    assert_eq!((of(&first, greedy), of(&first, modest)), (16, 16), "who came later has as much");
-    let busy = Room { busy: vec![(greedy, 16), (modest, 16)], ..room(32) };
-    let second = claim(&stand, &busy).await;
-    assert_eq!(of(&second, greedy), 32, "nobody else has anything: the modest one's endpoints are full");
-    stand.sql("UPDATE delivery SET lease_until = NULL, next_at = created_at").await;
-    assert_eq!(of(&claim(&stand, &Room { busy: vec![(greedy, 46)], ..room(18) }).await, greedy), 2, "never over 48");
 }
 
 /// 200,000 deliveries for an endpoint that is dead, paused or busy are not in the way of one that is well.

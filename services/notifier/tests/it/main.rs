@@ -19,6 +19,7 @@ mod mailserver;
 mod managing;
 mod own;
 mod owner;
+mod places;
 mod posting;
 mod quotas;
 mod receiver;
