@@ -184,14 +184,38 @@ pub(crate) fn hex_bytes(digits: &[u8]) -> Option<Vec<u8>> {
         }
         values
     };
-    let pairs = digits.chunks_exact(2);
+    // A hole for a signature ends with tens of thousands of zeros: they are not looked at one by one.
+    const ZEROS: [u8; 64] = [b'0'; 64];
+    let mut said = digits;
+    while let Some(rest) = said.strip_suffix(&ZEROS) {
+        said = rest;
+    }
+    let pairs = said.chunks_exact(2);
     let mut all = if pairs.remainder().is_empty() { 0 } else { NO_DIGIT };
-    let byte = |pair: &[u8]| {
+    let mut bytes = Vec::with_capacity(digits.len() / 2);
+    bytes.extend(pairs.map(|pair| {
         let (high, low) = (VALUES[usize::from(pair[0])], VALUES[usize::from(pair[1])]);
         all |= high | low;
         high << 4 | low
-    };
-    // Tens of thousands of digits, most of them zeros: whether all are digits is asked once.
-    let bytes = pairs.map(byte).collect();
+    }));
+    bytes.resize(digits.len() / 2, 0);
     (all & NO_DIGIT == 0).then_some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::hex_bytes;
+
+    #[test]
+    fn digits_are_read_with_all_their_zeros() {
+        let padded = |text: &str, zeros: usize| format!("{text}{}", "0".repeat(zeros));
+        let read = |text: &str| hex_bytes(text.as_bytes());
+        for zeros in [0, 2, 62, 64, 66, 128, 1_000] {
+            let expected = [&[0xab, 0x10, 0x0f][..], &vec![0; zeros / 2]].concat();
+            assert_eq!(read(&padded("aB100f", zeros)), Some(expected), "{zeros}");
+            assert_eq!(read(&padded("aB100", zeros)), None, "half a byte and {zeros}");
+            assert_eq!(read(&padded("aB100g", zeros)), None, "no digit and {zeros}");
+        }
+        assert_eq!(read(&padded("", 128)), Some(vec![0; 64]));
+    }
 }
