@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "verify/later.rs"]
+mod later;
 mod odd;
 
 use countersign_paper::{

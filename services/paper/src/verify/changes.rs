@@ -7,6 +7,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use lopdf::xref::XrefEntry;
 use lopdf::{Dictionary, Document, Object, ObjectId};
 
+use super::declared;
 use crate::limits::Limits;
 use crate::pages::{self, follow};
 
@@ -15,7 +16,7 @@ use crate::pages::{self, follow};
 pub enum Later {
     /// Nothing.
     Nothing,
-    /// Only certificates, revocation data and timestamps, by which signatures are checked later.
+    /// Only certificates, revocation data and timestamps, by which signatures are checked later, and what of PDF they need.
     ValidationData,
     /// Further signatures, and nothing that changes what the pages say.
     FurtherSignatures,
@@ -36,6 +37,7 @@ enum Part {
     Page,
     Annotations,
     ValidationData,
+    Extensions,
     Information,
     EmptySignatureField,
 }
@@ -131,6 +133,7 @@ fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
     }
     if let Ok(catalog) = signed.catalog() {
         name(catalog.get(b"Metadata").ok(), Part::Information);
+        name(catalog.get(b"Extensions").ok(), Part::Extensions);
         let form = catalog.get(b"AcroForm").ok();
         name(form, Part::Form);
         let form = follow(signed, form).and_then(|form| form.as_dict().ok());
@@ -144,7 +147,7 @@ fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
     // A file may be made so that what its pages show is named as something harmless, too.
     let (shown, drawn) = (shown(signed), drawn(signed));
     parts.retain(|id, part| match part {
-        Part::ValidationData | Part::Information => !shown.contains(id),
+        Part::ValidationData | Part::Extensions | Part::Information => !shown.contains(id),
         Part::Form | Part::Fields | Part::Annotations | Part::EmptySignatureField => !drawn.contains(id),
         Part::Page | Part::Catalog => true,
     });
@@ -154,10 +157,10 @@ fn parts(signed: &Document) -> HashMap<ObjectId, Part> {
     parts
 }
 
-/// What is reached from the catalog and the trailer other than as validation data or information.
+/// What is reached from the catalog and the trailer other than as validation data, extensions or information.
 fn shown(document: &Document) -> HashSet<ObjectId> {
     let mut shown = HashSet::from_iter(document.trailer.get(b"Root").and_then(Object::as_reference).ok());
-    let from = named_at_the_top(document, &[b"DSS", b"Metadata", b"Info", b"Root"]);
+    let from = named_at_the_top(document, &[b"DSS", b"Extensions", b"Metadata", b"Info", b"Root"]);
     follow_all(document, from, &mut shown);
     shown
 }
@@ -249,25 +252,45 @@ impl Comparison<'_> {
                 if only_signed && !self.is_seen(after) { self.kind_of_signature(after) } else { Later::Changes }
             }
             (Part::ValidationData, ..) => Later::ValidationData,
+            (Part::Extensions, ..) => self.extensions(Some(before), Some(after)),
             (Part::Information, ..) => Later::Nothing,
             _ => Later::Changes,
         }
     }
 
     fn catalog(&self, before: &Dictionary, after: &Dictionary) -> Later {
-        let judge = |key: &Vec<u8>| match key.as_slice() {
-            b"DSS" | b"Extensions" => Later::ValidationData,
-            b"AcroForm" => match (before.get(key).ok(), after.get(key).ok()) {
-                (Some(Object::Dictionary(before)), Some(Object::Dictionary(after))) => self.form(before, after),
-                (None, Some(form)) => match follow(self.now, Some(form)) {
-                    Some(Object::Dictionary(form)) => self.form(&Dictionary::new(), form),
-                    _ => Later::Changes,
-                },
+        let (signed, now) = (self.signed, self.now);
+        let judge = |key: &Vec<u8>| match (key.as_slice(), before.get(key).ok(), after.get(key).ok()) {
+            (b"DSS", ..) => Later::ValidationData,
+            (b"Extensions", before, after) => self.extensions(before, after),
+            (b"Version", before, after) if declared::is_raised(signed, before, after) => Later::ValidationData,
+            (b"Metadata", before, Some(after)) if declared::is_new_metadata(signed, now, before, after) => {
+                Later::Nothing
+            }
+            (b"AcroForm", Some(Object::Dictionary(before)), Some(Object::Dictionary(after))) => {
+                self.form(before, after)
+            }
+            (b"AcroForm", None, Some(form)) => match follow(now, Some(form)) {
+                Some(Object::Dictionary(form)) => self.form(&Dictionary::new(), form),
                 _ => Later::Changes,
             },
             _ => Later::Changes,
         };
         differing(before, after).iter().map(judge).max().unwrap_or(Later::Nothing)
+    }
+
+    /// Extensions that stand in the catalog, or are an object of their own.
+    fn extensions(&self, before: Option<&Object>, after: Option<&Object>) -> Later {
+        let none = Dictionary::new();
+        let before = match follow(self.signed, before) {
+            Some(Object::Dictionary(extensions)) => extensions,
+            Some(_) => return Later::Changes,
+            None => &none,
+        };
+        match follow(self.now, after) {
+            Some(Object::Dictionary(after)) if declared::is_extended(before, after) => Later::ValidationData,
+            _ => Later::Changes,
+        }
     }
 
     fn form(&self, before: &Dictionary, after: &Dictionary) -> Later {

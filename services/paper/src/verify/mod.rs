@@ -7,6 +7,7 @@ pub(crate) mod algorithm;
 pub(crate) mod chain;
 mod changes;
 pub(crate) mod cms;
+mod declared;
 pub(crate) mod ess;
 pub(crate) mod oid;
 mod range;
