@@ -118,7 +118,8 @@ impl Report {
         page.push_str(
             "\n`@signpdf` and `@libpdf/core` do not write all that PAdES asks for (no signing certificate attribute; a signing time among the signed\n\
              attributes), and none of them checks what it has written; Countersign does both. *Prepared*: the paper was read and hashed before; only what is\n\
-             appended is made.\n\n\
+             appended is made. That is what the library can do with a base that is kept ready (`Prepared`), and the benchmark alone has it done: the service\n\
+             prepares no base at ingest, but reads and hashes each when its envelope ends, with values and certificate, as in the rows of that name.\n\n\
              *Values, certificate and seal*: a signature on every page and a certificate of a page behind the last, the same words at the same places on both\n\
              sides. `@libpdf/core` does it in Documenso's order (the certificate is a document of its own, whose page is copied; all is flattened, saved, read\n\
              again and signed) and embeds the letters that are drawn from the same font files. Most of its time then is reading those files, which it wants to\n\
