@@ -2,6 +2,7 @@
 
 mod bytes;
 mod erasure;
+mod held;
 mod race;
 
 use std::time::Duration;

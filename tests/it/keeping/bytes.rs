@@ -52,7 +52,7 @@ async fn voided(sender: &Caller) -> String {
     id
 }
 
-async fn upload(sender: &Caller) -> String {
+pub async fn upload(sender: &Caller) -> String {
     upload_of(sender, "lease.pdf", pdf()).await
 }
 

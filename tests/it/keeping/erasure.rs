@@ -121,8 +121,8 @@ async fn t60_a_late_artefact_job_brings_nothing_back() {
     until_stored(&service, 0).await;
 }
 
-/// T-60: a backup from before the purges brings their contents back to the database; the list that was kept outside has them
-/// purged again.
+/// T-60, T-61: a backup from before the purges brings their contents back to the database; the list that was kept outside has
+/// them purged again, but for what is held by now.
 #[tokio::test(flavor = "multi_thread")]
 async fn t60_a_restore_does_not_undo_a_purge() {
     let service = Service::start().await;
@@ -130,22 +130,26 @@ async fn t60_a_restore_does_not_undo_a_purge() {
     let (first, second) = (completed(&sender, kept_for(30)).await, completed(&sender, kept_for(30)).await);
     let untouched = completed(&sender, kept_for(30)).await;
     let open = sender.create(kept_for(30)).await.unwrap();
+    let held = completed(&sender, kept_for(30)).await;
+    hold(&sender, &held.id, true).await.unwrap();
     let folder = tempfile::tempdir().unwrap();
     let list = folder.path().join("purged");
     // As a database of an hour later would say.
-    let lines = [&first, &second, &open].map(|it| format!("{} {} 2026-11-21T10:00:00Z\n", it.account_id, it.id));
+    let lines = [&first, &second, &open, &held].map(|it| format!("{} {} 2026-11-21T10:00:00Z\n", it.account_id, it.id));
     let unknown = format!("{} env_01h455vb4pex5vsknk084sn02q\n", sender.account);
     std::fs::write(&list, lines.concat() + &unknown).unwrap();
     let (config, keys) = (service.database.config(), countersign_test_support::service::keys());
     for _ in 0..2 {
         let (done, left) = countersign_envelope::serve::purge_again(&config, &keys, &list).await.unwrap();
-        assert_eq!((done, left), (3, vec![format!("{}: it has not ended yet", open.id)]));
+        let kept = [(&open.id, "it has not ended yet"), (&held.id, "a legal hold keeps it")];
+        assert_eq!((done, left), (3, kept.map(|(id, why)| format!("{id}: {why}")).to_vec()));
     }
     for id in [&first.id, &second.id] {
         assert!(sender.get(id).await.unwrap().purged_at.is_some() && is_intact(&sender, id).await);
         assert_eq!(count(&sender, id, EventType::EnvelopePurged).await, 1);
     }
     assert_eq!(sender.get(&untouched.id).await.unwrap(), untouched);
+    assert!(!download(&sender, &held.id, DocumentVersion::Signed).await.unwrap().is_empty());
     let mut printed = Vec::new();
     countersign_envelope::serve::list_purged(&config, |line| printed.push(line)).await.unwrap();
     let ids: Vec<_> = printed.iter().map(|line| line.split(' ').nth(1).unwrap().to_owned()).collect();

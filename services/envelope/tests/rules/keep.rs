@@ -1,7 +1,7 @@
 //! How long contents are kept.
 
 use chrono::{DateTime, TimeDelta, Utc};
-use countersign_envelope::domain::command::{By, Command};
+use countersign_envelope::domain::command::{By, Command, Edit};
 use countersign_envelope::domain::decide::{Verdict, decide};
 use countersign_envelope::domain::envelope::{Cause, Envelope, Version};
 use countersign_envelope::domain::event::EventType;
@@ -10,7 +10,7 @@ use countersign_envelope::domain::recipient::{Channel, Role};
 use countersign_envelope::domain::record::seal;
 use countersign_envelope::domain::refusal::Why;
 
-use crate::shape::{Count, decline, draft, env, rcp, start, store, text};
+use crate::shape::{Count, decline, document, draft, env, rcp, start, store, text};
 
 const DAY: TimeDelta = TimeDelta::days(1);
 
@@ -83,6 +83,23 @@ fn t62_drafts_have_a_lifetime_from_their_last_change() {
     assert_eq!(why(&mut open, &erase(), start()), (Why::State, Vec::new()));
 }
 
+/// T-61: a held draft can go on, but none of its documents is taken out of it.
+#[test]
+fn t61_documents_of_a_held_draft_are_not_replaced() {
+    let mut held = draft(&[(Role::Signer, 1)]);
+    let replace = |number| {
+        Command::Update(Edit::ReplaceDocument { document: Box::new(document(number)), fields: None, fields_max: 200 })
+    };
+    done(&mut held, &hold(true), start());
+    assert_eq!(why(&mut held, &replace(0), start()), (Why::Held, Vec::new()));
+    assert_eq!(why(&mut held, &replace(7), start()), (Why::NoSuchDocument, Vec::new()));
+    let mut freed = held.clone();
+    done(&mut freed, &hold(false), start());
+    assert_eq!(done(&mut freed, &replace(0), start()), [EventType::EnvelopeUpdated]);
+    done(&mut held, &Command::Send, start());
+    assert_eq!(why(&mut held, &replace(0), start()).0, Why::State);
+}
+
 /// T-60: what is evidence of a refusal is not purged by time before it is there, but by request; then it is not taken any more.
 #[test]
 fn t60_a_purge_waits_for_the_evidence_and_an_erasure_does_not() {
@@ -114,6 +131,22 @@ fn t61_a_hold_wins_and_the_attempt_is_recorded() {
     assert_eq!(run(&mut envelope, &erase(), start() + DAY * 99), (Verdict::AlreadyDone, Vec::new()));
     let replace = Command::Replace { by: env(5), lost: None };
     assert_eq!(why(&mut envelope, &replace, start() + DAY * 99), (Why::Purged, Vec::new()));
+}
+
+/// T-61: a hold that comes after the warning wins as well, also one that was set before the end.
+#[test]
+fn t61_a_hold_at_any_time_before_the_purge_wins() {
+    let mut warned = voided();
+    done(&mut warned, &Command::Keep, start() + DAY);
+    done(&mut warned, &hold(true), start() + DAY * 2);
+    let mut open = sent();
+    done(&mut open, &hold(true), start());
+    done(&mut open, &Command::Void { cause: Cause::Sender, reason: None }, start());
+    for mut held in [warned, open] {
+        assert_eq!(held.next_step(), None);
+        assert_eq!(run(&mut held, &Command::Keep, start() + DAY * 99).1, []);
+        assert_eq!(why(&mut held, &erase(), start() + DAY * 99).0, Why::Held);
+    }
 }
 
 /// C-26: longer at any time, shorter only where the warning can still come; another time is announced anew.

@@ -133,6 +133,10 @@ pub(super) fn update(envelope: &Envelope, edit: &Edit) -> Result<Vec<Event>, Why
             if envelope.document(new.id).is_none() {
                 return Err(Why::NoSuchDocument);
             }
+            // Nobody would need the bytes of the other any more.
+            if envelope.keeping.held_at.is_some() {
+                return Err(Why::Held);
+            }
             let stay = |field: &&Field| fields.is_none() || field.document != new.id;
             let count = envelope.fields.iter().filter(stay).count() + fields.as_ref().map_or(0, Vec::len);
             if fields.is_some() && count > *fields_max {
