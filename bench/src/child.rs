@@ -79,6 +79,16 @@ impl Service {
         running::callers(self.address, count, api_key).await
     }
 
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Bytes of memory that it has now, and has had at most.
+    pub fn memory(&self) -> [f64; 2] {
+        ["VmRSS", "VmHWM"].map(|what| self.child.id().map_or(f64::NAN, |id| usage::memory_bytes(id, what)))
+    }
+
     /// Seconds of processor time that it has used so far.
     pub fn used(&self) -> f64 {
         self.child.id().map_or(0.0, usage::of_process)

@@ -3,6 +3,7 @@
 //! Everything runs on this machine and shares its cores: the load, the service and the database.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
+mod abuse;
 mod child;
 mod echo;
 mod flood;
@@ -103,6 +104,8 @@ enum Part {
     Telemetry,
     /// More calls than can be answered.
     Overload,
+    /// Peers who abuse HTTP/2.
+    Abuse,
     /// What the size of the tables does.
     Tables,
 }
@@ -152,6 +155,9 @@ async fn run(cli: &Cli, service: &Runtime) -> Result<Report> {
     if cli.does(Part::Telemetry) {
         copies.push(telemetry::DATABASE.to_owned());
     }
+    if cli.does(Part::Abuse) {
+        copies.push(abuse::DATABASE.to_owned());
+    }
     if cli.does(Part::Tables) {
         copies.extend(cli.sizes.iter().map(|size| tables::database(*size)));
     }
@@ -177,6 +183,7 @@ async fn parts(cli: &Cli, stage: &Stage) -> Result<(Vec<Job>, Vec<Section>)> {
             Part::Sends => sends::measure(cli, stage).await,
             Part::Telemetry => telemetry::measure(cli, stage).await,
             Part::Overload => overload::measure(cli, stage).await,
+            Part::Abuse => abuse::measure(cli, stage).await,
             Part::Tables => tables::measure(cli, stage).await,
         };
         let mut section = section.with_context(|| format!("{part:?}"))?;

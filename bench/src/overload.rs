@@ -106,7 +106,7 @@ impl Tally {
 
 /// Measures both kinds.
 pub async fn measure(cli: &Cli, stage: &Stage) -> Result<Section> {
-    let generator = Generator::new()?;
+    let generator = Generator::new(usage::LOAD)?;
     let address = stage.address();
     let create = [stage.opening().request(false)];
     let create = Ready::new(address, "/countersign.v1.EnvelopeService/CreateEnvelope", stage.api_key(), &create)?;
@@ -125,7 +125,7 @@ pub async fn measure(cli: &Cli, stage: &Stage) -> Result<Section> {
 }
 
 /// The load, on one thread: what it takes is not there for the service.
-struct Generator(Option<Runtime>);
+pub struct Generator(Option<Runtime>);
 
 impl Drop for Generator {
     fn drop(&mut self) {
@@ -136,8 +136,14 @@ impl Drop for Generator {
 }
 
 impl Generator {
-    fn new() -> Result<Self> {
-        Ok(Self(Some(Builder::new_multi_thread().worker_threads(1).enable_all().thread_name(usage::LOAD).build()?)))
+    /// On a thread of that name.
+    pub fn new(name: &str) -> Result<Self> {
+        Ok(Self(Some(Builder::new_multi_thread().worker_threads(1).enable_all().thread_name(name).build()?)))
+    }
+
+    /// Does something there.
+    pub async fn run<T: Send + 'static>(&self, work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+        self.0.as_ref().context("ended")?.spawn(work).await?
     }
 
     async fn look(&self, cli: &Cli, stage: &Stage, name: &'static str, ready: Ready) -> Result<Shown> {

@@ -379,7 +379,7 @@ Written by `cargo bench-all --write`.
 How fast the service is depends on the machine. So each job is measured beside its limit, in the same run on the same
 machine: pgbench doing the same work straight at the same database server. The figure that counts is the ratio. The load,
 the service and the database share the machine's cores; the limit has no service and a lighter load to share them with.
-What pgbench cannot do (streams, webhooks, overload and the like) comes after that, each with its own measure beside it.
+What pgbench cannot do (streams, webhooks, overload, abuse and the like) comes after that, each with its own measure beside it.
 
 ```
 cargo bench-all                                   # 3 rounds of 5 s

@@ -10,6 +10,8 @@ pub const SERVICE: &str = "service";
 pub const LOAD: &str = "load";
 /// Name of the notifier's threads.
 pub const NOTIFIER: &str = "notifier";
+/// Name of the threads of those who abuse the service.
+pub const ABUSE: &str = "abuse";
 /// Name of the threads that take webhooks and telemetry.
 pub const SINK: &str = "sink";
 
@@ -24,6 +26,8 @@ pub struct Usage {
     pub notifier: f64,
     /// The threads of who takes webhooks and telemetry.
     pub sink: f64,
+    /// The threads of those who abuse the service.
+    pub abuse: f64,
     /// Postgres, all of its processes.
     pub postgres: f64,
     /// pgbench.
@@ -48,6 +52,7 @@ impl Usage {
                 name if name.starts_with(SERVICE) => &mut usage.service,
                 name if name.starts_with(NOTIFIER) => &mut usage.notifier,
                 name if name.starts_with(SINK) => &mut usage.sink,
+                name if name.starts_with(ABUSE) => &mut usage.abuse,
                 _ => &mut usage.load,
             };
             *group += thread.own * tick;
@@ -81,6 +86,7 @@ impl Usage {
             load: self.load - then.load,
             notifier: self.notifier - then.notifier,
             sink: self.sink - then.sink,
+            abuse: self.abuse - then.abuse,
             postgres: self.postgres - then.postgres,
             pgbench: self.pgbench - then.pgbench,
             busy: self.busy - then.busy,
@@ -90,7 +96,7 @@ impl Usage {
 
     /// What the measurement itself used.
     pub fn ours(&self) -> f64 {
-        self.service + self.load + self.notifier + self.sink + self.postgres + self.pgbench
+        self.service + self.load + self.notifier + self.sink + self.abuse + self.postgres + self.pgbench
     }
 
     /// The share of the machine that other programs took.
@@ -109,6 +115,14 @@ impl Usage {
 pub fn of_process(id: u32) -> f64 {
     let text = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
     stat(&text).map_or(0.0, |process| process.own / rustix::param::clock_ticks_per_second() as f64)
+}
+
+/// What the kernel says of the memory of a process, `VmRSS` or `VmHWM`.
+pub fn memory_bytes(id: u32, what: &str) -> f64 {
+    let text = std::fs::read_to_string(format!("/proc/{id}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(what)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<f64>().ok());
+    kib.map_or(f64::NAN, |kib| kib * 1024.0)
 }
 
 /// A process or a thread; times in ticks.
