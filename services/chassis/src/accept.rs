@@ -8,10 +8,9 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -21,7 +20,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::CertificateDer;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -33,6 +32,7 @@ use tower::{Service, ServiceExt as _};
 
 use crate::call::STANDARD;
 use crate::config::{ConnectionBounds, ListenConfig};
+use crate::heard::Heard;
 use crate::metrics::{self, OpenConnection};
 use crate::ticker::jittered;
 use crate::tls::ServerTls;
@@ -248,7 +248,7 @@ where
                 async move { answer.await.map(|answer| answer.map(|body| body.map_frame(held))) }
             }
         });
-        let stream = TokioIo::new(Heard { stream, bytes: Arc::clone(&heard) });
+        let stream = TokioIo::new(Heard::new(stream, Arc::clone(&heard)));
         let mut connection = pin!(http().serve_connection(stream, serve));
         let (mut look_at, old_at, mut told_at) = (greeted_by, Instant::now() + self.age, None::<Instant>);
         loop {
@@ -288,7 +288,7 @@ where
 }
 
 /// HTTP/2 with its bounds. What the protocol's library bounds itself stays as it has it: resets before a call is taken up,
-/// CONTINUATION frames, frames of no use.
+/// CONTINUATION frames, DATA frames without a byte. Frames of little use that it takes are `heard`'s.
 fn http() -> http2::Builder<TokioExecutor> {
     let mut http = http2::Builder::new(TokioExecutor::new());
     http.timer(TokioTimer::new())
@@ -339,50 +339,5 @@ impl Drop for OpenCall {
     fn drop(&mut self) {
         self.0.ended_after_ms.store(self.0.age_ms(), Ordering::Relaxed);
         self.0.calls.fetch_sub(1, Ordering::Relaxed);
-    }
-}
-
-/// Counts what a peer has said.
-struct Heard<T> {
-    stream: T,
-    bytes: Arc<AtomicU64>,
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Heard<T> {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buffer.filled().len();
-        let read = Pin::new(&mut self.stream).poll_read(context, buffer);
-        self.bytes.fetch_add((buffer.filled().len() - before) as u64, Ordering::Relaxed);
-        read
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Heard<T> {
-    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(context)
     }
 }

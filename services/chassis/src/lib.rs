@@ -17,6 +17,7 @@ pub mod faults;
 pub mod grpc;
 pub mod guard;
 pub mod health;
+mod heard;
 pub mod held;
 pub mod keys;
 mod logs;

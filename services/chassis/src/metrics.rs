@@ -57,6 +57,7 @@ pub(crate) struct Instruments {
     connections: UpDownCounter<i64>,
     accepted: Counter<u64>,
     refused: Counter<u64>,
+    slowed: Counter<u64>,
     pub(crate) operations: Histogram<f64>,
     pub(crate) waits: Histogram<f64>,
 }
@@ -83,6 +84,11 @@ pub(crate) static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
             "{connection}",
             "Connections for which there was no place.",
         ),
+        slowed: counter(
+            "countersign.connections.slowed",
+            "{connection}",
+            "Connections that said so much of no use that they were heard later.",
+        ),
         operations: seconds(
             "db.client.operation.duration",
             "How long a connection was held for a transaction or a statement.",
@@ -98,6 +104,7 @@ pub fn declare() {
     let it = &*INSTRUMENTS;
     it.accepted.add(0, &[]);
     it.refused.add(0, &[]);
+    it.slowed.add(0, &[]);
     it.connections.add(0, &[]);
     it.replays.add(0, &[]);
     for of in ["turns", "memory"] {
@@ -142,6 +149,11 @@ pub(crate) fn ticked(name: &'static str, well: bool) {
 /// Someone found no place for their connection.
 pub(crate) fn turned_away() {
     INSTRUMENTS.refused.add(1, &[]);
+}
+
+/// Someone said so much of no use that they are heard later.
+pub(crate) fn slowed() {
+    INSTRUMENTS.slowed.add(1, &[]);
 }
 
 /// An open connection of a caller; closed when dropped.

@@ -15,7 +15,8 @@ use countersign::v1::account_service_client::AccountServiceClient;
 use countersign_chassis::accept::Leaving;
 use countersign_chassis::config::{ConnectionBounds, ListenConfig};
 use countersign_chassis::grpc;
-use countersign_test_support::raw::{refused, withheld};
+use countersign_hostile::{Kind, Pace, flood};
+use countersign_test_support::raw::{crumbled, refused, withheld};
 use http::{Request, Response};
 use http_body_util::BodyExt as _;
 use tokio::net::TcpListener;
@@ -189,6 +190,24 @@ async fn a_request_that_does_not_arrive_holds_no_turn() {
     for withheld in withheld {
         assert_eq!(withheld.await.unwrap().code(), Code::DeadlineExceeded);
     }
+}
+
+/// Whoever says what is of no use, again and again, is heard at a pace; a request in small pieces comes through.
+#[tokio::test]
+async fn what_is_of_no_use_is_heard_later() {
+    const SECONDS: u64 = 3;
+    /// Bytes of the answer to a PING.
+    const ANSWER: u64 = 9 + 8;
+    let stand = Stand::start(ListenConfig::default()).await;
+    let address = stand.address.trim_start_matches("http://");
+    let pace = Pace { at_once: 1_000, pause: Duration::from_millis(1) };
+    let asked = flood(address, Kind::Ping, pace, Duration::from_secs(SECONDS)).await.unwrap();
+    assert!(!asked.is_ended, "nobody is cut off for that");
+    // 4,000 in a second, what may come at once, and what was read with it.
+    let answered = asked.taken / ANSWER;
+    assert!((500..5_000 * SECONDS + 3_000).contains(&answered), "{answered} of {} answered", asked.turns);
+    let crumbled = crumbled(address, &format!("/{NAME}/GetCallerIdentity"), 3_000).await;
+    assert_eq!(crumbled.code(), Code::Aborted, "{crumbled:?}");
 }
 
 /// A connection that is old takes no more calls; those that it has are answered, and no caller notices.

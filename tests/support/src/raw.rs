@@ -18,6 +18,12 @@ pub async fn refused(address: &str, path: &str, headers: &[(&str, &str)]) -> Sta
     asked(address, path, headers, Full::new(Bytes::from_static(&[0; 5])).boxed()).await
 }
 
+/// What a call is refused with whose request comes in so many pieces of a byte each.
+pub async fn crumbled(address: &str, path: &str, pieces: usize) -> Status {
+    let piece = || Ok(Frame::data(Bytes::from_static(&[0])));
+    asked(address, path, &[], BoxBody::new(StreamBody::new(stream::iter((0..pieces).map(move |_| piece()))))).await
+}
+
 /// What a call is refused with whose request never ends.
 pub async fn withheld(address: &str, path: &str) -> Status {
     let begun = stream::once(async { Ok(Frame::data(Bytes::from_static(&[0; 3]))) });
