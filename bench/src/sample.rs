@@ -122,9 +122,9 @@ impl Sample {
     /// What a call on a copy is made with: the first signer's token, or the id.
     fn credential(&self, envelope: EnvelopeId, keyring: &Keyring) -> Result<String> {
         match (&self.signer, self.kind) {
-            (Some(it), Kind::Sign | Kind::Decline) => {
-                Ok(keyring.signing_token(it.account, envelope, it.recipient, &it.credential))
-            }
+            (Some(it), Kind::Sign | Kind::Decline) => keyring
+                .signing_token(it.account, envelope, it.recipient, &it.credential)
+                .context("a credential of another key"),
             _ => Ok(envelope.to_string()),
         }
     }
@@ -277,5 +277,5 @@ async fn signer(account: AccountId, envelope: EnvelopeId, database: &Database) -
 
 /// The keys of the service that is measured.
 pub fn keyring(master: &secrecy::SecretString) -> Result<Keyring> {
-    Ok(Keyring::new(&Key::master(master)?))
+    Ok(Keyring::new(&Key::master(master)?.into()))
 }

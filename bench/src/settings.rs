@@ -38,7 +38,7 @@ pub fn envelope(database: DatabaseConfig, documents: &Path) -> Config {
     Config {
         listen: listen(),
         database,
-        keys: KeyConfig { master_key: MASTER_KEY.into() },
+        keys: KeyConfig::new(MASTER_KEY),
         telemetry: TelemetryConfig::only_logs(crate::LOG),
         migrate: false,
         documents: documents.to_owned().into(),
@@ -70,7 +70,7 @@ pub fn notifier(database: DatabaseConfig, envelope_url: String) -> NotifierConfi
     NotifierConfig {
         listen: listen(),
         database,
-        keys: KeyConfig { master_key: MASTER_KEY.into() },
+        keys: KeyConfig::new(MASTER_KEY),
         telemetry: TelemetryConfig::only_logs(crate::LOG),
         migrate: false,
         envelope_url,

@@ -119,6 +119,9 @@ COUNTERSIGN_SMTP_CA: /etc/countersign/smtp-ca/{{ .of.smtpCa.key }}
 {{- $secret := .of.secret -}}
 {{ include "countersign.database" (merge (dict "as" "serving") .) }}
 {{ include "countersign.secretVariable" (list "COUNTERSIGN_MASTER_KEY" $secret.existingSecret $secret.masterKeyKey) }}
+{{- with $secret.masterKeyFormerKey }}
+{{ include "countersign.secretVariable" (list "COUNTERSIGN_MASTER_KEY_FORMER" $secret.existingSecret .) }}
+{{- end }}
 {{- with .root.Values.serviceToken }}
 {{- if .existingSecret }}
 {{ include "countersign.secretVariable" (list "COUNTERSIGN_SERVICE_TOKEN" .existingSecret .key) }}

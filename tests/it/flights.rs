@@ -7,7 +7,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use countersign::v1::Routing;
 use countersign_chassis::clock::Clock;
-use countersign_chassis::keys::Key;
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::domain::command::{By, Command};
 use countersign_envelope::domain::decide::Verdict;
@@ -115,7 +114,7 @@ async fn hot_paths_keep_their_round_trips() {
     let scope = Scope::any_mode(sender.account.parse().unwrap());
     let id = sent.id.parse().unwrap();
     let envelope = store.envelope(scope, id).await.unwrap().unwrap();
-    let keyring = Keyring::new(&Key::master(&service.config.keys.master_key).unwrap());
+    let keyring = Keyring::new(&service.config.keys.ring().unwrap());
     let executor = Executor::new(store.clone(), Arc::new(keyring));
 
     let read = || async { drop(store.envelope(scope, id).await.unwrap()) };

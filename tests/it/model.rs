@@ -29,7 +29,6 @@ use std::time::Instant;
 
 use countersign::v1::upload_document_request::Part;
 use countersign::v1::{CreateUserTokenRequest, UploadDocumentRequest, UploadInfo, VerifyHistoryRequest};
-use countersign_chassis::keys::Key;
 use countersign_envelope::credential::Keyring;
 use countersign_test_support::client::pdf;
 use countersign_test_support::service::keys;
@@ -151,7 +150,7 @@ async fn stand(service: &Service, sender: &Caller) -> Arc<Stand> {
         let request = CreateUserTokenRequest { email: format!("r{index}@example.com"), ..Default::default() };
         users.push(sender.accounts().create_user_token(request).await.unwrap().into_inner().user_token);
     }
-    let keyring = Keyring::new(&Key::master(&keys().master_key).unwrap());
+    let keyring = Keyring::new(&keys().ring().unwrap());
     Arc::new(Stand {
         sender,
         operator,

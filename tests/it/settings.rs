@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::pages::hold;
 
 /// Settings that the chart makes of other values than `settings`, and of which.
-const MADE: [(&str, &str); 24] = [
+const MADE: [(&str, &str); 25] = [
     ("COUNTERSIGN_LISTEN", "`service.port`, `listenAddress`"),
     ("COUNTERSIGN_METRICS_LISTEN", "`metrics.port`, `metrics.enabled`"),
     ("COUNTERSIGN_TLS_CERT", "`tls.certKey`"),
@@ -23,6 +23,7 @@ const MADE: [(&str, &str); 24] = [
     ("COUNTERSIGN_DATABASE_CA", "`databaseCa`, or `postgres`"),
     ("COUNTERSIGN_REPLICA_URL", "`secret.replicaUrlKey`"),
     ("COUNTERSIGN_MASTER_KEY", "`secret.masterKeyKey`"),
+    ("COUNTERSIGN_MASTER_KEY_FORMER", "`secret.masterKeyFormerKey`"),
     ("COUNTERSIGN_MIGRATE", "`migrate.mode` does it another way"),
     ("COUNTERSIGN_SERVICE_TOKEN", "`serviceToken` of the chart"),
     ("COUNTERSIGN_OPERATOR_KEY", "`secret.operatorKeyKey`"),
@@ -235,7 +236,7 @@ fn the_page_of_settings_is_what_the_services_take() {
     }
     page.push_str(
         "\nThose that open the database take `--database-url` (COUNTERSIGN_DATABASE_URL) and, where keys are derived, `--master-key` \
-         (COUNTERSIGN_MASTER_KEY);\n`--help` of each says the rest.\n",
+         (COUNTERSIGN_MASTER_KEY) and `--master-key-former`;\n`--help` of each says the rest.\n",
     );
     hold("settings.md", &page);
 }

@@ -9,7 +9,6 @@ use countersign::v1::{
     FillFieldsRequest, GetSigningSessionRequest, MarkViewedRequest, NewField, NewRecipient, Placement, RecipientRole,
     RecipientStatus, Routing, SendEnvelopeRequest, SigningSession, WhoseTurnRequest, WhoseTurnResponse, field_value,
 };
-use countersign_chassis::keys::Key;
 use countersign_chassis::wire::{datetime, timestamp};
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::execute::Executor;
@@ -145,7 +144,7 @@ pub async fn until_status(sender: &Caller, id: &str, status: EnvelopeStatus) -> 
 
 /// The service's own keys.
 pub fn keyring(service: &Service) -> Keyring {
-    Keyring::new(&Key::master(&service.config.keys.master_key).unwrap())
+    Keyring::new(&service.config.keys.ring().unwrap())
 }
 
 /// Commands that no call of the contract gives, on the service's database and by its clock.
@@ -161,5 +160,5 @@ pub async fn early_token(service: &Service, sender: &Caller, envelope: &Envelope
     let stored = store.envelope(scope, envelope.id.parse().unwrap()).await.unwrap().unwrap();
     let recipient = &stored.recipients[index];
     let token = keyring(service).signing_token(stored.account, stored.id, recipient.id, &recipient.credential);
-    sender.with_token(&token)
+    sender.with_token(&token.unwrap())
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use clap::error::ErrorKind;
 use secrecy::{ExposeSecret as _, SecretString};
 
-use crate::keys::Key;
+use crate::keys::{Key, Ring};
 
 /// Where errors are explained, if nothing else is set.
 pub const HELP_URL: &str = "https://docs.example.com/countersign/errors";
@@ -133,22 +133,56 @@ pub struct TlsConfig {
     pub tls_client_ca: Option<PathBuf>,
 }
 
-/// The secret from which all keys are derived.
+/// The secret from which all keys are derived, and those that were it before.
 #[derive(Args, Clone, Debug)]
 pub struct KeyConfig {
     /// 64 hexadecimal digits (32 random bytes) kept outside the database. Signing tokens, webhook secrets and page tokens
     /// are derived from it.
     #[arg(long, env = "COUNTERSIGN_MASTER_KEY", hide_env_values = true)]
     pub master_key: SecretString,
+    /// Former master keys: nothing is made under them any more, and what was is still understood. How the master key is
+    /// changed, and when a former one may go, is told in `docs/operating.md`.
+    #[arg(long, env = "COUNTERSIGN_MASTER_KEY_FORMER", hide_env_values = true, value_delimiter = ',')]
+    pub master_key_former: Vec<SecretString>,
 }
 
+/// The settings as people know them.
+const MASTER_KEY: &str = "--master-key (COUNTERSIGN_MASTER_KEY)";
+const MASTER_KEY_FORMER: &str = "--master-key-former (COUNTERSIGN_MASTER_KEY_FORMER)";
+
 impl KeyConfig {
-    /// Ends the process with status 2 if the key is none. The value itself is never quoted, as clap's own checks would.
+    /// One master key, and none before it.
+    pub fn new(master_key: impl Into<SecretString>) -> Self {
+        Self { master_key: master_key.into(), master_key_former: Vec::new() }
+    }
+
+    /// The keys. One that is none, or is there twice, is refused by the name of its setting: who means to keep a former key and
+    /// gives the new one again would lose the former.
+    pub fn ring(&self) -> Result<Ring, SettingError> {
+        let first = master(MASTER_KEY, &self.master_key)?;
+        // A variable that is there and empty names no key.
+        let given = self.master_key_former.iter().filter(|text| !text.expose_secret().trim().is_empty());
+        let former = given.map(|text| master(MASTER_KEY_FORMER, text)).collect::<Result<Vec<_>, _>>()?;
+        let mut named: Vec<_> = former.iter().chain([&first]).map(Key::fingerprint).collect();
+        named.sort_unstable();
+        let all = named.len();
+        named.dedup();
+        if named.len() < all {
+            return Err(SettingError::new(MASTER_KEY_FORMER, format!("names a key twice, or that of {MASTER_KEY}")));
+        }
+        Ok(Ring::new(first, former))
+    }
+
+    /// Ends the process with status 2 if a key is none. The value itself is never quoted, as clap's own checks would.
     pub fn check(&self) {
-        if let Err(error) = Key::master(&self.master_key) {
-            refuse("--master-key (COUNTERSIGN_MASTER_KEY)", &error.to_string());
+        if let Err(error) = self.ring() {
+            error.exit();
         }
     }
+}
+
+fn master(setting: &str, text: &SecretString) -> Result<Key, SettingError> {
+    Key::master(text).map_err(|error| SettingError::new(setting, error.to_string()))
 }
 
 /// Shortest service token.
@@ -236,5 +270,39 @@ impl TelemetryConfig {
             trace_sample_ratio: TRACE_SAMPLE_RATIO,
             metrics_listen: None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Cli {
+        #[command(flatten)]
+        keys: KeyConfig,
+    }
+
+    fn ring(first: &str, former: &str) -> Result<usize, String> {
+        let cli = Cli::try_parse_from(["x", "--master-key", first, "--master-key-former", former]).unwrap();
+        cli.keys.ring().map(|ring| ring.iter().count()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn former_master_keys_are_a_list_and_a_wrong_one_is_named() {
+        let [a, b, c] = ["0a", "0b", "0c"].map(|byte| byte.repeat(32));
+        assert_eq!(ring(&a, ""), Ok(1));
+        assert_eq!(ring(&a, &b), Ok(2));
+        assert_eq!(ring(&a, &format!("{b}, {c},")), Ok(3));
+        for wrong in [format!("{b},{}", &c[1..]), "0b".into(), a.to_uppercase(), format!("{b},{b}")] {
+            let refused = ring(&a, &wrong).unwrap_err();
+            assert!(refused.starts_with("--master-key-former (COUNTERSIGN_MASTER_KEY_FORMER): "), "{refused}");
+            assert!(!refused.contains("0b") && !refused.contains(&c[1..]), "no secret is quoted: {refused}");
+        }
+        let refused = ring("0a", &b).unwrap_err();
+        assert!(refused.starts_with("--master-key (COUNTERSIGN_MASTER_KEY): "), "{refused}");
     }
 }

@@ -1,7 +1,8 @@
 //! Idempotency keys: a change is made once for each key, and its reply is kept in the transaction of its effect.
 //!
 //! A transaction claims its key first ([`claim`]) and keeps its reply last ([`keep`]). Each service has the table
-//! `idempotency` and the function `claim_idempotency_key` in its own database. Keys and requests are kept as MACs only.
+//! `idempotency` and the function `claim_idempotency_key` in its own database. Keys and requests are kept as MACs only: under the
+//! master key, and looked for under former ones too. All are claimed, so that replicas with the same keys in another order meet.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -11,7 +12,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::{self, ErrorReason};
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Bytea, Nullable, Timestamptz, Uuid as SqlUuid};
+use diesel::sql_types::{Array, BigInt, Bytea, Nullable, Timestamptz, Uuid as SqlUuid};
 use diesel_async::{AsyncPgConnection, RunQueryDsl as _};
 use prost::Message;
 use tonic::metadata::MetadataMap;
@@ -19,7 +20,7 @@ use tonic::{Response, Status};
 use uuid::Uuid;
 
 use crate::database::prepared;
-use crate::keys::{Key, same};
+use crate::keys::{Key, Ring, same, sha256};
 use crate::metrics;
 use crate::problem::Problem;
 
@@ -78,12 +79,21 @@ pub struct Caller<'a> {
     pub within: &'a [u8],
 }
 
+/// How a key and its request are known under one master key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    id: [u8; 32],
+    fingerprint: [u8; 32],
+}
+
 /// A request with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Once {
     account: Uuid,
-    id: [u8; 32],
-    fingerprint: [u8; 32],
+    /// As it is kept.
+    known: Known,
+    /// As it may have been kept before the master key was changed.
+    formerly: Vec<Known>,
     about: Option<Uuid>,
     now: DateTime<Utc>,
 }
@@ -91,7 +101,7 @@ pub struct Once {
 /// The reply to an earlier request with the same key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Kept {
-    fingerprint: [u8; 32],
+    known: Known,
     /// None once what it told of was purged.
     reply: Option<Vec<u8>>,
     used_at: DateTime<Utc>,
@@ -100,7 +110,7 @@ pub struct Kept {
 /// Reads keys, and keeps those that are in use in this process.
 #[derive(Clone)]
 pub struct Onces {
-    key: Arc<Key>,
+    keys: Arc<Ring>,
     in_use: Arc<Mutex<HashSet<[u8; 32]>>>,
 }
 
@@ -113,15 +123,15 @@ pub struct Claimed {
 
 impl Drop for Claimed {
     fn drop(&mut self) {
-        self.in_use.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.once.id);
+        self.in_use.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.once.known.id);
     }
 }
 
 impl Onces {
-    /// With keys derived from the master key.
+    /// With keys derived from the master keys.
     #[must_use]
-    pub fn new(master: &Key) -> Self {
-        Self { key: Arc::new(master.derive("idempotency")), in_use: Arc::default() }
+    pub fn new(master: &Ring) -> Self {
+        Self { keys: Arc::new(master.derive("idempotency")), in_use: Arc::default() }
     }
 
     /// The request's key, if it has one, taken out of it. Refuses a malformed one, and one that is in use here just now
@@ -140,13 +150,18 @@ impl Onces {
             Some(true) => 2,
         }];
         let (call, account) = (T::CALL.as_bytes(), caller.account);
-        let id = self.key.mac(&[b"key", account.as_bytes(), &mode, call, caller.within, key.as_bytes()]);
-        let fingerprint = self.key.mac(&[b"request", call, &request.encode_to_vec()]);
-        self.enter(Once { account, id, fingerprint, about: None, now }).map(Some)
+        // Once for all keys: requests can be large.
+        let request = sha256(&request.encode_to_vec());
+        let known = |by: &Key| Known {
+            id: by.mac(&[b"key", account.as_bytes(), &mode, call, caller.within, key.as_bytes()]),
+            fingerprint: by.mac(&[b"request", call, &request]),
+        };
+        let formerly = self.keys.former().iter().map(known).collect();
+        self.enter(Once { account, known: known(self.keys.current()), formerly, about: None, now }).map(Some)
     }
 
     fn enter(&self, once: Once) -> Result<Claimed, Status> {
-        if self.in_use.lock().unwrap_or_else(PoisonError::into_inner).insert(once.id) {
+        if self.in_use.lock().unwrap_or_else(PoisonError::into_inner).insert(once.known.id) {
             Ok(Claimed { once, in_use: Arc::clone(&self.in_use) })
         } else {
             Err(in_progress())
@@ -195,7 +210,8 @@ pub fn shown_once<R>(response: Response<R>, id: impl FnOnce(&R) -> String) -> Re
 impl Kept {
     /// The answer to a repeat: the reply to the first request, or why not.
     pub fn answer<R: Message + Default>(&self, once: &Once) -> Result<Response<R>, Status> {
-        if !same(&self.fingerprint, &once.fingerprint) {
+        if !once.all().any(|known| same(&self.known.id, &known.id) && same(&self.known.fingerprint, &known.fingerprint))
+        {
             let message = "The idempotency key was used for another request.";
             let problem = Problem::new(ErrorReason::IdempotencyMismatch, message);
             return Err(problem.with("key_used_at", self.used_at.to_rfc3339()).into());
@@ -218,6 +234,8 @@ enum Forget {}
 
 #[derive(QueryableByName)]
 struct KeptRow {
+    #[diesel(sql_type = Bytea)]
+    id: Vec<u8>,
     #[diesel(sql_type = Bytea)]
     fingerprint: Vec<u8>,
     #[diesel(sql_type = Nullable<Bytea>)]
@@ -258,9 +276,9 @@ pub async fn claimed(conn: &AsyncPgConnection, once: Option<&Once>) -> QueryResu
 /// Claims the key until the end of the transaction, or fails: as used, if a reply is kept for it, or as in use. Waits for
 /// nobody.
 pub fn claim(mut conn: &AsyncPgConnection, once: &Once) -> impl Future<Output = QueryResult<usize>> {
-    let query = diesel::sql_query("SELECT claim_idempotency_key($1, $2, $3)")
+    let query = diesel::sql_query("SELECT claim_idempotency_key($1, key, $3) FROM unnest($2) AS key")
         .bind::<SqlUuid, _>(once.account)
-        .bind::<Bytea, _>(once.id.to_vec())
+        .bind::<Array<Bytea>, _>(once.ids())
         .bind::<Timestamptz, _>(once.now);
     async move { prepared::<Claim, _>(query).execute(&mut conn).await }
 }
@@ -275,8 +293,8 @@ pub fn keep<'a>(
                   VALUES ($1, $2, $3, $4, $5, $6, $7)";
     let query = diesel::sql_query(insert)
         .bind::<SqlUuid, _>(once.account)
-        .bind::<Bytea, _>(once.id.to_vec())
-        .bind::<Bytea, _>(once.fingerprint.to_vec())
+        .bind::<Bytea, _>(once.known.id.to_vec())
+        .bind::<Bytea, _>(once.known.fingerprint.to_vec())
         .bind::<Bytea, _>(reply)
         .bind::<Timestamptz, _>(once.now)
         .bind::<Timestamptz, _>(once.now + TimeDelta::hours(KEPT_HOURS))
@@ -286,20 +304,22 @@ pub fn keep<'a>(
 
 /// The reply that is kept for the key.
 pub async fn find(mut conn: &AsyncPgConnection, once: &Once) -> QueryResult<Option<Kept>> {
-    let select =
-        "SELECT fingerprint, reply, used_at FROM idempotency WHERE account_id = $1 AND id = $2 AND kept_until > $3";
+    let select = "SELECT id, fingerprint, reply, used_at FROM idempotency \
+                  WHERE account_id = $1 AND id = ANY($2) AND kept_until > $3";
     let query = diesel::sql_query(select)
         .bind::<SqlUuid, _>(once.account)
-        .bind::<Bytea, _>(once.id.to_vec())
+        .bind::<Array<Bytea>, _>(once.ids())
         .bind::<Timestamptz, _>(once.now);
     let row: Option<KeptRow> = prepared::<Find, _>(query).get_result(&mut conn).await.optional()?;
     row.map(|row| {
-        let fingerprint = row.fingerprint.try_into();
-        let fingerprint =
-            fingerprint.map_err(|_| diesel::result::Error::DeserializationError("corrupt row: fingerprint".into()))?;
-        Ok(Kept { fingerprint, reply: row.reply, used_at: row.used_at })
+        let known = Known { id: mac(row.id, "id")?, fingerprint: mac(row.fingerprint, "fingerprint")? };
+        Ok(Kept { known, reply: row.reply, used_at: row.used_at })
     })
     .transpose()
+}
+
+fn mac(bytes: Vec<u8>, column: &str) -> QueryResult<[u8; 32]> {
+    bytes.try_into().map_err(|_| diesel::result::Error::DeserializationError(format!("corrupt row: {column}").into()))
 }
 
 /// Forgets the replies whose time is over, at most `limit`; says how many.
@@ -323,6 +343,14 @@ impl Once {
     pub fn account(&self) -> Uuid {
         self.account
     }
+
+    fn all(&self) -> impl Iterator<Item = &Known> {
+        std::iter::once(&self.known).chain(&self.formerly)
+    }
+
+    fn ids(&self) -> Vec<Vec<u8>> {
+        self.all().map(|known| known.id.to_vec()).collect()
+    }
 }
 
 #[cfg(test)]
@@ -331,7 +359,11 @@ mod tests {
     use super::*;
 
     fn onces() -> Onces {
-        Onces::new(&Key::master(&"07".repeat(32).into()).unwrap())
+        Onces::new(&key("07").into())
+    }
+
+    fn key(byte: &str) -> Key {
+        Key::master(&byte.repeat(32).into()).unwrap()
     }
 
     fn claim(onces: &Onces, header: Option<&str>, field: &str) -> Result<Option<Claimed>, Status> {
@@ -352,9 +384,9 @@ mod tests {
     fn a_key_may_come_as_field_or_as_metadata_but_not_as_two() {
         let onces = onces();
         assert!(claim(&onces, None, "").unwrap().is_none());
-        let field = claim(&onces, None, "decline-envelope-api-create-1").unwrap().unwrap().once.id;
-        let header = claim(&onces, Some("decline-envelope-api-create-1"), "").unwrap().unwrap().once.id;
-        let both = claim(&onces, Some("k"), "k").unwrap().unwrap().once.id;
+        let field = claim(&onces, None, "decline-envelope-api-create-1").unwrap().unwrap().once.known.id;
+        let header = claim(&onces, Some("decline-envelope-api-create-1"), "").unwrap().unwrap().once.known.id;
+        let both = claim(&onces, Some("k"), "k").unwrap().unwrap().once.known.id;
         assert_eq!(field, header);
         assert_ne!(field, both);
         for (header, field) in [(Some("a"), "b"), (Some(""), ""), (None, "ä"), (None, "a\nb")] {
@@ -374,6 +406,25 @@ mod tests {
     }
 
     #[test]
+    fn a_reply_of_a_former_key_is_the_answer_to_the_same_request_alone() {
+        let rotated = Onces::new(&Ring::new(key("08"), vec![key("07")]));
+        let first = claim(&onces(), None, "k").unwrap().unwrap();
+        let again = claim(&rotated, None, "k").unwrap().unwrap();
+        assert_ne!(first.once.known, again.once.known, "new replies are kept under the first");
+        assert!(again.once.ids().contains(&first.once.known.id.to_vec()));
+        let reply = Some(v1::VoidEnvelopeResponse::default().encode_to_vec());
+        let mut kept = Kept { known: first.once.known, reply, used_at: DateTime::UNIX_EPOCH };
+        assert!(kept.answer::<v1::VoidEnvelopeResponse>(&again.once).is_ok());
+        // Another request, and one of a key that is in the ring no more.
+        kept.known.fingerprint[0] ^= 1;
+        assert!(kept.answer::<v1::VoidEnvelopeResponse>(&again.once).is_err());
+        kept.known = first.once.known;
+        let dropped = claim(&Onces::new(&key("08").into()), None, "k").unwrap().unwrap();
+        assert!(!dropped.once.ids().contains(&kept.known.id.to_vec()));
+        assert!(kept.answer::<v1::VoidEnvelopeResponse>(&dropped.once).is_err());
+    }
+
+    #[test]
     fn callers_never_share_a_key() {
         let onces = onces();
         let id = |account: u128, livemode, within: &[u8]| {
@@ -381,7 +432,7 @@ mod tests {
             let caller = Caller { account: Uuid::from_u128(account), livemode, within };
             let claimed =
                 onces.claim(&MetadataMap::new(), &mut request, caller, DateTime::UNIX_EPOCH).unwrap().unwrap();
-            claimed.once.id
+            claimed.once.known.id
         };
         let ids =
             [id(1, None, b""), id(2, None, b""), id(1, Some(true), b""), id(1, Some(false), b""), id(1, None, b"r")];

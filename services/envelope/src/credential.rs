@@ -1,9 +1,10 @@
 //! API keys, signing tokens and user tokens: made, parsed, recognised. None can be made from what the database holds.
 //!
 //! All are Base58Check (a checksum tells a mistyped one from a wrong one without a look-up) behind a prefix by which
-//! secret scanners find them.
+//! secret scanners find them. New ones are made under the first master key of the ring; the stamp at the end of each tells under
+//! which it was made.
 
-use countersign_chassis::keys::{KEY_BYTES, Key, random, same, sha256};
+use countersign_chassis::keys::{KEY_BYTES, Key, Ring, random, same, sha256};
 use uuid::Uuid;
 
 use crate::domain::envelope::Digest;
@@ -25,10 +26,10 @@ const ID_BYTES: usize = 16;
 
 /// What credentials are made and recognised with.
 pub struct Keyring {
-    api: Key,
-    signing: Key,
+    api: Ring,
+    signing: Ring,
     /// For page tokens and resume tokens.
-    pub cursor: Key,
+    pub cursor: Ring,
 }
 
 /// An API key as it is shown once.
@@ -86,9 +87,9 @@ pub struct SigningToken {
 }
 
 impl Keyring {
-    /// From the master key.
+    /// From the master keys.
     #[must_use]
-    pub fn new(master: &Key) -> Self {
+    pub fn new(master: &Ring) -> Self {
         Self { api: master.derive("api-key"), signing: master.derive("signing-token"), cursor: master.derive("cursor") }
     }
 
@@ -98,10 +99,11 @@ impl Keyring {
         let secret: [u8; KEY_BYTES] = random();
         let mut payload = account.uuid().into_bytes().to_vec();
         payload.extend(secret);
-        payload.extend(stamp(&self.api, &payload));
+        let key = self.api.current();
+        payload.extend(stamp(key, &payload));
         let prefix = if livemode { LIVE } else { TEST };
         let text = format!("{prefix}{}", bs58::encode(payload).with_check().into_string());
-        ApiKey { text, hash: self.api_hash(account, &secret) }
+        ApiKey { text, hash: api_hash(key, account, &secret) }
     }
 
     /// Reads an API key; `None` if it cannot be one.
@@ -109,16 +111,13 @@ impl Keyring {
     pub fn parse_api_key(&self, text: &str) -> Option<Presented> {
         let payload = text.strip_prefix(LIVE).or_else(|| text.strip_prefix(TEST))?;
         let payload = bs58::decode(payload).with_check(None).into_vec().ok()?;
-        let (account, secret) = stamped(&self.api, &payload)?.split_first_chunk::<ID_BYTES>()?;
+        let (key, payload) = stamped(&self.api, &payload)?;
+        let (account, secret) = payload.split_first_chunk::<ID_BYTES>()?;
         if secret.len() != KEY_BYTES {
             return None;
         }
         let account = AccountId::from_uuid(Uuid::from_bytes(*account));
-        Some(Presented { account, hash: self.api_hash(account, secret) })
-    }
-
-    fn api_hash(&self, account: AccountId, secret: &[u8]) -> Digest {
-        self.api.mac(&[account.uuid().as_bytes(), secret])
+        Some(Presented { account, hash: api_hash(key, account, secret) })
     }
 
     /// A new token for a user.
@@ -128,38 +127,37 @@ impl Keyring {
         let mut payload = account.uuid().into_bytes().to_vec();
         payload.extend(user.uuid().into_bytes());
         payload.extend(secret);
-        payload.extend(stamp(&self.api, &payload));
+        let key = self.api.current();
+        payload.extend(stamp(key, &payload));
         let text = format!("{USER}{}", bs58::encode(payload).with_check().into_string());
-        UserToken { text, hash: self.user_hash(user, &secret) }
+        UserToken { text, hash: user_hash(key, user, &secret) }
     }
 
     /// Reads a user token; `None` if it cannot be one.
     #[must_use]
     pub fn parse_user_token(&self, text: &str) -> Option<PresentedUser> {
         let payload = bs58::decode(text.strip_prefix(USER)?).with_check(None).into_vec().ok()?;
-        let (account, rest) = stamped(&self.api, &payload)?.split_first_chunk::<ID_BYTES>()?;
+        let (key, payload) = stamped(&self.api, &payload)?;
+        let (account, rest) = payload.split_first_chunk::<ID_BYTES>()?;
         let (user, secret) = rest.split_first_chunk::<ID_BYTES>()?;
         let user = UserId::from_uuid(Uuid::from_bytes(*user));
         (secret.len() == KEY_BYTES).then(|| PresentedUser {
             account: AccountId::from_uuid(Uuid::from_bytes(*account)),
             user,
-            hash: self.user_hash(user, secret),
+            hash: user_hash(key, user, secret),
         })
-    }
-
-    fn user_hash(&self, user: UserId, secret: &[u8]) -> Digest {
-        self.api.mac(&[b"user", user.uuid().as_bytes(), secret])
     }
 
     /// A credential of that generation.
     #[must_use]
     pub fn credential(&self, recipient: RecipientId, generation: u32) -> Credential {
         let salt = random();
-        let hash = sha256(&self.secret(recipient, generation, &salt));
+        let hash = sha256(&secret(self.signing.current(), recipient, generation, &salt));
         Credential { generation, salt, hash }
     }
 
-    /// The signing token of a credential: the same each time, so that a mail can be written again.
+    /// The signing token of a credential: the same each time, so that a mail can be written again. None if the key under which
+    /// the credential was made is in the ring no more: any other's would be a link that nobody takes.
     #[must_use]
     pub fn signing_token(
         &self,
@@ -167,20 +165,26 @@ impl Keyring {
         envelope: EnvelopeId,
         recipient: RecipientId,
         credential: &Credential,
-    ) -> String {
+    ) -> Option<String> {
+        let Credential { generation, salt, hash } = credential;
+        let (key, secret) = self.signing.iter().find_map(|key| {
+            let secret = secret(key, recipient, *generation, salt);
+            same(&sha256(&secret), hash).then_some((key, secret))
+        })?;
         let mut payload = account.uuid().into_bytes().to_vec();
         payload.extend(envelope.uuid().into_bytes());
         payload.extend(recipient.uuid().into_bytes());
-        payload.extend(self.secret(recipient, credential.generation, &credential.salt));
-        payload.extend(stamp(&self.signing, &payload));
-        format!("{SIGNING}{}", bs58::encode(payload).with_check().into_string())
+        payload.extend(secret);
+        payload.extend(stamp(key, &payload));
+        Some(format!("{SIGNING}{}", bs58::encode(payload).with_check().into_string()))
     }
 
     /// Reads a signing token; `None` if it cannot be one.
     #[must_use]
     pub fn parse_signing_token(&self, text: &str) -> Option<SigningToken> {
         let payload = bs58::decode(text.strip_prefix(SIGNING)?).with_check(None).into_vec().ok()?;
-        let (account, rest) = stamped(&self.signing, &payload)?.split_first_chunk::<ID_BYTES>()?;
+        let (_, payload) = stamped(&self.signing, &payload)?;
+        let (account, rest) = payload.split_first_chunk::<ID_BYTES>()?;
         let (envelope, rest) = rest.split_first_chunk::<ID_BYTES>()?;
         let (recipient, secret) = rest.split_first_chunk::<ID_BYTES>()?;
         (secret.len() == KEY_BYTES).then(|| SigningToken {
@@ -190,11 +194,19 @@ impl Keyring {
             hash: sha256(secret),
         })
     }
+}
 
-    /// Needs the key, which is not in the database, and the salt, which is nowhere else.
-    fn secret(&self, recipient: RecipientId, generation: u32, salt: &[u8]) -> [u8; KEY_BYTES] {
-        self.signing.mac(&[recipient.uuid().as_bytes(), &generation.to_be_bytes(), salt])
-    }
+fn api_hash(key: &Key, account: AccountId, secret: &[u8]) -> Digest {
+    key.mac(&[account.uuid().as_bytes(), secret])
+}
+
+fn user_hash(key: &Key, user: UserId, secret: &[u8]) -> Digest {
+    key.mac(&[b"user", user.uuid().as_bytes(), secret])
+}
+
+/// What a signing token proves. Needs the key, which is not in the database, and the salt, which is nowhere else.
+fn secret(key: &Key, recipient: RecipientId, generation: u32, salt: &[u8]) -> [u8; KEY_BYTES] {
+    key.mac(&[recipient.uuid().as_bytes(), &generation.to_be_bytes(), salt])
 }
 
 /// What tells a credential of ours from one that was made up, before the database is asked.
@@ -204,10 +216,11 @@ fn stamp(key: &Key, payload: &[u8]) -> [u8; STAMP_BYTES] {
     stamp
 }
 
-/// The payload before a right stamp.
-fn stamped<'a>(key: &Key, payload: &'a [u8]) -> Option<&'a [u8]> {
+/// The payload before a right stamp, and the key that made it.
+fn stamped<'r, 'p>(ring: &'r Ring, payload: &'p [u8]) -> Option<(&'r Key, &'p [u8])> {
     let (payload, given) = payload.split_last_chunk::<STAMP_BYTES>()?;
-    same(given, &stamp(key, payload)).then_some(payload)
+    let key = ring.iter().find(|key| same(given, &stamp(key, payload)))?;
+    Some((key, payload))
 }
 
 impl SigningToken {
@@ -229,7 +242,13 @@ mod tests {
     use super::*;
 
     fn keyring() -> Keyring {
-        Keyring::new(&Key::master(&"07".repeat(32).into()).unwrap())
+        keyring_of(&["07"])
+    }
+
+    /// By those keys, the first of which makes what is new.
+    fn keyring_of(bytes: &[&str]) -> Keyring {
+        let mut keys = bytes.iter().map(|byte| Key::master(&byte.repeat(32).into()).unwrap());
+        Keyring::new(&Ring::new(keys.next().unwrap(), keys.collect()))
     }
 
     #[test]
@@ -262,18 +281,45 @@ mod tests {
         let ring = keyring();
         let (account, envelope, recipient) = (AccountId::new(), EnvelopeId::new(), RecipientId::new());
         let credential = ring.credential(recipient, 1);
-        let text = ring.signing_token(account, envelope, recipient, &credential);
-        assert_eq!(text, ring.signing_token(account, envelope, recipient, &credential));
+        let text = ring.signing_token(account, envelope, recipient, &credential).unwrap();
+        assert_eq!(text, ring.signing_token(account, envelope, recipient, &credential).unwrap());
         let token = ring.parse_signing_token(&text).unwrap();
         assert_eq!((token.account, token.envelope, token.recipient), (account, envelope, recipient));
         assert!(token.proves(&credential));
         assert!(!token.proves(&ring.credential(recipient, 1)));
         // Neither the database (salt, hash) under another key nor the key with another salt gives the token.
-        let other = Keyring::new(&Key::master(&"08".repeat(32).into()).unwrap());
-        assert_ne!(text, other.signing_token(account, envelope, recipient, &credential));
+        let other = keyring_of(&["08"]);
+        assert_eq!(other.signing_token(account, envelope, recipient, &credential), None);
         // What we did not make never gets as far as the database.
-        let forged = other.signing_token(account, envelope, recipient, &credential);
+        let forged = other.signing_token(account, envelope, recipient, &other.credential(recipient, 1)).unwrap();
         assert!(ring.parse_signing_token(&forged).is_none());
         assert!(ring.parse_api_key(&other.new_api_key(account, true).text).is_none());
+    }
+
+    #[test]
+    fn credentials_of_a_former_key_are_what_they_were_until_it_goes() {
+        let (before, rotated, after) =
+            (keyring_of(&["07"]), keyring_of(&["09", "08", "07"]), keyring_of(&["09", "08"]));
+        let (account, envelope, recipient, user) =
+            (AccountId::new(), EnvelopeId::new(), RecipientId::new(), UserId::new());
+        let key = before.new_api_key(account, true);
+        assert_eq!(rotated.parse_api_key(&key.text).unwrap().hash, key.hash);
+        assert!(after.parse_api_key(&key.text).is_none());
+        let token = before.new_user_token(account, user);
+        assert_eq!(rotated.parse_user_token(&token.text).unwrap().hash, token.hash);
+        assert!(after.parse_user_token(&token.text).is_none());
+
+        let credential = before.credential(recipient, 1);
+        let link = before.signing_token(account, envelope, recipient, &credential).unwrap();
+        assert_eq!(rotated.signing_token(account, envelope, recipient, &credential).as_ref(), Some(&link));
+        assert!(rotated.parse_signing_token(&link).unwrap().proves(&credential));
+        assert_eq!(after.signing_token(account, envelope, recipient, &credential), None, "no dead link is given out");
+        assert!(after.parse_signing_token(&link).is_none());
+
+        // What is new is made under the first.
+        let credential = rotated.credential(recipient, 2);
+        assert!(after.signing_token(account, envelope, recipient, &credential).is_some());
+        assert!(before.parse_api_key(&rotated.new_api_key(account, true).text).is_none());
+        assert!(before.parse_user_token(&rotated.new_user_token(account, user).text).is_none());
     }
 }

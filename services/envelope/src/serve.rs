@@ -9,7 +9,6 @@ use chrono::TimeDelta;
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{DatabaseConfig, KeyConfig};
 use countersign_chassis::database::Pulse;
-use countersign_chassis::keys::Key;
 use countersign_chassis::once::Onces;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
@@ -77,7 +76,7 @@ pub async fn create_account(
     name: &str,
     livemode: bool,
 ) -> anyhow::Result<NewAccount> {
-    let keyring = Keyring::new(&Key::master(&keys.master_key)?);
+    let keyring = Keyring::new(&keys.ring()?);
     let store = Store::open(database, Clock::database()).await?;
     store.heads().await.context("the database is not ready: run `migrate`")?;
     let now = store.clock().now();
@@ -115,7 +114,7 @@ pub async fn purge_again(
     list: &Path,
 ) -> anyhow::Result<(usize, Vec<String>)> {
     let store = Store::open(database, Clock::database()).await?;
-    let executor = Executor::new(store, Arc::new(Keyring::new(&Key::master(&keys.master_key)?)));
+    let executor = Executor::new(store, Arc::new(Keyring::new(&keys.ring()?)));
     let file = tokio::fs::File::open(list).await.with_context(|| format!("the list {}", list.display()))?;
     let mut lines = tokio::io::BufReader::new(file).lines();
     let (mut done, mut left) = (0, Vec::new());
@@ -138,7 +137,8 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if config.migrate {
         migrate(&config.database).await?;
     }
-    let master = Key::master(&config.keys.master_key)?;
+    let master = config.keys.ring()?;
+    master.tell();
     let keyring = Arc::new(Keyring::new(&master));
     let mut store = Store::open(&config.database, clock).await?;
     if let Some(replica) = config.replica() {

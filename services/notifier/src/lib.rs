@@ -11,6 +11,7 @@ pub mod id;
 pub mod lease;
 pub mod mail;
 pub mod measure;
+pub mod rotation;
 pub mod rpc;
 pub mod schedule;
 pub mod serve;

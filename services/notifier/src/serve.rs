@@ -9,7 +9,6 @@ use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 use countersign_chassis::database::Pulse;
 use countersign_chassis::guard::Guard;
-use countersign_chassis::keys::Key;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::{database, grpc, ticker};
 use tokio::net::TcpListener;
@@ -23,6 +22,7 @@ use crate::lease::Leases;
 use crate::mail::sink::Mails;
 use crate::mail::{self, Mailer};
 use crate::measure;
+use crate::rotation::{self, Rotation};
 use crate::rpc::{Handler, Parts, SERVICES};
 use crate::sink::Sink;
 use crate::store::{MIGRATIONS, Store};
@@ -59,6 +59,8 @@ pub struct Notifier {
     pub deliverer: Deliverer,
     /// The sending of mails.
     pub mailer: Mailer,
+    /// What a changed master key leaves to be done.
+    pub rotation: Rotation,
     handler: Handler,
     /// Notified when there are new deliveries, and new mails.
     wake: (Arc<Notify>, Arc<Notify>),
@@ -70,7 +72,8 @@ impl Notifier {
         grpc::install_tls_provider();
         let store = Store::new(database::pool(&config.database).await?, clock);
         let envelopes = Envelopes::new(config)?;
-        let master = Key::master(&config.keys.master_key)?;
+        let master = config.keys.ring()?;
+        master.tell();
         let secrets = Arc::new(Secrets::new(&master));
         let seal = Arc::new(Seal::new(&master)?);
         let guard = Guard::new(config.webhook_allow_private, config.webhook_ports.clone(), config.webhook_deny.clone());
@@ -84,8 +87,10 @@ impl Notifier {
             envelopes: envelopes.clone(),
             guard: guard.clone(),
             challenge,
+            newest_key: secrets.newest(),
             wake: Arc::clone(&wake),
         };
+        let rotation = Rotation::new(store.clone(), Arc::clone(&secrets), Arc::clone(&seal));
         let mails = Mails { store: store.clone(), wake: Arc::default() };
         let deliveries = Arc::clone(&wake);
         let wake = (wake, Arc::clone(&mails.wake));
@@ -101,8 +106,22 @@ impl Notifier {
             Parts { store: store.clone(), envelopes, secrets, seal, guard, courier, challenge, wake: deliveries };
         let handler = Handler::new(parts, &master);
         store.learn_time().await?;
-        Ok(Self { store, feed, leases, deliverer, mailer, handler, wake })
+        Ok(Self { store, feed, leases, deliverer, mailer, rotation, handler, wake })
     }
+}
+
+/// Looks at the start and now and then what a changed master key leaves to be done, and what waits.
+fn look_after(
+    config: &Config,
+    loops: &mut tokio::task::JoinSet<()>,
+    (store, rotation): (Store, Rotation),
+    stop: CancellationToken,
+) {
+    loops.spawn(ticker::run("rotation", rotation::INTERVAL, Arc::default(), stop.clone(), move || {
+        let rotation = rotation.clone();
+        async move { rotation.tick().await }
+    }));
+    measure_by(config, loops, store, stop);
 }
 
 /// Looks at what waits, again and again, if anybody is told of it.
@@ -122,7 +141,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     if config.migrate {
         migrate(&config.database).await?;
     }
-    let Notifier { store, feed: _, leases, deliverer, mailer, handler, wake: (deliveries, mails) } =
+    let Notifier { store, feed: _, leases, deliverer, mailer, rotation, handler, wake: (deliveries, mails) } =
         Notifier::new(&config, clock, stop.clone()).await?;
     let poll = Duration::from_millis(config.delivery_poll_ms);
     let mut loops = tokio::task::JoinSet::new();
@@ -147,7 +166,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
             async move { mailer.tick().await }
         }));
     }
-    measure_by(&config, &mut loops, store.clone(), stop.clone());
+    look_after(&config, &mut loops, (store.clone(), rotation), stop.clone());
     let notices = mailer.clone();
     loops.spawn(ticker::run("notice", NOTICE, Arc::new(Notify::new()), stop.clone(), move || {
         let mailer = notices.clone();

@@ -4,7 +4,6 @@ use countersign::v1::{
     ListApiKeysRequest, ListEnvelopesRequest, ListEventsRequest, ListLedgerRequest, ListStatusChangesRequest, Routing,
     WatchStatusChangesRequest,
 };
-use countersign_chassis::keys::random;
 use countersign_envelope::credential::Keyring;
 use countersign_envelope::domain::id::{EnvelopeId, RecipientId};
 use countersign_test_support::{Caller, Service, Story};
@@ -153,13 +152,12 @@ fn spoilt(ring: &Keyring, story: &Story, sibling: &Story, stranger: &Story) -> V
     };
     let word = |account, envelope, recipient| {
         let credential = ring.credential(recipient, 1);
-        ring.signing_token(account, envelope, recipient, &credential)
+        ring.signing_token(account, envelope, recipient, &credential).unwrap()
     };
     let (account, envelope, recipient) = ids(story, 0);
     let (_, other_envelope, other_recipient) = ids(sibling, 0);
     let (other_account, foreign_envelope, foreign_recipient) = ids(stranger, 0);
-    let mut salt = ring.credential(recipient, 1);
-    salt.salt = random();
+    let later = ring.credential(recipient, 2);
     let good = &story.signer(0).token;
     let typed = format!("{}{}", &good[..good.len() - 1], if good.ends_with('x') { 'y' } else { 'x' });
     vec![
@@ -172,7 +170,7 @@ fn spoilt(ring: &Keyring, story: &Story, sibling: &Story, stranger: &Story) -> V
         word(account, EnvelopeId::new(), recipient),
         word(account, envelope, RecipientId::new()),
         word(countersign_envelope::domain::id::AccountId::new(), envelope, recipient),
-        ring.signing_token(account, envelope, recipient, &salt),
+        ring.signing_token(account, envelope, recipient, &later).unwrap(),
         typed,
         "cst_x".into(),
         "cst_".into(),

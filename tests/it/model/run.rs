@@ -158,7 +158,7 @@ async fn first_tokens(stand: &Stand, start: &Envelope) -> Vec<String> {
         let (salt, hash): (Vec<u8>, Vec<u8>) = (row.get(0), row.get(1));
         let (salt, hash) = (salt.try_into().unwrap(), hash.try_into().unwrap());
         let account = start.account_id.parse().unwrap();
-        stand.keyring.signing_token(account, envelope, id, &Credential { generation: 1, salt, hash })
+        stand.keyring.signing_token(account, envelope, id, &Credential { generation: 1, salt, hash }).unwrap()
     };
     rows.iter().zip(&start.recipients).map(token).collect()
 }

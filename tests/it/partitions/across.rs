@@ -16,7 +16,7 @@ const OF_ENVELOPES: [(&str, &str); 9] = [
 ];
 
 /// Words of the notifier's, all of whose sessions are alike.
-const OF_NOTICES: [(&str, &str); 8] = [
+const OF_NOTICES: [(&str, &str); 10] = [
     ("step AS (", "webhooks that are due: claimed from endpoint to endpoint"),
     ("WHERE state IN (1, 5) AND next_at <= $1", "mails that are due: claimed"),
     ("FROM endpoint_notice WHERE mailed_at IS NULL", "mails to be planned about endpoints: claimed"),
@@ -25,6 +25,8 @@ const OF_NOTICES: [(&str, &str); 8] = [
     ("WHERE state NOT IN (1, 5) AND next_at < $1", "mails that are too old"),
     ("e.envelope_id IS NOT NULL AND e.created_at < $1", "own addresses of envelopes that are too old"),
     ("FROM idempotency WHERE kept_until <= $1", "replies that are too old"),
+    ("substring(headers_sealed FOR 8) = ANY ($1)", "headers that are to be sealed under another master key"),
+    ("GROUP BY fingerprint", "master keys that are needed and missing"),
 ];
 
 /// Whether a statement is one of them.

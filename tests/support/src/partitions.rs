@@ -14,7 +14,7 @@ pub const SETTING: &str = "COUNTERSIGN_TEST_PARTITIONS";
 const SCHEMA: &str = "partitions";
 
 /// Tables of both services that stay whole, and why. Every other one must have the account in all its keys.
-pub const WHOLE: [(&str, &str); 9] = [
+pub const WHOLE: [(&str, &str); 10] = [
     ("__diesel_schema_migrations", "which migrations have run"),
     ("beat", "one row"),
     ("blob_removal", "bytes are stored once for all accounts, and found by their hash"),
@@ -23,6 +23,7 @@ pub const WHOLE: [(&str, &str); 9] = [
     ("feed_incarnation", "one row"),
     ("feed_partition", "sixteen rows"),
     ("follower", "a row for each process of the notifier"),
+    ("master_key", "a row for each master key that there has ever been"),
     ("outbox", "the feed's waiting room: taken out in the feed's order, which is its key"),
 ];
 

@@ -43,7 +43,7 @@ pub struct Service {
 /// The keys of tests.
 #[must_use]
 pub fn keys() -> KeyConfig {
-    KeyConfig { master_key: "5c".repeat(32).into() }
+    KeyConfig::new("5c".repeat(32))
 }
 
 /// Settings of a service on that database.

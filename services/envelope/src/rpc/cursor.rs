@@ -1,6 +1,6 @@
 //! Page tokens and resume tokens: opaque to callers, bound to the account and mode by a MAC.
 
-use countersign_chassis::keys::Key;
+use countersign_chassis::keys::Ring;
 use countersign_chassis::token;
 use uuid::Uuid;
 
@@ -12,15 +12,15 @@ const TOKEN_CHARS_MAX: usize = 512;
 const FORM: u8 = 1;
 
 /// A token for `content`, valid for that purpose and scope only. `None` stands for all accounts.
-pub(super) fn seal(key: &Key, purpose: &str, scope: Option<Scope>, content: &[u8]) -> String {
+pub(super) fn seal(ring: &Ring, purpose: &str, scope: Option<Scope>, content: &[u8]) -> String {
     let (account, mode) = bound(scope);
-    token::seal(key, &[purpose.as_bytes(), &account, &mode], content)
+    token::seal(ring, &[purpose.as_bytes(), &account, &mode], content)
 }
 
 /// The content of a token, or `None` if we did not make it for that purpose and scope.
-pub(super) fn open(key: &Key, purpose: &str, scope: Option<Scope>, token: &str) -> Option<Vec<u8>> {
+pub(super) fn open(ring: &Ring, purpose: &str, scope: Option<Scope>, token: &str) -> Option<Vec<u8>> {
     let (account, mode) = bound(scope);
-    token::open(key, &[purpose.as_bytes(), &account, &mode], token, TOKEN_CHARS_MAX)
+    token::open(ring, &[purpose.as_bytes(), &account, &mode], token, TOKEN_CHARS_MAX)
 }
 
 fn bound(scope: Option<Scope>) -> ([u8; 16], [u8; 1]) {
@@ -59,17 +59,19 @@ pub(super) fn read_positions(content: &[u8], parts: Parts) -> Option<(Uuid, Posi
 
 #[cfg(test)]
 mod tests {
+    use countersign_chassis::keys::Key;
+
     use super::*;
     use crate::domain::id::AccountId;
 
     #[test]
     fn a_token_is_bound_to_purpose_account_and_mode() {
-        let key = Key::master(&"07".repeat(32).into()).unwrap();
+        let ring = Ring::from(Key::master(&"07".repeat(32).into()).unwrap());
         let scope = Scope { account: AccountId::new(), livemode: Some(true) };
         let content = write_positions(Uuid::max(), &[i64::MAX; PARTS as usize], Parts::ALL);
-        let token = seal(&key, "watch", Some(scope), &content);
+        let token = seal(&ring, "watch", Some(scope), &content);
         assert!(token.len() <= TOKEN_CHARS_MAX, "{}", token.len());
-        assert_eq!(open(&key, "watch", Some(scope), &token), Some(content));
+        assert_eq!(open(&ring, "watch", Some(scope), &token), Some(content));
         let other = Scope { account: AccountId::new(), ..scope };
         for (purpose, scope) in [
             ("page", Some(scope)),
@@ -78,10 +80,10 @@ mod tests {
             ("watch", Some(Scope { livemode: Some(false), ..scope })),
             ("watch", Some(Scope { livemode: None, ..scope })),
         ] {
-            assert_eq!(open(&key, purpose, scope, &token), None);
+            assert_eq!(open(&ring, purpose, scope, &token), None);
         }
         for text in ["", "a", "!!!!", &token[1..], &"A".repeat(600)] {
-            assert_eq!(open(&key, "watch", Some(scope), text), None);
+            assert_eq!(open(&ring, "watch", Some(scope), text), None);
         }
     }
 

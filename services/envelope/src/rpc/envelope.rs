@@ -338,6 +338,11 @@ impl EnvelopeService for Handler {
             _ => {}
         }
         let token = self.0.keyring.signing_token(envelope.account, envelope.id, recipient.id, &recipient.credential);
+        let Some(token) = token else {
+            let (envelope, recipient) = (id.to_string(), recipient.id.to_string());
+            tracing::error!(envelope, recipient, "a link was made under a master key that is in the ring no more");
+            return Err(Problem::unavailable().into());
+        };
         let url = format!("{}#{token}", self.0.signing_url);
         Ok(Response::new(v1::GetSigningLinkResponse { url, token }))
     }

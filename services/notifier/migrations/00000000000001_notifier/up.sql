@@ -22,6 +22,13 @@ CREATE TABLE follower (
     seen_until timestamptz NOT NULL
 );
 
+-- The master keys under which new secrets were made, by their fingerprints, and since when. The secret of an envelope's own address
+-- is made under the one of the envelope's time, whenever it is asked for.
+CREATE TABLE master_key (
+    fingerprint bigint PRIMARY KEY,
+    since timestamptz NOT NULL
+);
+
 CREATE TABLE endpoint (
     account_id uuid NOT NULL,
     id uuid NOT NULL,
@@ -30,14 +37,17 @@ CREATE TABLE endpoint (
     description text NOT NULL,
     -- The types of events that it gets, as the contract numbers them; empty: all.
     types smallint[] NOT NULL,
-    -- Headers to be sent along: names in the open, values encrypted under a key outside the database.
+    -- Headers to be sent along: names in the open, values encrypted under a key outside the database, whose fingerprint is the
+    -- beginning.
     header_names text[] NOT NULL,
     headers_sealed bytea,
     -- The envelope whose own address this is.
     envelope_id uuid,
-    -- The secret is derived from the master key, the ids and this number; it is not stored. Until the given time the
-    -- generation before signs too.
+    -- The secret is derived from the master key with this fingerprint, the ids and this number; it is not stored. Until the given
+    -- time the generation before signs too, which may have been derived from another.
     generation smallint NOT NULL,
+    generation_key bigint NOT NULL,
+    previous_key bigint,
     previous_until timestamptz,
     created_at timestamptz NOT NULL,
     challenged_at timestamptz,
@@ -55,6 +65,7 @@ CREATE TABLE endpoint (
     -- Nothing is posted to it before: it asked for that, or it fails.
     resting_until timestamptz,
     PRIMARY KEY (account_id, id),
+    CHECK ((generation = 1) = (previous_key IS NULL)),
     CHECK ((disabled_at IS NULL) = (disabled_reason IS NULL)),
     CHECK ((consecutive_failures = 0) = (first_failed_at IS NULL))
 ) WITH (fillfactor = 85);
@@ -223,10 +234,11 @@ END $$;
 
 -- Counts a mail among those of the last hour, or says when there is room for it. One mail of an account at a time, so that
 -- several processes together keep to the quotas. A function, so that the looks at the table are later than the lock. Counts
--- nothing, and says so, where the claim is another's by now or ends before `until`.
+-- nothing, and says so, where the claim is another's by now or ends before `until`. The address is given as it is known under each
+-- master key; it is kept as the first, and counted as any: of each no more than matter.
 CREATE FUNCTION take_mail_quota(
     account uuid, event uuid, to_kind smallint, to_id uuid, mail_kind smallint, epoch integer,
-    to_address bytea, now timestamptz, until timestamptz, address_max integer, account_max integer,
+    to_addresses bytea[], now timestamptz, until timestamptz, address_max integer, account_max integer,
     OUT is_held boolean, OUT at timestamptz
 ) LANGUAGE plpgsql AS $$
 DECLARE
@@ -242,10 +254,13 @@ BEGIN
     IF NOT is_held THEN
         RETURN;
     END IF;
-    SELECT posted_at INTO by_address FROM mail
-    WHERE account_id = account AND address = to_address AND posted_at > now - interval '1 hour'
-        AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
-    ORDER BY posted_at DESC OFFSET address_max - 1 LIMIT 1;
+    SELECT posted.posted_at INTO by_address FROM unnest(to_addresses) AS known(address) CROSS JOIN LATERAL (
+        SELECT mail.posted_at FROM mail
+        WHERE mail.account_id = account AND mail.address = known.address AND mail.posted_at > now - interval '1 hour'
+            AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
+        ORDER BY mail.posted_at DESC LIMIT address_max
+    ) AS posted
+    ORDER BY posted.posted_at DESC OFFSET address_max - 1 LIMIT 1;
     SELECT posted_at INTO by_account FROM mail
     WHERE account_id = account AND posted_at > now - interval '1 hour'
         AND (event_id, addressee_kind, addressee_id, kind) <> (event, to_kind, to_id, mail_kind)
@@ -254,7 +269,7 @@ BEGIN
         at := greatest(by_address, by_account) + interval '1 hour';
         RETURN;
     END IF;
-    UPDATE mail SET address = to_address, posted_at = now
+    UPDATE mail SET address = to_addresses[1], posted_at = now
     WHERE account_id = account AND event_id = event AND addressee_kind = to_kind AND addressee_id = to_id
         AND kind = mail_kind;
 END $$;

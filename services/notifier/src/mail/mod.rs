@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign_chassis::failpoint;
-use countersign_chassis::keys::{Key, sha256};
+use countersign_chassis::keys::{Ring, sha256};
 use countersign_chassis::ticker::{Progress, jittered};
 use countersign_chassis::{propagation, telemetry};
 use tokio::time::timeout;
@@ -67,19 +67,19 @@ pub struct Mailer {
     outbox: Outbox,
     words: Arc<Words>,
     /// For the MACs by which quotas know an address.
-    key: Arc<Key>,
+    keys: Arc<Ring>,
     quota: Quota,
 }
 
 impl Mailer {
     /// As the settings say.
-    pub fn new(config: &Config, store: Store, envelopes: Envelopes, master: &Key) -> anyhow::Result<Self> {
+    pub fn new(config: &Config, store: Store, envelopes: Envelopes, master: &Ring) -> anyhow::Result<Self> {
         let quota = Quota {
             address_max: config.mail.mail_address_hourly_max,
             account_max: config.mail.mail_account_hourly_max,
         };
         let (outbox, words) = (Outbox::new(config)?, Arc::new(Words::load()?));
-        Ok(Self { store, envelopes, outbox, words, key: Arc::new(master.derive("mail/address")), quota })
+        Ok(Self { store, envelopes, outbox, words, keys: Arc::new(master.derive("mail/address")), quota })
     }
 
     /// Sends a mail that is due, or reports one that came back.
@@ -157,7 +157,9 @@ impl Mailer {
             return Ok(bounced());
         };
         let composed = compose(&self.words, &letter, &matter, &reader, &sender, origin.service())?;
-        let mailbox = self.key.mac(&[mail.account.uuid().as_bytes(), mailbox_of(&to).as_bytes()]);
+        let mailbox = mailbox_of(&to);
+        let known = self.keys.iter().map(|key| key.mac(&[mail.account.uuid().as_bytes(), mailbox.as_bytes()]));
+        let known: Vec<_> = known.collect();
         let has_documents = !attachments.is_empty();
         let message = message(mail, composed, attachments, (&reader.name, to), &sender.name, origin, now)?;
         let Some(outside) = self.outbox.outside(mail) else {
@@ -167,7 +169,7 @@ impl Mailer {
         // The clock anew: whoever was paused while asking must not send what is another's by now.
         let now = self.store.clock().now();
         let until = now + TimeDelta::from_std(self.outbox.send_max())?;
-        match self.store.take_mail_quota(claimed, mailbox, now, until, self.quota).await? {
+        match self.store.take_mail_quota(claimed, &known, now, until, self.quota).await? {
             MailRoom::Taken => {}
             MailRoom::At(room) => return self.no_room(claimed, room, now),
             MailRoom::Lost => return Ok(MailSettled::Again { at: now, attempted: false }),

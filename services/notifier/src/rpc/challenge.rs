@@ -15,7 +15,7 @@ use tonic::Status;
 
 use super::caller::Sender;
 use super::parse::endpoint_id;
-use super::{Handler, database, render};
+use super::{Handler, database, key_missing, render};
 use crate::store::{Endpoint, Named};
 use crate::webhook::courier::Letter;
 use crate::webhook::deliver::event_id;
@@ -80,15 +80,17 @@ impl Handler {
             "data": { "challenge": challenge },
         })
         .to_string();
-        let (account, generation) = (endpoint.account, endpoint.generation);
+        let (account, sealed) = (endpoint.account, endpoint.headers_sealed.as_deref());
+        let alive = self.secrets.alive(account, endpoint.id, &endpoint.generation, now);
+        let alive = alive.and_then(|alive| self.courier.check(sealed).map(|()| alive)).map_err(key_missing)?;
         let letter = Letter {
             account,
             endpoint: endpoint.id,
             url: &endpoint.url,
             id: &event_id(now).to_string(),
             body: body.as_bytes(),
-            secrets: &self.secrets.alive(account, endpoint.id, generation, endpoint.previous_until, now),
-            headers_sealed: endpoint.headers_sealed.as_deref(),
+            secrets: &alive,
+            headers_sealed: sealed,
             at: now,
         };
         let answer = self.courier.post(&letter).await.map_err(|failure| Status::from(failed(failure)))?;

@@ -14,9 +14,10 @@ use uuid::{NoContext, Timestamp, Uuid};
 use super::caller::Sender;
 use super::cursor::{self, Purpose};
 use super::parse::{Faults, endpoint_id, envelope_id};
-use super::{Handler, database, render};
+use super::{Handler, database, key_missing, render};
 use crate::id::{AccountId, EndpointId};
 use crate::store::{Endpoint, EndpointChanges, Named};
+use crate::webhook::signature::Generation;
 
 /// Endpoints of an account and mode, but for those of envelopes.
 const ENDPOINTS_MAX: i64 = 20;
@@ -56,7 +57,7 @@ impl Handler {
         let seconds = u64::try_from(now.timestamp()).unwrap_or_default();
         let id = Uuid::new_v7(Timestamp::from_unix(NoContext, seconds, now.timestamp_subsec_nanos()));
         let id = EndpointId::from_uuid(id);
-        let mut endpoint = Endpoint::new(sender.account, id, sender.livemode, url, now);
+        let mut endpoint = Endpoint::new(sender.account, id, sender.livemode, url, self.secrets.newest(), now);
         endpoint.description = description;
         endpoint.types = types;
         endpoint.headers_sealed = self.sealed(sender.account, id, &headers)?;
@@ -76,8 +77,14 @@ impl Handler {
                 .with("allowed", ENDPOINTS_MAX.to_string())
                 .into());
         }
-        let secret = self.secrets.of(endpoint.account, endpoint.id, endpoint.generation).text();
-        Ok(v1::CreateWebhookEndpointResponse { secret, ..reply })
+        Ok(v1::CreateWebhookEndpointResponse { secret: self.secret(&endpoint)?, ..reply })
+    }
+
+    /// As its owner is shown it.
+    fn secret(&self, endpoint: &Endpoint) -> Result<String, Status> {
+        let Generation { number, key, .. } = endpoint.generation;
+        let secret = self.secrets.of(endpoint.account, endpoint.id, number, key).map_err(key_missing)?;
+        Ok(secret.text())
     }
 
     fn url(&self, path: &str, given: &str, faults: &mut Faults) -> String {
@@ -189,10 +196,9 @@ impl Handler {
             secret: String::new(),
         };
         let kept = |endpoint: &Endpoint| reply(endpoint).encode_to_vec();
-        let rotated = self.store.rotate_secret(named, until, once(claimed), kept).await;
+        let rotated = self.store.rotate_secret(named, self.secrets.newest(), until, once(claimed), kept).await;
         let endpoint = found(rotated.map_err(|error| database(&error))?)?;
-        let secret = self.secrets.of(endpoint.account, endpoint.id, endpoint.generation).text();
-        Ok(v1::RotateWebhookSecretResponse { secret, ..reply(&endpoint) })
+        Ok(v1::RotateWebhookSecretResponse { secret: self.secret(&endpoint)?, ..reply(&endpoint) })
     }
 
     pub(super) async fn enable(
@@ -245,9 +251,10 @@ impl Handler {
         if known.livemode != sender.livemode {
             return Err(Problem::not_found().into());
         }
+        let keys = self.store.master_keys(self.secrets.newest()).await.map_err(|error| database(&error))?;
         let endpoint = EndpointId::from_uuid(envelope.uuid());
         // Secrets of envelopes are not rotated.
-        let secret = self.secrets.of(sender.account, endpoint, 1).text();
-        Ok(v1::GetEnvelopeWebhookSecretResponse { secret, endpoint_id: endpoint.to_string() })
+        let secret = self.secrets.of(sender.account, endpoint, 1, keys.of(envelope)).map_err(key_missing)?;
+        Ok(v1::GetEnvelopeWebhookSecretResponse { secret: secret.text(), endpoint_id: endpoint.to_string() })
     }
 }

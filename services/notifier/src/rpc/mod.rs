@@ -15,7 +15,7 @@ use countersign::v1;
 use countersign::v1::webhook_service_server::{WebhookService, WebhookServiceServer};
 use countersign_chassis::database::DatabaseError;
 use countersign_chassis::guard::Guard;
-use countersign_chassis::keys::Key;
+use countersign_chassis::keys::Ring;
 use countersign_chassis::once::{self, Caller, Claimed, Keyed, Once, Onces};
 use countersign_chassis::problem::Problem;
 use prost::Message;
@@ -32,7 +32,7 @@ use crate::envelopes::Envelopes;
 use crate::store::Store;
 use crate::webhook::courier::Courier;
 use crate::webhook::headers::Seal;
-use crate::webhook::signature::Secrets;
+use crate::webhook::signature::{KeyMissing, Secrets};
 
 /// The services of this process, for health by name.
 pub const SERVICES: [&str; 1] = ["countersign.v1.WebhookService"];
@@ -71,14 +71,14 @@ pub struct Handler {
     challenge: bool,
     wake: Arc<Notify>,
     onces: Onces,
-    pages: Key,
+    pages: Ring,
     challenges: Semaphore,
 }
 
 impl Handler {
     /// On those parts.
     #[must_use]
-    pub fn new(parts: Parts, master: &Key) -> Self {
+    pub fn new(parts: Parts, master: &Ring) -> Self {
         let Parts { store, envelopes, secrets, seal, guard, courier, challenge, wake } = parts;
         Self {
             store,
@@ -150,6 +150,12 @@ impl Handler {
         }
         start
     }
+}
+
+/// The operator's to mend, and nothing that the caller asked for wrongly.
+fn key_missing(missing: KeyMissing) -> Status {
+    tracing::error!(error = missing.to_string(), "a secret cannot be made");
+    Problem::unavailable().into()
 }
 
 fn database(error: &DatabaseError) -> Status {

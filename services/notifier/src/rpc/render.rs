@@ -33,7 +33,7 @@ pub(super) fn endpoint(endpoint: &Endpoint) -> v1::WebhookEndpoint {
         consecutive_failures: endpoint.consecutive_failures.unsigned_abs(),
         last_success_at: endpoint.last_success_at.map(timestamp),
         last_failure_at: endpoint.last_failure_at.map(timestamp),
-        previous_secret_until: endpoint.previous_until.map(timestamp),
+        previous_secret_until: endpoint.generation.previous_until.map(timestamp),
         envelope_id: endpoint.envelope.map(|id| id.to_string()).unwrap_or_default(),
     }
 }

@@ -11,10 +11,12 @@ use diesel::sql_types::{Array, BigInt, Bool, Bytea, Integer, Nullable, SmallInt,
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
 use uuid::Uuid;
 
+use super::endpoint::GenerationRow;
 use super::{Store, column};
 use crate::id::{AccountId, EndpointId, EventId};
 use crate::sink::Traces;
 use crate::webhook::plan::Delivery;
+use crate::webhook::signature::Generation;
 
 /// Attempts, and seconds since the first of them, after which a delivery does not hold up the next ones of its envelope.
 const HOLDS_UP: (i32, f64) = (3, 60.0);
@@ -40,8 +42,7 @@ pub struct ClaimedDelivery {
     pub tries: u32,
     pub lease_epoch: i32,
     pub url: String,
-    pub generation: u16,
-    pub previous_until: Option<DateTime<Utc>>,
+    pub generation: Generation,
     pub headers_sealed: Option<Vec<u8>>,
     pub consecutive_failures: i32,
     pub first_failed_at: Option<DateTime<Utc>>,
@@ -83,10 +84,8 @@ struct DeliveryRow {
     lease_epoch: i32,
     #[diesel(sql_type = Text)]
     url: String,
-    #[diesel(sql_type = SmallInt)]
-    generation: i16,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    previous_until: Option<DateTime<Utc>>,
+    #[diesel(embed)]
+    generation: GenerationRow,
     #[diesel(sql_type = Nullable<Bytea>)]
     headers_sealed: Option<Vec<u8>>,
     #[diesel(sql_type = Integer)]
@@ -214,7 +213,7 @@ UPDATE delivery AS d SET lease_until = $3, next_at = $3, lease_epoch = d.lease_e
 FROM locked JOIN ready ON ready.account_id = locked.account_id AND ready.id = locked.endpoint_id
 WHERE d.ctid = locked.place AND d.account_id IS NOT DISTINCT FROM locked.account_id
 RETURNING d.account_id, d.endpoint_id, d.event_id, d.traceparent, d.body, d.tries, d.lease_epoch, d.livemode, ready.url, ready.generation,
-    ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
+    ready.generation_key, ready.previous_key, ready.previous_until, ready.headers_sealed, ready.consecutive_failures, ready.first_failed_at, ready.last_failure_at,
     ready.suspect";
 
 /// What waits for an endpoint that is gone or switched off, or for an envelope's address that moved to where nobody asked for
@@ -360,8 +359,7 @@ impl DeliveryRow {
             tries: row.tries.unsigned_abs(),
             lease_epoch: row.lease_epoch,
             url: row.url,
-            generation: row.generation.unsigned_abs(),
-            previous_until: row.previous_until,
+            generation: row.generation.into(),
             headers_sealed: row.headers_sealed,
             consecutive_failures: row.consecutive_failures,
             first_failed_at: row.first_failed_at,

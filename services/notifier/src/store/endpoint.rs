@@ -4,6 +4,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, Flight, acquire, prepared};
+use countersign_chassis::keys::Fingerprint;
 use countersign_chassis::once::{Once, claimed};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -14,6 +15,7 @@ use uuid::Uuid;
 use super::once::end;
 use super::{Store, column};
 use crate::id::{AccountId, EndpointId, EnvelopeId};
+use crate::webhook::signature::Generation;
 
 /// For how long a disabled endpoint still gets notes of what it misses, in days: as long as deliveries are kept.
 const MISSED_DAYS: i32 = 30;
@@ -53,8 +55,7 @@ pub struct Endpoint {
     pub header_names: Vec<String>,
     pub headers_sealed: Option<Vec<u8>>,
     pub envelope: Option<EnvelopeId>,
-    pub generation: u16,
-    pub previous_until: Option<DateTime<Utc>>,
+    pub generation: Generation,
     pub created_at: DateTime<Utc>,
     pub verified_at: Option<DateTime<Utc>>,
     pub paused_at: Option<DateTime<Utc>>,
@@ -66,9 +67,16 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
-    /// A new one that wants everything.
+    /// A new one that wants everything, whose secret is made under that master key.
     #[must_use]
-    pub fn new(account: AccountId, id: EndpointId, livemode: bool, url: String, at: DateTime<Utc>) -> Self {
+    pub fn new(
+        account: AccountId,
+        id: EndpointId,
+        livemode: bool,
+        url: String,
+        key: Fingerprint,
+        at: DateTime<Utc>,
+    ) -> Self {
         Self {
             account,
             id,
@@ -79,8 +87,7 @@ impl Endpoint {
             header_names: Vec::new(),
             headers_sealed: None,
             envelope: None,
-            generation: 1,
-            previous_until: None,
+            generation: Generation::first(key),
             created_at: at,
             verified_at: None,
             paused_at: None,
@@ -106,8 +113,31 @@ impl Endpoint {
 
 /// The columns of an [`EndpointRow`].
 pub(super) const COLUMNS: &str = "account_id, id, livemode, url, description, types, header_names, headers_sealed, \
-    envelope_id, generation, previous_until, created_at, verified_at, paused_at, disabled_at, disabled_reason, \
+    envelope_id, generation, generation_key, previous_key, previous_until, created_at, verified_at, paused_at, disabled_at, disabled_reason, \
     consecutive_failures, last_success_at, last_failure_at";
+
+#[derive(QueryableByName, Clone)]
+pub(super) struct GenerationRow {
+    #[diesel(sql_type = SmallInt)]
+    generation: i16,
+    #[diesel(sql_type = BigInt)]
+    generation_key: i64,
+    #[diesel(sql_type = Nullable<BigInt>)]
+    previous_key: Option<i64>,
+    #[diesel(sql_type = Nullable<Timestamptz>)]
+    previous_until: Option<DateTime<Utc>>,
+}
+
+impl From<GenerationRow> for Generation {
+    fn from(row: GenerationRow) -> Self {
+        Self {
+            number: row.generation.unsigned_abs(),
+            key: Fingerprint(row.generation_key),
+            previous_key: row.previous_key.map(Fingerprint),
+            previous_until: row.previous_until,
+        }
+    }
+}
 
 #[derive(QueryableByName, Clone)]
 pub(super) struct EndpointRow {
@@ -129,10 +159,8 @@ pub(super) struct EndpointRow {
     headers_sealed: Option<Vec<u8>>,
     #[diesel(sql_type = Nullable<SqlUuid>)]
     envelope_id: Option<Uuid>,
-    #[diesel(sql_type = SmallInt)]
-    generation: i16,
-    #[diesel(sql_type = Nullable<Timestamptz>)]
-    previous_until: Option<DateTime<Utc>>,
+    #[diesel(embed)]
+    generation: GenerationRow,
     #[diesel(sql_type = Timestamptz)]
     created_at: DateTime<Utc>,
     #[diesel(sql_type = Nullable<Timestamptz>)]
@@ -163,8 +191,7 @@ impl From<EndpointRow> for Endpoint {
             header_names: row.header_names,
             headers_sealed: row.headers_sealed,
             envelope: row.envelope_id.map(EnvelopeId::from_uuid),
-            generation: row.generation.unsigned_abs(),
-            previous_until: row.previous_until,
+            generation: row.generation.into(),
             created_at: row.created_at,
             verified_at: row.verified_at,
             paused_at: row.paused_at,
@@ -192,18 +219,18 @@ WITH held AS (
     SELECT count(*) AS count FROM endpoint WHERE account_id = $1 AND livemode = $3 AND envelope_id IS NULL
 ), new AS (
     INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at, description, types, header_names,
-        headers_sealed, verified_at)
-    SELECT $1, $2, $3, $4, $5, $6, $8, $9, $10, $11, $12 FROM held WHERE held.count < $7
+        headers_sealed, verified_at, generation_key)
+    SELECT $1, $2, $3, $4, $5, $6, $8, $9, $10, $11, $12, $13 FROM held WHERE held.count < $7
 )
 SELECT count FROM held";
 
 /// The address of an envelope that is still a draft may change; whether its origin is verified, at any time. What is known of
-/// the old address says nothing of a new one.
+/// the old address says nothing of a new one. The secret stays what it is.
 const KEEP: &str = "
 INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at, description, types, header_names, verified_at,
-    envelope_id)
-SELECT account, envelope, live, url, 1, $5, '', '{}', '{}', CASE WHEN verified THEN $5 END, envelope
-FROM unnest($1, $2, $3, $4, $6) AS e(account, envelope, live, url, verified)
+    envelope_id, generation_key)
+SELECT account, envelope, live, url, 1, $5, '', '{}', '{}', CASE WHEN verified THEN $5 END, envelope, key
+FROM unnest($1, $2, $3, $4, $6, $7) AS e(account, envelope, live, url, verified, key)
 ON CONFLICT (account_id, id) DO UPDATE SET url = EXCLUDED.url, verified_at = EXCLUDED.verified_at,
     consecutive_failures = CASE WHEN endpoint.url = EXCLUDED.url THEN endpoint.consecutive_failures ELSE 0 END,
     first_failed_at = CASE WHEN endpoint.url = EXCLUDED.url THEN endpoint.first_failed_at END,
@@ -223,7 +250,8 @@ pub(crate) async fn keep_endpoints(
         .bind::<Array<Bool>, _>(column(endpoints, |e| e.livemode))
         .bind::<Array<Text>, _>(column(endpoints, |e| e.url.clone()))
         .bind::<Timestamptz, _>(now)
-        .bind::<Array<Bool>, _>(column(endpoints, |e| e.verified_at.is_some()));
+        .bind::<Array<Bool>, _>(column(endpoints, |e| e.verified_at.is_some()))
+        .bind::<Array<BigInt>, _>(column(endpoints, |e| e.generation.key.0));
     prepared::<Keep, _>(query).execute(&mut connection).await?;
     Ok(())
 }
@@ -244,14 +272,15 @@ impl Store {
             .bind::<SqlUuid, _>(new.id.uuid())
             .bind::<Bool, _>(new.livemode)
             .bind::<Text, _>(&new.url)
-            .bind::<SmallInt, _>(new.generation.cast_signed())
+            .bind::<SmallInt, _>(new.generation.number.cast_signed())
             .bind::<Timestamptz, _>(new.created_at)
             .bind::<BigInt, _>(most)
             .bind::<Text, _>(&new.description)
             .bind::<Array<SmallInt>, _>(&new.types)
             .bind::<Array<Text>, _>(&new.header_names)
             .bind::<Nullable<Bytea>, _>(&new.headers_sealed)
-            .bind::<Nullable<Timestamptz>, _>(new.verified_at);
+            .bind::<Nullable<Timestamptz>, _>(new.verified_at)
+            .bind::<BigInt, _>(new.generation.key.0);
         let lock = diesel::sql_query(LOCK).bind::<SqlUuid, _>(new.account.uuid());
         let flight = Flight::open(&self.pool).await?;
         let (mut one, mut two) = (flight.connection(), flight.connection());

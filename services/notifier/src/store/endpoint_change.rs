@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, Utc};
 use countersign_chassis::database::{DatabaseError, acquire};
+use countersign_chassis::keys::Fingerprint;
 use countersign_chassis::once::Once;
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -83,7 +84,7 @@ WHERE account_id = $1 AND livemode = $2 AND id = $3 AND envelope_id IS NULL RETU
 
 /// The generation before signs until then; one before that signs no more.
 const ROTATE: &str = "
-UPDATE endpoint SET generation = generation + 1, previous_until = $4
+UPDATE endpoint SET generation = generation + 1, generation_key = $5, previous_key = generation_key, previous_until = $4
 WHERE account_id = $1 AND livemode = $2 AND id = $3 AND envelope_id IS NULL RETURNING ";
 
 const CHALLENGE: &str = "
@@ -175,15 +176,16 @@ impl Store {
         self.changed(once, query, reply).await
     }
 
-    /// Gives it the next generation of secrets.
+    /// Gives it the next generation of secrets, made under that master key.
     pub async fn rotate_secret(
         &self,
         named: Named,
+        key: Fingerprint,
         previous_until: Option<DateTime<Utc>>,
         once: Option<&Once>,
         reply: impl Fn(&Endpoint) -> Vec<u8>,
     ) -> Result<Option<Endpoint>, DatabaseError> {
-        let query = statement(ROTATE, named).bind::<Nullable<Timestamptz>, _>(previous_until);
+        let query = statement(ROTATE, named).bind::<Nullable<Timestamptz>, _>(previous_until).bind::<BigInt, _>(key.0);
         self.changed(once, query, reply).await
     }
 

@@ -319,11 +319,11 @@ impl Store {
         Ok(row.at)
     }
 
-    /// Counts a mail to that address among those of the last hour, if there is room and the claim holds until `until`.
+    /// Counts a mail to that address, as it is known under each master key, among those of the last hour, if there is room and the claim holds until `until`.
     pub async fn take_mail_quota(
         &self,
         claimed: &ClaimedMail,
-        address: [u8; 32],
+        addresses: &[[u8; 32]],
         now: DateTime<Utc>,
         until: DateTime<Utc>,
         quota: Quota,
@@ -331,7 +331,7 @@ impl Store {
         enum Take {}
         let most = |most: u32| i32::try_from(most).unwrap_or(i32::MAX);
         let query = of_claim(TAKE_QUOTA, claimed)
-            .bind::<Bytea, _>(address.to_vec())
+            .bind::<Array<Bytea>, _>(column(addresses, |address| address.to_vec()))
             .bind::<Timestamptz, _>(now)
             .bind::<Timestamptz, _>(until)
             .bind::<Integer, _>(most(quota.address_max))

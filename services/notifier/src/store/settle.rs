@@ -14,6 +14,7 @@ use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text
 use diesel_async::RunQueryDsl;
 
 use super::{ClaimedDelivery, Store, column};
+use crate::id::{AccountId, EndpointId};
 
 /// A success is noted again after so many seconds.
 const SUCCESS_NOTED_SECONDS: f64 = 10.0;
@@ -127,7 +128,26 @@ fn of_whom_it_is(statement: &'static str) -> Cow<'static, str> {
     if sabotaged!("delivery.epoch") { statement.replace("lease_epoch = ", "0 <= ").into() } else { statement.into() }
 }
 
+const REST: &str = "
+UPDATE endpoint SET resting_until = greatest(resting_until, $3) WHERE account_id = $1 AND id = $2";
+
 impl Store {
+    /// Leaves an endpoint alone until then.
+    pub async fn rest_endpoint(
+        &self,
+        (account, endpoint): (AccountId, EndpointId),
+        until: DateTime<Utc>,
+    ) -> Result<(), DatabaseError> {
+        enum Rest {}
+        let query = diesel::sql_query(REST)
+            .bind::<SqlUuid, _>(account.uuid())
+            .bind::<SqlUuid, _>(endpoint.uuid())
+            .bind::<Timestamptz, _>(until);
+        let mut conn = acquire(&self.pool).await?;
+        prepared::<Rest, _>(query).execute(&mut *conn).await?;
+        Ok(())
+    }
+
     /// Writes down an attempt, what becomes of its delivery, and how its endpoint does. False if the lease was lost
     /// meanwhile: another process has the say.
     pub async fn settle_delivery(

@@ -16,7 +16,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response};
 
 use super::headers::Seal;
-use super::signature::{Secret, signatures};
+use super::signature::{KeyMissing, Secret, signatures};
 use crate::id::{AccountId, EndpointId};
 
 /// How much of an answer is kept.
@@ -100,6 +100,11 @@ impl Courier {
     #[must_use]
     pub fn longest(&self) -> Duration {
         self.bounds.total
+    }
+
+    /// Fails where the master key of the owner's headers is missing.
+    pub fn check(&self, headers_sealed: Option<&[u8]>) -> Result<(), KeyMissing> {
+        self.seal.check(headers_sealed)
     }
 
     /// One attempt. The failure is a class of errors, as the contract words them.

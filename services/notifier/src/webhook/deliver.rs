@@ -26,7 +26,7 @@ use crate::schedule::{breaker, pause, throttle};
 use crate::store::{ClaimedDelivery, Disabled, FAILING, Outcome, Room, Settled, Store, Told};
 use crate::webhook::courier::{Answer, Courier, Letter};
 use crate::webhook::plan::{body, endpoint_event};
-use crate::webhook::signature::Secrets;
+use crate::webhook::signature::{KeyMissing, Secret, Secrets};
 use crate::webhook::together::Together;
 
 /// Attempts of one process at a time.
@@ -44,6 +44,8 @@ const ORPHANS_SECONDS: i64 = 10;
 const APART: Duration = Duration::from_millis(2);
 /// How long nothing goes to an endpoint that is gone; it is switched off meanwhile.
 const GONE_REST: Duration = Duration::from_secs(60);
+/// How long an endpoint is left alone whose secret cannot be made, because a master key is missing.
+const KEY_REST: Duration = Duration::from_secs(60);
 
 /// Posts webhooks. What it has begun is cut when the last copy is dropped.
 #[derive(Clone)]
@@ -177,8 +179,13 @@ impl Post {
             tracing::info!(event = claimed.event.to_string(), "a claim is too old to begin with; it runs out");
             return Ok(());
         }
+        let signing = self.secrets.alive(claimed.account, claimed.endpoint, &claimed.generation, at);
+        let secrets = match signing.and_then(|it| self.courier.check(claimed.headers_sealed.as_deref()).map(|()| it)) {
+            Ok(secrets) => secrets,
+            Err(missing) => return self.put_off(claimed, missing, at).await,
+        };
         failpoint!("webhook.claimed");
-        let answered = self.attempt(claimed, at).await;
+        let answered = self.attempt(claimed, &secrets, at).await;
         failpoint!("webhook.answered");
         let duration_ms = i32::try_from(began.elapsed().as_millis()).unwrap_or(i32::MAX);
         let (outcome, settled) = judge(claimed, &answered, at, duration_ms)?;
@@ -203,15 +210,28 @@ impl Post {
         }
     }
 
-    async fn attempt(&self, claimed: &ClaimedDelivery, at: DateTime<Utc>) -> Result<Answer, &'static str> {
-        let ClaimedDelivery { account, endpoint, generation, previous_until, .. } = claimed;
+    /// What cannot be signed as its owner expects is not posted at all. It costs them no attempt: the key is ours to find. The claim
+    /// runs out by itself.
+    async fn put_off(&self, claimed: &ClaimedDelivery, missing: KeyMissing, at: DateTime<Utc>) -> anyhow::Result<()> {
+        let (endpoint, error) = (claimed.endpoint.to_string(), missing.to_string());
+        tracing::error!(endpoint, error, "a webhook cannot be signed; it waits");
+        let until = at + TimeDelta::from_std(KEY_REST)?;
+        Ok(self.store.rest_endpoint((claimed.account, claimed.endpoint), until).await?)
+    }
+
+    async fn attempt(
+        &self,
+        claimed: &ClaimedDelivery,
+        secrets: &[Secret],
+        at: DateTime<Utc>,
+    ) -> Result<Answer, &'static str> {
         let letter = Letter {
-            account: *account,
-            endpoint: *endpoint,
+            account: claimed.account,
+            endpoint: claimed.endpoint,
             url: &claimed.url,
             id: &claimed.event.to_string(),
             body: &claimed.body,
-            secrets: &self.secrets.alive(*account, *endpoint, *generation, *previous_until, at),
+            secrets,
             headers_sealed: claimed.headers_sealed.as_deref(),
             at,
         };

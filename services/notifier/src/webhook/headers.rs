@@ -1,12 +1,13 @@
 //! Headers that owners of endpoints have sent along: which are allowed, and how their values are kept.
 //!
 //! Must never let through a header by which a receiver, or a proxy before it, would take us for somebody else. Values are
-//! encrypted under a key derived from the master key and bound to their endpoint.
+//! encrypted under a key derived from the master key and bound to their endpoint; before them stands the name of the master key.
 
-use countersign_chassis::keys::{Key, random};
+use countersign_chassis::keys::{FINGERPRINT_BYTES, Fingerprint, Key, Ring, random};
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, Nonce, UnboundKey};
 
 use crate::id::{AccountId, EndpointId};
+use crate::webhook::signature::KeyMissing;
 
 /// Headers of an endpoint.
 pub const HEADERS_MAX: usize = 10;
@@ -57,14 +58,50 @@ pub fn wrong_value(value: &str) -> Option<&'static str> {
 }
 
 /// Encrypts and decrypts the values.
-pub struct Seal(LessSafeKey);
+pub struct Seal {
+    newest: (Fingerprint, LessSafeKey),
+    former: Vec<(Fingerprint, LessSafeKey)>,
+}
+
+fn key_of(master: &Key) -> anyhow::Result<(Fingerprint, LessSafeKey)> {
+    let key = master.derive("webhook-headers").mac(&[b"chacha20-poly1305"]);
+    let key = UnboundKey::new(&CHACHA20_POLY1305, &key).map_err(|_| anyhow::anyhow!("no key for headers"))?;
+    Ok((master.fingerprint(), LessSafeKey::new(key)))
+}
+
+/// The master key that headers were sealed under, and the rest.
+fn named(sealed: &[u8]) -> Option<(Fingerprint, &[u8])> {
+    let (name, rest) = sealed.split_first_chunk::<FINGERPRINT_BYTES>()?;
+    Some((Fingerprint(i64::from_be_bytes(*name)), rest))
+}
 
 impl Seal {
-    /// From the master key.
-    pub fn new(master: &Key) -> anyhow::Result<Self> {
-        let key = master.derive("webhook-headers").mac(&[b"chacha20-poly1305"]);
-        let key = UnboundKey::new(&CHACHA20_POLY1305, &key).map_err(|_| anyhow::anyhow!("no key for headers"))?;
-        Ok(Self(LessSafeKey::new(key)))
+    /// From the master keys.
+    pub fn new(master: &Ring) -> anyhow::Result<Self> {
+        let former = master.former().iter().map(key_of).collect::<anyhow::Result<_>>()?;
+        Ok(Self { newest: key_of(master.current())?, former })
+    }
+
+    fn key(&self, wanted: Fingerprint) -> Result<&LessSafeKey, KeyMissing> {
+        let found = std::iter::once(&self.newest).chain(&self.former).find(|(name, _)| *name == wanted);
+        found.map(|(_, key)| key).ok_or(KeyMissing(wanted))
+    }
+
+    /// Fails where the master key of headers is missing.
+    pub fn check(&self, sealed: Option<&[u8]>) -> Result<(), KeyMissing> {
+        sealed.and_then(named).map_or(Ok(()), |(name, _)| self.key(name).map(drop))
+    }
+
+    /// The same headers sealed under the newest key; nothing if they cannot be opened.
+    #[must_use]
+    pub fn renewed(&self, account: AccountId, endpoint: EndpointId, sealed: &[u8]) -> Option<Vec<u8>> {
+        self.close(account, endpoint, &self.open(account, endpoint, sealed)?)
+    }
+
+    /// How what is sealed under former keys begins.
+    #[must_use]
+    pub fn former(&self) -> Vec<Vec<u8>> {
+        self.former.iter().map(|(name, _)| name.0.to_be_bytes().to_vec()).collect()
     }
 
     /// The headers as they are kept; nothing for none.
@@ -75,18 +112,19 @@ impl Seal {
         }
         let nonce: [u8; NONCE_BYTES] = random();
         let mut bytes = serde_json::to_vec(headers).ok()?;
-        let bound = Aad::from(bound(account, endpoint));
-        self.0.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut bytes).ok()?;
-        Some([nonce.as_slice(), &bytes].concat())
+        let (bound, (name, key)) = (Aad::from(bound(account, endpoint)), &self.newest);
+        key.seal_in_place_append_tag(Nonce::assume_unique_for_key(nonce), bound, &mut bytes).ok()?;
+        Some([name.0.to_be_bytes().as_slice(), &nonce, &bytes].concat())
     }
 
-    /// The headers again; nothing if they are not that endpoint's, or were made under another master key.
+    /// The headers again; nothing if they are not that endpoint's, or were made under a master key that is missing.
     #[must_use]
     pub fn open(&self, account: AccountId, endpoint: EndpointId, sealed: &[u8]) -> Option<Vec<(String, String)>> {
-        let (nonce, rest) = sealed.split_first_chunk::<NONCE_BYTES>()?;
+        let (name, rest) = named(sealed)?;
+        let (nonce, rest) = rest.split_first_chunk::<NONCE_BYTES>()?;
         let mut bytes = rest.to_vec();
         let bound = Aad::from(bound(account, endpoint));
-        let open = self.0.open_in_place(Nonce::assume_unique_for_key(*nonce), bound, &mut bytes).ok()?;
+        let open = self.key(name).ok()?.open_in_place(Nonce::assume_unique_for_key(*nonce), bound, &mut bytes).ok()?;
         serde_json::from_slice(open).ok()
     }
 }
@@ -151,7 +189,8 @@ mod tests {
 
     #[test]
     fn what_is_sealed_opens_for_its_endpoint_only() {
-        let seal = |byte: &str| Seal::new(&Key::master(&byte.repeat(32).into()).unwrap()).unwrap();
+        let key = |byte: &str| Key::master(&byte.repeat(32).into()).unwrap();
+        let seal = |byte: &str| Seal::new(&key(byte).into()).unwrap();
         let (account, endpoint) = (AccountId::new(), EndpointId::new());
         let headers = vec![("x-api-key".to_owned(), "very secret".to_owned())];
         let sealed = seal("07").close(account, endpoint, &headers).unwrap();
@@ -163,5 +202,13 @@ mod tests {
         assert_eq!(seal("07").open(account, EndpointId::new(), &sealed), None);
         assert_eq!(seal("07").close(account, endpoint, &[]), None);
         assert_eq!(seal("07").open(account, endpoint, &sealed[..8]), None);
+
+        let rotated = Seal::new(&Ring::new(key("08"), vec![key("07")])).unwrap();
+        let headers = rotated.open(account, endpoint, &sealed);
+        assert!(headers.is_some() && sealed.starts_with(&rotated.former()[0]));
+        let renewed = rotated.renewed(account, endpoint, &sealed).unwrap();
+        assert_eq!((seal("08").open(account, endpoint, &renewed), seal("08").check(Some(&renewed))), (headers, Ok(())));
+        assert_eq!(seal("08").check(Some(&sealed)), Err(KeyMissing(key("07").fingerprint())));
+        assert_eq!(seal("07").check(None), Ok(()));
     }
 }

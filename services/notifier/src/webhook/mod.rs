@@ -14,6 +14,7 @@ use chrono::DateTime;
 use countersign::v1::{Event, EventType};
 use countersign_chassis::database::DatabaseError;
 use countersign_chassis::guard::Guard;
+use countersign_chassis::keys::Fingerprint;
 use diesel_async::AsyncPgConnection;
 use futures_util::{StreamExt as _, TryStreamExt as _};
 use tokio::sync::Notify;
@@ -25,7 +26,7 @@ use crate::envelopes::Envelopes;
 use crate::event::each;
 use crate::id::{AccountId, EndpointId, EnvelopeId};
 use crate::sink::{Sink, Traces, Work};
-use crate::store::{Endpoint, Store, keep_deliveries, keep_endpoints};
+use crate::store::{Endpoint, MasterKeys, Store, keep_deliveries, keep_endpoints};
 
 /// Envelopes that are asked about at a time.
 const ASKED_MAX: usize = 8;
@@ -40,6 +41,8 @@ pub struct Webhooks {
     pub guard: Guard,
     /// Whether endpoints have to prove that they want webhooks.
     pub challenge: bool,
+    /// The master key under which new secrets are made.
+    pub newest_key: Fingerprint,
     /// Notified when there are new deliveries.
     pub wake: Arc<Notify>,
 }
@@ -108,8 +111,13 @@ impl Webhooks {
         let mut own = self.store.envelope_endpoints(&keys).await?;
         let known: HashSet<_> = own.iter().filter_map(|it| Some((it.account, it.envelope?))).collect();
         let unknown = wanted.into_iter().filter(|(key, (_, changed))| *changed || !known.contains(key));
+        let unknown: Vec<_> = unknown.collect();
+        if unknown.is_empty() {
+            return Ok(own);
+        }
+        let keys = self.store.master_keys(self.newest_key).await?;
         let asked = futures_util::stream::iter(unknown)
-            .map(|((account, envelope), (livemode, _))| self.ask(account, envelope, livemode))
+            .map(|((account, envelope), (livemode, _))| self.ask(account, envelope, livemode, &keys))
             .buffered(ASKED_MAX);
         let found: Vec<Endpoint> = asked.try_filter_map(async |found| Ok(found)).try_collect().await?;
         for new in &found {
@@ -122,7 +130,13 @@ impl Webhooks {
     }
 
     /// An envelope's own address. One that cannot be read any more must not keep all others from everybody.
-    async fn ask(&self, account: AccountId, envelope: EnvelopeId, livemode: bool) -> anyhow::Result<Option<Endpoint>> {
+    async fn ask(
+        &self,
+        account: AccountId,
+        envelope: EnvelopeId,
+        livemode: bool,
+        keys: &MasterKeys,
+    ) -> anyhow::Result<Option<Endpoint>> {
         let url = match self.envelopes.get(account, envelope).await {
             Ok(envelope) => envelope.webhook_url,
             Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied | Code::InvalidArgument) => {
@@ -134,7 +148,7 @@ impl Webhooks {
             return Ok(None);
         }
         let (id, now) = (EndpointId::from_uuid(envelope.uuid()), self.store.clock().now());
-        let mut endpoint = Endpoint::new(account, id, livemode, url, now);
+        let mut endpoint = Endpoint::new(account, id, livemode, url, keys.of(envelope), now);
         endpoint.envelope = Some(envelope);
         Ok(Some(endpoint))
     }

@@ -195,7 +195,7 @@ async fn the_limit_holds_for_calls_at_once() {
     let lock = "SELECT pg_advisory_lock(hashtextextended('endpoint/' || $1::text, 0))::text";
     holder.query(lock, &[&account.uuid().to_string()]).await.unwrap();
     let now = serving.stand.clock.now();
-    let endpoint = || Endpoint::new(account, EndpointId::new(), true, URL.to_owned(), now);
+    let endpoint = || Endpoint::new(account, EndpointId::new(), true, URL.to_owned(), serving.stand.newest_key(), now);
     let (first, second) = (endpoint(), endpoint());
     let creating =
         async { tokio::join!(store.create_endpoint(&first, 20, None), store.create_endpoint(&second, 20, None)) };

@@ -82,8 +82,8 @@ async fn own_waiting(stand: &Stand, account: AccountId, count: u32, due: &str) {
         .sql(&format!(
             "WITH own AS (
                 INSERT INTO endpoint (account_id, id, livemode, url, generation, created_at, description, types, header_names,
-                    verified_at, envelope_id)
-                SELECT '{account}', id, true, '{NOWHERE}', 1, '{now}', '', '{{}}', '{{}}', '{now}', id
+                    verified_at, envelope_id, generation_key)
+                SELECT '{account}', id, true, '{NOWHERE}', 1, '{now}', '', '{{}}', '{{}}', '{now}', id, 0
                 FROM (SELECT gen_random_uuid() AS id FROM generate_series(1, {count})) AS new
                 RETURNING account_id, id
              )

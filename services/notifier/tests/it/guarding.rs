@@ -110,7 +110,7 @@ impl Canary {
 }
 
 fn seal() -> Arc<Seal> {
-    Arc::new(Seal::new(&Key::master(&"07".repeat(32).into()).unwrap()).unwrap())
+    Arc::new(Seal::new(&Key::master(&"07".repeat(32).into()).unwrap().into()).unwrap())
 }
 
 /// Posts once, as it would be posted to an endpoint with that address.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::TimeDelta;
 use countersign::v1::EventType;
 use countersign_chassis::guard::Guard;
-use countersign_chassis::keys::Key;
+use countersign_chassis::keys::{Key, Ring};
 use countersign_chassis::ticker;
 use countersign_notifier::id::{AccountId, EnvelopeId};
 use countersign_notifier::webhook::courier::{Bounds, Courier};
@@ -156,7 +156,7 @@ async fn hostile_receivers_hold_up_nobody_and_end_in_time() {
     let own = stand.account;
     let receivers = well(&mut stand).await;
     hostile_ones(&mut stand, &sent).await;
-    let master = Key::master(&"5c".repeat(32).into()).unwrap();
+    let master = Ring::from(Key::master(&"5c".repeat(32).into()).unwrap());
     let guard = Guard::new(true, Vec::new(), Vec::new());
     let courier = Courier::new(guard, Arc::new(Seal::new(&master).unwrap()), BOUNDS).unwrap();
     let wake = Arc::default();

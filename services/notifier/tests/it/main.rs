@@ -26,6 +26,7 @@ mod receiver;
 mod recipes;
 mod reminding;
 mod roles;
+mod rotating;
 mod settling;
 mod sharing;
 mod spellings;

@@ -411,7 +411,7 @@ async fn who_lost_a_claim_sends_nothing() {
         (&second, later + minute * 2, MailRoom::Lost),
         (&second, later + minute, MailRoom::Taken),
     ] {
-        assert_eq!(store.take_mail_quota(claimed, [1; 32], later, until, quota).await.unwrap(), expected);
+        assert_eq!(store.take_mail_quota(claimed, &[[1; 32]], later, until, quota).await.unwrap(), expected);
     }
 }
 

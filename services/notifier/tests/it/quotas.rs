@@ -170,7 +170,7 @@ async fn processes_together_keep_to_the_quota() {
     let quota = Quota { address_max: 7, account_max: 9 };
     let asked = claims.iter().enumerate().map(|(index, claimed)| {
         let address = if index % 2 == 0 { [1; 32] } else { [2; 32] };
-        async move { store.take_mail_quota(claimed, address, now, now, quota).await.unwrap() }
+        async move { store.take_mail_quota(claimed, &[address], now, now, quota).await.unwrap() }
     });
     let rooms = join_all(asked).await;
     assert_eq!(rooms.iter().filter(|room| **room == MailRoom::Taken).count(), 9);

@@ -21,10 +21,10 @@ fn block(page: &str, opening: &str) -> String {
 }
 
 fn vectors() -> String {
-    let secrets = Secrets::new(&Key::master(&"07".repeat(32).into()).unwrap());
+    let secrets = Secrets::new(&Key::master(&"07".repeat(32).into()).unwrap().into());
     let account: AccountId = "acc_01h455vb4pex5vsknk084sn02q".parse().unwrap();
     let endpoint: EndpointId = "whe_01h455vb4pex5vsknk084sn02q".parse().unwrap();
-    let alive = [secrets.of(account, endpoint, 2), secrets.of(account, endpoint, 1)];
+    let alive = [2, 1].map(|generation| secrets.of(account, endpoint, generation, secrets.newest()).unwrap());
     let (id, timestamp) = ("evt_01h455vb4pex5vsknk084sn02q", 1_767_225_600);
     let body = r#"{"type":"envelope.declined","timestamp":"2025-12-31T23:59:58Z","data":{"id":"evt_01h455vb4pex5vsknk084sn02q","sequence":"7"}}"#;
     let (standard, countersign) = signatures(&alive, id, timestamp, body.as_bytes());

@@ -10,7 +10,7 @@ use countersign::v1::{EventType, RecipientStatus};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::{KeyConfig, ListenConfig, TelemetryConfig};
 use countersign_chassis::guard::Guard;
-use countersign_chassis::keys::Key;
+use countersign_chassis::keys::Fingerprint;
 use countersign_chassis::ticker::Progress;
 use countersign_chassis::wire::timestamp;
 use countersign_notifier::config::{Config, EnvelopeTlsConfig, MailConfig};
@@ -18,7 +18,7 @@ use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId, Recip
 use countersign_notifier::serve::{Notifier, migrate};
 use countersign_notifier::store::{Endpoint, Lease};
 use countersign_notifier::webhook::Webhooks;
-use countersign_notifier::webhook::signature::Secrets;
+use countersign_notifier::webhook::signature::{Generation, Secrets};
 use countersign_test_support::Database;
 use tempfile::TempDir;
 use tokio_util::sync::CancellationToken;
@@ -74,15 +74,21 @@ impl Stand {
     /// An active endpoint of any account for live events.
     pub async fn endpoint_of(&self, account: AccountId, url: &str) -> Endpoint {
         let now = self.clock.now();
-        let mut endpoint = Endpoint::new(account, EndpointId::new(), true, url.to_owned(), now);
+        let mut endpoint = Endpoint::new(account, EndpointId::new(), true, url.to_owned(), self.newest_key(), now);
         endpoint.verified_at = Some(now);
         self.notifier.store.create_endpoint(&endpoint, 20, None).await.unwrap();
         endpoint
     }
 
     pub fn secret(&self, endpoint: &Endpoint) -> String {
-        let secrets = Secrets::new(&Key::master(&MASTER_KEY.into()).unwrap());
-        secrets.of(endpoint.account, endpoint.id, endpoint.generation).text()
+        let secrets = Secrets::new(&self.config.keys.ring().unwrap());
+        let Generation { number, key, .. } = endpoint.generation;
+        secrets.of(endpoint.account, endpoint.id, number, key).unwrap().text()
+    }
+
+    /// The master key under which new secrets are made.
+    pub fn newest_key(&self) -> Fingerprint {
+        self.config.keys.ring().unwrap().current().fingerprint()
     }
 
     /// Puts an event of the envelope into the feed.
@@ -153,6 +159,7 @@ impl Stand {
             envelopes: self.notifier.feed.envelopes.clone(),
             guard: Guard::new(true, Vec::new(), Vec::new()),
             challenge: false,
+            newest_key: self.newest_key(),
             wake: Arc::default(),
         }
     }
@@ -183,11 +190,22 @@ impl Stand {
         watched.into_iter().filter(|it| it.0 == [own]).map(|(_, token, start)| (token, start)).collect()
     }
 
+    /// Another process on the same database, as it is started with those master keys.
+    pub async fn with_keys(&self, keys: KeyConfig) -> Notifier {
+        let config = Config { keys, ..self.config.clone() };
+        Notifier::new(&config, self.clock.clone(), CancellationToken::new()).await.unwrap()
+    }
+
     /// Posts until nothing is due any more.
     pub async fn deliver(&self) {
+        self.deliver_as(&self.notifier).await;
+    }
+
+    /// The same by another process.
+    pub async fn deliver_as(&self, notifier: &Notifier) {
         for _ in 0..100 {
-            let progress = self.notifier.deliverer.tick().await.unwrap();
-            self.notifier.deliverer.finished().await;
+            let progress = notifier.deliverer.tick().await.unwrap();
+            notifier.deliverer.finished().await;
             if progress == Progress::Idle {
                 return;
             }
@@ -242,7 +260,7 @@ pub fn config(database: &Database, double: &Double, mail: Option<&Path>) -> Conf
     Config {
         listen: ListenConfig { drain_ms: 5_000, help_url: String::new(), ..ListenConfig::default() },
         database: database.config(),
-        keys: KeyConfig { master_key: MASTER_KEY.into() },
+        keys: KeyConfig::new(MASTER_KEY),
         telemetry: TelemetryConfig::only_logs("off"),
         migrate: false,
         envelope_url: double.url.clone(),

@@ -53,10 +53,10 @@ impl Keys {
     }
 
     pub fn for_envelope(&self) -> KeyConfig {
-        KeyConfig { master_key: self.envelope.clone() }
+        KeyConfig::new(self.envelope.clone())
     }
 
     pub fn for_notifier(&self) -> KeyConfig {
-        KeyConfig { master_key: self.notifier.clone() }
+        KeyConfig::new(self.notifier.clone())
     }
 }
