@@ -64,6 +64,7 @@ mod restarts;
 #[path = "../../services/paper/tests/odd/revocable.rs"]
 mod revocable;
 mod roles;
+mod rotation;
 mod sabotage;
 mod schedule;
 mod seals;
