@@ -11,14 +11,14 @@ pub mod press;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use countersign_envelope::worker::{WorkerError, Workers};
-use countersign_paper::worker::MEMORY_BYTES_MAX;
+use countersign_paper::worker::{ARGUMENT, MEMORY_BYTES_MAX};
 use countersign_paper::{Limits, Policy, Roots, Unreadable};
 use countersign_test_support::binary;
+use countersign_test_support::memory::Watch;
 use futures_util::StreamExt as _;
 
 use self::damage::{Dice, pdf_mutant, pdf_seeds};
@@ -30,6 +30,8 @@ use crate::worker::resident_bytes;
 const SHORT: u64 = 120;
 /// Longer than a child may live, by its own limit.
 const ONE_MAX: Duration = Duration::from_secs(60);
+/// What a child may have of the memory to which it is held: papers as small as these need no more, however damaged.
+const CHILD_BYTES_MAX: u64 = MEMORY_BYTES_MAX / 2;
 /// By how much this process may grow, whatever children read.
 const GROWTH_BYTES_MAX: u64 = 300 << 20;
 
@@ -91,34 +93,13 @@ async fn goes(workers: &Workers, press: &Press, number: u64, bytes: Bytes) -> Re
     Ok(first.unwrap_or_else(|| if found.notes.is_empty() { "kept".to_owned() } else { "mended".to_owned() }))
 }
 
-/// The most memory that any child of ours was seen to have.
-fn watch_children(peak: Arc<AtomicU64>) -> tokio::task::JoinHandle<()> {
-    let own = std::process::id().to_string();
-    tokio::task::spawn_blocking(move || {
-        while Arc::strong_count(&peak) > 1 {
-            for entry in std::fs::read_dir("/proc").unwrap().flatten() {
-                let status = std::fs::read_to_string(entry.path().join("status")).unwrap_or_default();
-                let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
-                // Before it is that program it has this one's memory.
-                let called = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-                if line("PPid:") == Some(own.as_str()) && called.contains(countersign_paper::worker::ARGUMENT) {
-                    let kilobytes = line("VmHWM:").and_then(|line| line.split(' ').next()?.parse::<u64>().ok());
-                    peak.fetch_max(kilobytes.unwrap_or_default() << 10, Ordering::Relaxed);
-                }
-            }
-            std::thread::sleep(Duration::from_millis(50));
-        }
-    })
-}
-
 /// Bytes and objects of real papers, damaged: none of what is let in hurts what follows, and all of it can be sealed.
 #[tokio::test(flavor = "multi_thread")]
 async fn s1_35_mutants_of_real_papers_are_read_or_refused_by_name() {
     let workers = Workers::new(Some(binary::path("countersign-envelope").await), None).unwrap();
     let (seeds, press) = (Arc::new(pdf_seeds()), Press::open().await);
     let (first, count) = (setting("COUNTERSIGN_SEED", 1), setting("COUNTERSIGN_MUTANTS", SHORT));
-    let (before, peak) = (resident_bytes(), Arc::new(AtomicU64::new(0)));
-    let watching = watch_children(Arc::clone(&peak));
+    let (before, children) = (resident_bytes(), Watch::children(ARGUMENT));
     let read = futures_util::stream::iter(first..first + count).map(|number| {
         let (seeds, workers, press) = (Arc::clone(&seeds), workers.clone(), press.clone());
         async move {
@@ -137,13 +118,12 @@ async fn s1_35_mutants_of_real_papers_are_read_or_refused_by_name() {
             eprintln!("mutant {number}: {:?}, slowest {:?}", tally.ends, tally.slowest);
         }
     }
-    let (grown, most) = (resident_bytes().saturating_sub(before), peak.load(Ordering::Relaxed));
-    drop(peak);
-    watching.await.unwrap();
-    eprintln!("{count} papers: {:#?}; slowest {:?}; a child took {most} bytes", tally.ends, tally.slowest);
+    let (grown, most) = (resident_bytes().saturating_sub(before), children.most_bytes());
+    eprintln!("{count} papers: {:#?}; slowest {:?}", tally.ends, tally.slowest);
+    eprintln!("a child took {} MiB at most, this process grew by {} MiB", most >> 20, grown >> 20);
     assert!(tally.faults.is_empty(), "{}", tally.faults.join("\n"));
     assert!(tally.slowest.0 < ONE_MAX, "mutant {} took {:?}", tally.slowest.1, tally.slowest.0);
-    assert!(most < MEMORY_BYTES_MAX, "a child took {most} bytes");
+    assert!((1..CHILD_BYTES_MAX).contains(&most), "a child took {most} bytes");
     assert!(grown < GROWTH_BYTES_MAX, "this process grew by {grown} bytes");
     let of = |end: &str| tally.ends.get(end).copied().unwrap_or_default();
     let refused = count - of("kept") - of("mended");

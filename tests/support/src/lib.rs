@@ -12,6 +12,7 @@ pub mod client;
 pub mod crafted;
 pub mod database;
 pub mod docx;
+pub mod memory;
 pub mod notifier;
 pub mod outside;
 pub mod partitions;

@@ -1,15 +1,16 @@
-//! DOCX with random damage: each gives a sound file or a clear refusal, in bounded time.
+//! DOCX with random damage: each gives a sound file or a clear refusal, in bounded time and memory.
 //! `COUNTERSIGN_MUTANTS` sets how many; every run begins with the same seed unless `COUNTERSIGN_SEED` is set.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Cursor, Read as _};
 use std::time::{Duration, Instant};
 
-use countersign_envelope::convert::docx::{check, rewrite};
+use countersign_envelope::convert::docx::{INFLATED_BYTES_MAX, check, rewrite};
 use countersign_envelope::convert::{ConvertError, Converter as _, LibreOffice, Limits};
 use countersign_envelope::ingest::sniff::sniff;
 use countersign_paper::inspect;
 use countersign_test_support::docx::{body, docx_of, paragraph, relations, relationship, zipped};
+use countersign_test_support::memory::{self, Watch};
 use countersign_test_support::outside::absent;
 use futures_util::StreamExt as _;
 use zip::ZipArchive;
@@ -18,6 +19,13 @@ const SHORT: u64 = 600;
 /// Of those that are sound so many are made a PDF of: each takes seconds.
 const CONVERTED_EVERY: usize = 200;
 const LONGEST: Duration = Duration::from_secs(10);
+/// What this process may have for looking through a file: what is in it, as it came and written anew, and as much for the
+/// tests at its side.
+const LOOKING_BYTES_MAX: u64 = 4 * INFLATED_BYTES_MAX;
+/// What a converter may have. Its limit is of addresses, of which it takes many more than it uses.
+const CONVERTING_BYTES_MAX: u64 = 1 << 30;
+/// In the command line of each process of a conversion: where it has its profile.
+const CONVERTING: &str = "countersign-convert-";
 
 /// A small generator: the same numbers everywhere.
 struct Dice(u64);
@@ -139,9 +147,30 @@ fn damage(bytes: &mut Vec<u8>, dice: &mut Dice) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn mutants_are_rewritten_soundly_or_refused() {
+    memory::forget_most();
+    let some = looked_through(setting("COUNTERSIGN_MUTANTS", SHORT));
+    let most = memory::most_bytes();
+    eprintln!("this process had {} MiB at most", most >> 20);
+    assert!(most < LOOKING_BYTES_MAX, "looking through them took {most} bytes");
+    let Some(program) = LibreOffice::find() else {
+        return absent("LibreOffice Writer", "apt-get install --no-install-recommends libreoffice-writer-nogui");
+    };
+    let converting = Watch::children(CONVERTING);
+    let converter = LibreOffice::new(program, 2, Limits::default());
+    let converted = some.into_iter().map(|(number, bytes)| converted(&converter, number, bytes));
+    futures_util::stream::iter(converted).buffer_unordered(2).collect::<Vec<()>>().await;
+    let most = converting.most_bytes();
+    eprintln!("a converter had {} MiB at most", most >> 20);
+    assert!((1..CONVERTING_BYTES_MAX).contains(&most), "a converter took {most} bytes");
+}
+
+/// So many mutants; some of those that are sound, by their numbers.
+#[allow(clippy::print_stderr, reason = "told to whoever runs it")]
+fn looked_through(count: u64) -> Vec<(u64, Vec<u8>)> {
     let (seeds, mut dice) = (seeds(), Dice(setting("COUNTERSIGN_SEED", 0x5eed_1234_5678_9abc)));
-    let (mut refusals, mut sound, mut slowest) = (BTreeMap::<String, u64>::new(), Vec::new(), Duration::ZERO);
-    for number in 0..setting("COUNTERSIGN_MUTANTS", SHORT) {
+    let (mut refusals, mut slowest) = (BTreeMap::<String, u64>::new(), Duration::ZERO);
+    let (mut sound, mut some) = (0, Vec::new());
+    for number in 0..count {
         let state = dice.0;
         let bytes = mutant(&seeds, &mut dice);
         let began = Instant::now();
@@ -150,33 +179,28 @@ async fn mutants_are_rewritten_soundly_or_refused() {
             Ok(out) => {
                 // What was written anew is sound by the same measure.
                 assert_eq!(check(&out.into_inner()), Ok(()), "mutant {number}, seed {state:#x}");
-                sound.push((number, bytes));
+                if sound % CONVERTED_EVERY == 0 {
+                    some.push((number, bytes));
+                }
+                sound += 1;
             }
             Err(flaw) => *refusals.entry(format!("{flaw:?}")).or_default() += 1,
         }
         assert!(began.elapsed() < LONGEST, "mutant {number}, seed {state:#x}");
         slowest = slowest.max(began.elapsed());
     }
-    eprintln!("{} sound, refused {refusals:?}, slowest {slowest:?}", sound.len());
-    assert!(!sound.is_empty() && !refusals.is_empty(), "both kinds are needed: {refusals:?}");
-    let Some(program) = LibreOffice::find() else {
-        return absent("LibreOffice Writer", "apt-get install --no-install-recommends libreoffice-writer-nogui");
-    };
-    let converter = LibreOffice::new(program, 2, Limits::default());
-    let some = sound.into_iter().step_by(CONVERTED_EVERY);
-    let converted = some.map(|(number, bytes)| {
-        let converter = &converter;
-        async move {
-            let (began, made) = (Instant::now(), converter.convert(bytes.into()).await);
-            eprintln!("mutant {number}: {} after {:?}", made.is_ok(), began.elapsed());
-            // A PDF or a refusal; never a converter that is missing, hangs or is still there.
-            match made {
-                Ok(pdf) => assert!(inspect(&pdf, &countersign_paper::Limits::default()).is_ok(), "mutant {number}"),
-                Err(why) => {
-                    assert!(matches!(why, ConvertError::Failed | ConvertError::Slow), "mutant {number}: {why:?}")
-                }
-            }
-        }
-    });
-    futures_util::stream::iter(converted).buffer_unordered(2).collect::<Vec<()>>().await;
+    eprintln!("{sound} sound, refused {refusals:?}, slowest {slowest:?}");
+    assert!(sound > 0 && !refusals.is_empty(), "both kinds are needed: {refusals:?}");
+    some
+}
+
+/// A PDF or a refusal; never a converter that is missing, hangs or is still there.
+#[allow(clippy::print_stderr, reason = "told to whoever runs it")]
+async fn converted(converter: &LibreOffice, number: u64, docx: Vec<u8>) {
+    let (began, made) = (Instant::now(), converter.convert(docx.into()).await);
+    eprintln!("mutant {number}: {} after {:?}", made.is_ok(), began.elapsed());
+    match made {
+        Ok(pdf) => assert!(inspect(&pdf, &countersign_paper::Limits::default()).is_ok(), "mutant {number}"),
+        Err(why) => assert!(matches!(why, ConvertError::Failed | ConvertError::Slow), "mutant {number}: {why:?}"),
+    }
 }
