@@ -263,7 +263,8 @@ fn told(per_second: f64) -> String {
          due. {PEERS} peers do the same at the same time, or {SILENT_PEERS} who say nothing or half a greeting. They have this \
          machine's processors too, so they have a pace, far above any client's: each says its thing {} times at once and then rests \
          for {} ms, which makes {:.0} a second of all together at most; whose connection the service ends comes again after {} ms. A \
-         rapid reset is two frames, all else is one. The service is a process of its own with the settings of a deployment.\n\n",
+         rapid reset is two frames, all else is one; what is said waits in the kernel until the service hears it. The service is a \
+         process of its own with the settings of a deployment.\n\n",
         100.0 * SHARE,
         PACE.at_once,
         PACE.pause.as_millis(),

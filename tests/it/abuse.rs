@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use countersign::v1::GetCallerIdentityRequest;
-use countersign_hostile::{Kind, PREFACE, Pace, flood, greeted};
+use countersign_hostile::{Kind, PREFACE, Pace, flood, greeted, silent};
 use countersign_test_support::binary::{Process, memory_bytes};
 use countersign_test_support::{Caller, Service};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
 /// How long one kind of abuse goes on at most.
 const LONGEST: Duration = Duration::from_secs(8);
@@ -90,15 +89,13 @@ async fn silent_connections_hold_nothing() {
     let peers = (0..200).map(|number| {
         let (address, at_once) = (process.address.clone(), Arc::clone(&at_once));
         async move {
-            let mut peer = TcpStream::connect(address).await.unwrap();
             // Some say half a greeting.
-            let _ = peer.write_all(&PREFACE[..number % PREFACE.len()]).await;
-            let ended = tokio::time::timeout(Duration::from_secs(30), peer.read(&mut [0; 1_024])).await;
-            let ended = ended.expect("the service ends it");
+            let silent = silent(&address, number % PREFACE.len(), Duration::from_secs(30)).await;
+            // Who is turned away may find it out while it speaks.
+            assert!(silent.is_ok_and(|silent| silent.is_ended) || began.elapsed() < Duration::from_secs(4));
             if began.elapsed() < Duration::from_secs(4) {
                 at_once.fetch_add(1, Ordering::Relaxed);
             }
-            ended
         }
     });
     let peers = tokio::spawn(futures_util::future::join_all(peers));
@@ -107,6 +104,7 @@ async fn silent_connections_hold_nothing() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     peers.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(25), "those who had a place are gone as well");
     // One place is the honest caller's.
     assert!(at_once.load(Ordering::Relaxed) >= 200 - 49, "{at_once:?}");
     // The places are free again.

@@ -195,6 +195,8 @@ async fn ended(mut from: OwnedReadHalf, taken: &mut u64) {
 pub async fn silent(address: &str, bytes: usize, length: Duration) -> io::Result<Flooded> {
     let mut peer = TcpStream::connect(address).await?;
     peer.write_all(PREFACE.get(..bytes).unwrap_or(PREFACE)).await?;
-    let ended = tokio::time::timeout(length, peer.read(&mut [0; 1_024])).await;
-    Ok(Flooded { is_ended: ended.is_ok(), ..Flooded::default() })
+    // The service greets first: that is no end.
+    let ended = async { while let Ok(1..) = peer.read(&mut [0; 1_024]).await {} };
+    let is_ended = tokio::time::timeout(length, ended).await.is_ok();
+    Ok(Flooded { is_ended, ..Flooded::default() })
 }
