@@ -11,6 +11,7 @@ mod limit;
 mod literal;
 mod load;
 mod overload;
+mod page;
 mod refuser;
 mod report;
 mod running;
@@ -79,12 +80,12 @@ struct Cli {
     #[arg(long, value_delimiter = ',', default_value = "10000,1000000", value_parser = clap::value_parser!(u64).range(1_000..=20_000_000))]
     sizes: Vec<u64>,
     /// Only those parts.
-    #[arg(long, value_delimiter = ',', conflicts_with = "write")]
+    #[arg(long, value_delimiter = ',')]
     only: Vec<Part>,
     /// Folder with `pgbench`; without it that of the server, then PATH.
     #[arg(long)]
     pgbench_dir: Option<PathBuf>,
-    /// Writes docs/performance.md.
+    /// Writes docs/performance.md, or what it says of those parts.
     #[arg(long)]
     write: bool,
 }
@@ -140,7 +141,8 @@ fn bench(cli: &Cli) -> Result<()> {
     let report = load.block_on(run(cli, &service))?;
     println!("\n{}", report.table());
     if cli.write {
-        std::fs::write(REPORT, report.markdown()).context(REPORT)?;
+        let old = if cli.only.is_empty() { String::new() } else { std::fs::read_to_string(REPORT).context(REPORT)? };
+        std::fs::write(REPORT, report.markdown(&old)).context(REPORT)?;
         println!("Written: docs/performance.md");
     }
     Ok(())

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::Cli;
 use crate::limit::{CLIENTS, Limit};
 use crate::load::{Measured, median};
+use crate::page::{LAST, Page};
 use crate::sample::Kind;
 use crate::usage::Usage;
 
@@ -331,33 +332,35 @@ impl Report {
         plot("Share of pgbench's speed; the line is the target", "ratio", &bars)
     }
 
-    /// For the documentation.
-    pub fn markdown(&self) -> String {
-        let mut text = String::from(INTRODUCTION);
-        let _ = writeln!(text, "\n## Figures\n\n{}. {}\n", self.machine(), self.method());
+    /// For the documentation: what was measured takes the place of what stands there of it, if anything does.
+    pub fn markdown(&self, old: &str) -> String {
+        let mut page = Page::read(old);
+        if !self.jobs.is_empty() {
+            page.put("Figures", &self.figures());
+        }
+        for section in &self.sections {
+            page.put(section.title, &format!("{}\n\n{}", section.text.trim_end(), listed(&section.verdicts)));
+        }
+        page.put(LAST, COMPARED);
+        page.write(INTRODUCTION)
+    }
+
+    fn figures(&self) -> String {
+        let mut text = format!("{}. {}\n\n", self.machine(), self.method());
         pipes(&mut text, &SPEED, &self.speed_rows());
         text.push_str("\nMicroseconds of processor time, for one call and for one transaction of pgbench:\n\n");
         pipes(&mut text, &COST, &self.cost_rows());
         text.push_str(BESIDE_ECHO);
         pipes(&mut text, &ECHO, &self.echo_rows());
         text.push_str(&self.plot());
-        for section in &self.sections {
-            let _ = writeln!(text, "\n## {}\n\n{}", section.title, section.text.trim_end());
-        }
-        text.push_str("\n## Targets\n\n");
-        for job in &self.jobs {
-            let _ = writeln!(text, "- {}", job.verdict());
-        }
-        for verdict in self.sections.iter().flat_map(|section| &section.verdicts) {
-            let _ = writeln!(text, "- {verdict}");
-        }
-        for doubt in self.doubts() {
-            let _ = writeln!(text, "- {doubt}");
-        }
-        text.push_str("\n## What is compared\n\n");
-        text.push_str(COMPARED);
+        let verdicts: Vec<_> = self.jobs.iter().map(Job::verdict).chain(self.doubts()).collect();
+        let _ = write!(text, "\n{}", listed(&verdicts));
         text
     }
+}
+
+fn listed(verdicts: &[String]) -> String {
+    verdicts.iter().map(|verdict| format!("- {verdict}\n")).collect()
 }
 
 const SPEED: [&str; 9] =
@@ -387,6 +390,7 @@ cargo bench-all --seconds 10 --rounds 5 --concurrency 16
 cargo bench-all --only overload,webhooks          # some parts of it
 cargo bench-all --sizes 10000,1000000,10000000    # and larger tables
 cargo bench-all --write                           # and this page
+cargo bench-all --only overload --write           # and what this page says of that part
 ```
 
 It needs pgbench, which comes with PostgreSQL's server package; Postgres itself is started by the command, on a temporary
