@@ -2,7 +2,7 @@
 
 use chrono::TimeDelta;
 use countersign_notifier::id::AccountId;
-use countersign_notifier::store::{ClaimedDelivery, Room};
+use countersign_notifier::store::{ClaimedDelivery, Outcome, Room, Settled};
 
 use crate::engine::{HELD, HOLD, NOWHERE, claim, room, waiting};
 use crate::receiver::until;
@@ -69,4 +69,26 @@ async fn an_account_does_not_take_the_places_of_the_others() {
     assert_eq!(of(&second, greedy), 32, "nobody else has anything: the modest one's endpoints are full");
     stand.sql("UPDATE delivery SET lease_until = NULL, next_at = created_at").await;
     assert_eq!(of(&claim(&stand, &Room { busy: vec![(greedy, 46)], ..room(18) }).await, greedy), 2, "never over 48");
+}
+
+/// What fails at once fails once: the breaker is for who fails again and again.
+#[tokio::test(flavor = "multi_thread")]
+async fn t32_a_hiccup_while_many_are_on_their_way_is_one_failure() {
+    let stand = Stand::new().await;
+    let endpoint = stand.endpoint_of(stand.account, NOWHERE).await;
+    stand.sql("UPDATE endpoint SET last_success_at = created_at").await;
+    waiting(&stand, stand.account, endpoint.id, 50).await;
+    let failures = async || stand.number("SELECT consecutive_failures::bigint FROM endpoint").await;
+    for round in 1..=2 {
+        let claimed = claim(&stand, &room(64)).await;
+        assert_eq!(claimed.len(), if round == 1 { 32 } else { 8 });
+        for it in &claimed {
+            let at = stand.clock.now();
+            let (failure, answer) = (Some("connect"), String::new());
+            let outcome = Outcome { at, duration_ms: 1, status_code: None, failure, answer, rest_until: None };
+            let again = Settled::Again(at + TimeDelta::minutes(5));
+            assert!(stand.notifier.store.settle_delivery(it, &outcome, again).await.unwrap());
+        }
+        assert_eq!(failures().await, round);
+    }
 }
