@@ -22,12 +22,9 @@ use crate::metrics;
 const PREFACE_BYTES: usize = 24;
 /// The header of a frame (RFC 9113, 4.1): three bytes of length, type, flags, four of the stream.
 const HEADER_BYTES: usize = 9;
-/// Types and a flag of frames (RFC 9113, 6).
+/// Types of frames (RFC 9113, 6).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const CONTINUATION: u8 = 9;
-const END_STREAM: u8 = 1;
 /// So many bytes, of documents or answers, are of use: they pay for a frame, and as DATA they need no payment.
 const USEFUL_BYTES: usize = 256;
 /// Frames of no use that a call pays for: what clients say around each.
@@ -152,21 +149,19 @@ impl Frames {
             }
             (self.has, said) = (self.has + 1, rest);
             if self.has == HEADER_BYTES {
-                let [high, middle, low, kind, flags, ..] = self.header;
+                let [high, middle, low, kind, ..] = self.header;
                 (self.has, self.skip) = (0, u32::from_be_bytes([0, high, middle, low]) as usize);
-                weigh(kind, flags, self.skip, &mut worth);
+                weigh(kind, self.skip, &mut worth);
             }
         }
     }
 }
 
-/// Adds what a frame is worth. Headers and resets are bounded with the calls that they are of.
-fn weigh(kind: u8, flags: u8, length: usize, worth: &mut Worth) {
+/// Adds what a frame is worth. What ends a call is paid for with its headers, and of no use without them.
+fn weigh(kind: u8, length: usize, worth: &mut Worth) {
     match kind {
         HEADERS => worth.paid += CALL_PAYS,
         DATA if length >= USEFUL_BYTES => worth.paid += (length / USEFUL_BYTES) as u64,
-        DATA if flags & END_STREAM != 0 => {}
-        RST_STREAM | CONTINUATION => {}
         _ => worth.idle += 1,
     }
 }
@@ -221,6 +216,9 @@ impl Purse {
 mod tests {
     use super::*;
 
+    const RST_STREAM: u8 = 3;
+    const END_STREAM: u8 = 1;
+
     fn frame(kind: u8, flags: u8, length: usize) -> Vec<u8> {
         let bytes = (length as u32).to_be_bytes();
         [&bytes[1..], &[kind, flags, 0, 0, 0, 1], &vec![kind; length]].concat()
@@ -241,9 +239,9 @@ mod tests {
         let chatter =
             [frame(6, 0, 8), frame(4, 0, 0), frame(8, 0, 4), frame(RST_STREAM, 0, 4), frame(77, 0, 3)].concat();
         for at_once in [1, 2, 9, 13, 4_096, 100_000] {
-            assert_eq!(looked(&call, at_once), Worth { idle: 0, paid: 8 });
+            assert_eq!(looked(&call, at_once), Worth { idle: 1, paid: 8 });
             assert_eq!(looked(&document, at_once), Worth { idle: 2, paid: 8 + 64 });
-            assert_eq!(looked(&chatter, at_once), Worth { idle: 4, paid: 0 });
+            assert_eq!(looked(&chatter, at_once), Worth { idle: 5, paid: 0 });
         }
     }
 
