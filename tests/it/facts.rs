@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use chrono::{DateTime, Utc};
 use countersign::v1::{EnvelopeStatus, Routing};
 use countersign_envelope::domain::status::{Facts, Status};
-use countersign_test_support::{Database, Service};
+use countersign_test_support::{Database, Service, notifier};
 
 /// S1.15, T-8: for every combination of facts that the table takes, its status is the rules' status.
 #[tokio::test(flavor = "multi_thread")]
@@ -116,17 +116,24 @@ async fn d1_two_terminal_facts_are_refused() {
     assert_eq!(both.as_db_error().unwrap().constraint(), Some("one_terminal_fact"));
 }
 
-/// T-74: the migrations go both ways.
-#[tokio::test(flavor = "multi_thread")]
-async fn t74_migrations_are_reversible() {
-    let database = Database::envelope().await;
+/// Takes a schema back, of which nothing is left.
+async fn taken_back(database: &Database, down: &str) {
     let client = database.connect().await;
-    let down = include_str!("../../services/envelope/migrations/00000000000001_envelopes/down.sql");
     client.batch_execute(down).await.unwrap();
     let left = "SELECT count(*) FROM information_schema.tables WHERE table_schema = 'public' \
                 AND table_name <> '__diesel_schema_migrations'";
     assert_eq!(database.number(left).await, 0);
     client.execute("DELETE FROM __diesel_schema_migrations", &[]).await.unwrap();
+}
+
+/// T-74: the migrations go both ways.
+#[tokio::test(flavor = "multi_thread")]
+async fn t74_migrations_are_reversible() {
+    let notices = notifier::database().await;
+    taken_back(&notices, include_str!("../../services/notifier/migrations/00000000000001_notifier/down.sql")).await;
+    countersign_notifier::serve::migrate(&notices.config()).await.unwrap();
+    let database = Database::envelope().await;
+    taken_back(&database, include_str!("../../services/envelope/migrations/00000000000001_envelopes/down.sql")).await;
     countersign_envelope::serve::migrate(&database.config()).await.unwrap();
     // Again, at once, and as two: nothing more to do.
     let config = database.config();
