@@ -53,7 +53,8 @@ impl Streams {
             "From the database's time of an event to whom watches: p50 {p50:.1} ms, p95 {p95:.1} ms, p99 {p99:.1} ms over {events} \
              events at {rate:.0} a second (target: p99 at most 100 ms at 1,000 a second, {}). The calls that made them, sent \
              at fixed times whatever came of those before: p50 {c50:.1} ms, p95 {c95:.1} ms, p99 {c99:.1} ms from when they were \
-             due; {refused} were told that there is too much to do. A stream that hears nothing takes {idle_kib:.1} KiB at both \
+             due; {refused} were told that there is too much to do. The time of an event is that of its transaction, so what it waits \
+             for until it is committed is in both. A stream that hears nothing takes {idle_kib:.1} KiB at both \
              ends together, over {} streams (target: at most 20 kB, {}).",
             met(*p99 <= lag_max),
             KEYS * STREAMS_OF_KEY,
