@@ -22,7 +22,7 @@ use crate::id::{AccountId, EndpointId};
 /// How much of an answer is kept.
 pub const KEPT_BYTES: usize = 1_024;
 /// How long an idle connection is kept, and how many to one host: as many as an endpoint is posted to at a time.
-const IDLE: (Duration, usize) = (Duration::from_secs(20), 8);
+const IDLE: (Duration, usize) = (Duration::from_secs(20), 32);
 
 /// How long and how much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
