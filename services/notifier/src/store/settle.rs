@@ -13,6 +13,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Double, Integer, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
 use diesel_async::RunQueryDsl;
 
+use super::delivery::BREAKER;
 use super::{ClaimedDelivery, Store, column};
 use crate::id::{AccountId, EndpointId};
 
@@ -102,7 +103,8 @@ WITH taken AS MATERIALIZED (
 SELECT number FROM settled";
 
 /// What an address answers is held against the endpoint only while that is its address: one that moved meanwhile is asked at
-/// its new one. What was on its way at once and failed at once is one failure: a hiccup of a moment is none of hours.
+/// its new one. What was on its way at once and fails at once opens the breaker, and no more: how long
+/// it stays open is for those to say who went through it.
 const NOT_TAKEN: &str = "
 WITH outcome AS MATERIALIZED (
     SELECT CASE WHEN $5 = 4 AND EXISTS (SELECT FROM endpoint WHERE account_id = $1 AND id = $2 AND url <> $13)
@@ -117,7 +119,8 @@ WITH outcome AS MATERIALIZED (
     INSERT INTO attempt (account_id, endpoint_id, event_id, number, at, duration_ms, status_code, failure, answer)
     SELECT $1, $2, $3, attempts, $7, $8, $9, $10, $11 FROM settled
 ), failed AS (
-    UPDATE endpoint SET consecutive_failures = greatest(consecutive_failures, $14), first_failed_at = coalesce(first_failed_at, $7),
+    UPDATE endpoint SET consecutive_failures = greatest(consecutive_failures, $14, least(consecutive_failures + 1, $15)),
+        first_failed_at = coalesce(first_failed_at, $7),
         last_failure_at = $7, resting_until = greatest(resting_until, $12)
     FROM settled WHERE account_id = $1 AND id = $2 AND url = $13
 )
@@ -178,7 +181,8 @@ impl Store {
             .bind::<Text, _>(&outcome.answer)
             .bind::<Nullable<Timestamptz>, _>(outcome.rest_until)
             .bind::<Text, _>(&claimed.url)
-            .bind::<Integer, _>(claimed.consecutive_failures.saturating_add(1));
+            .bind::<Integer, _>(claimed.consecutive_failures.saturating_add(1))
+            .bind::<Integer, _>(BREAKER);
         let mut conn = acquire(&self.pool).await?;
         let count: Count = prepared::<Settle, _>(query).get_result(&mut *conn).await?;
         Ok(count.count == 1)
