@@ -412,6 +412,7 @@ or records, decides nothing, and gets text where the service gets the binary for
 Where the service's own time goes when it has more to do than it can, by `perf` while `get` is asked for five times as often as it can be \
 answered: 27 % in the kernel (sockets, waking threads), 14 % for allocations, 13 % for spans, 12 % for HTTP/2 (h2, hyper), 9 % in tokio, 6 % in \
 the database driver, 7 % in tonic, prost and our own code, the rest in small pieces of the standard library. No function has more than 5 %.
+It was taken before the finest log records of libraries were kept from being made.
 ";
 
 fn width(text: &str) -> usize {
