@@ -2,7 +2,6 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -14,14 +13,11 @@ use countersign::v1::{GetEnvelopeRequest, GetEnvelopeResponse, ListEnvelopesRequ
 use countersign_envelope::domain::id::EnvelopeId;
 use http::{Request, Response};
 use prost::Message;
-use tokio::net::TcpListener;
-use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::server::{Grpc, NamedService, UnaryService};
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic_prost::ProstCodec;
 
+use crate::bare::Bare;
 use crate::load::{Measured, PAGE, drive};
 use crate::sample::Kind;
 use crate::scripts::{self, FIRST, HOT};
@@ -30,16 +26,7 @@ use crate::usage::Usage;
 use crate::{Cli, running};
 
 /// A server that runs until it is dropped.
-pub struct Echo {
-    address: SocketAddr,
-    serving: JoinHandle<Result<()>>,
-}
-
-impl Drop for Echo {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
+pub struct Echo(Bare);
 
 impl Echo {
     /// Says what the service says now, on the service's threads.
@@ -50,20 +37,12 @@ impl Echo {
         let list = ListEnvelopesRequest { page_size: PAGE, ..ListEnvelopesRequest::default() };
         let list = sender.list_envelopes(list).await?;
         let answers = Answers { get: Arc::new(get.into_inner()), list: Arc::new(list.into_inner()) };
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let listener = listener.into_std()?;
-        let serving = stage.runtime().spawn(async move {
-            // The listener belongs to the runtime that made it.
-            let incoming = TcpIncoming::from(TcpListener::from_std(listener)?);
-            Ok(Server::builder().add_service(answers).serve_with_incoming(incoming.with_nodelay(Some(true))).await?)
-        });
-        Ok(Self { address, serving })
+        Ok(Self(Bare::start(stage.runtime(), answers).await?))
     }
 
     /// The same calls as of the service.
     pub async fn measure(&self, cli: &Cli, stage: &Stage, kind: Kind) -> Result<(Measured, Usage)> {
-        let callers = running::callers(self.address, cli.connections, stage.api_key()).await?;
+        let callers = running::callers(self.0.address, cli.connections, stage.api_key()).await?;
         let (call, length) = (stage.call(kind, FIRST..FIRST + HOT)?, Duration::from_secs(cli.seconds.into()));
         let before = Usage::now(stage.postgres_pid())?;
         let measured = drive(&callers, &call, cli.concurrency, length).await?;

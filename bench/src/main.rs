@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command for people")]
 
 mod abuse;
+mod bare;
 mod child;
 mod echo;
 mod flood;

@@ -11,7 +11,7 @@ use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::flood::{Flood, Outcome, Phase, Ready, Told};
 use crate::load::percentiles_ms;
-use crate::refuser::Refuser;
+use crate::refuser::refuser;
 use crate::report::{Bar, Section, met, pipes, plot};
 use crate::scripts::{self, FIRST, HOT};
 use crate::stage::Stage;
@@ -193,7 +193,7 @@ async fn limit(
     length: Duration,
     service: &Handle,
 ) -> Result<f64> {
-    let refuser = Refuser::start(service).await?;
+    let refuser = refuser(service).await?;
     let rest = Flood::connect(refuser.address, CONNECTIONS).await?;
     let mut most = 0.0_f64;
     for times in LOADS {

@@ -2,49 +2,23 @@
 
 use std::convert::Infallible;
 use std::future::{Ready, ready};
-use std::net::{Ipv4Addr, SocketAddr};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use anyhow::Result;
 use countersign::v1::envelope_service_server::SERVICE_NAME;
 use http::{Request, Response};
-use tokio::net::TcpListener;
 use tokio::runtime::Handle;
-use tokio::task::JoinHandle;
 use tonic::body::Body;
 use tonic::server::NamedService;
-use tonic::transport::Server;
-use tonic::transport::server::TcpIncoming;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-/// A server that runs until it is dropped.
-pub struct Refuser {
-    /// Where it listens.
-    pub address: SocketAddr,
-    serving: JoinHandle<Result<()>>,
-}
+use crate::bare::Bare;
 
-impl Drop for Refuser {
-    fn drop(&mut self) {
-        self.serving.abort();
-    }
-}
-
-impl Refuser {
-    /// On those threads.
-    pub async fn start(runtime: &Handle) -> Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
-        let address = listener.local_addr()?;
-        let listener = listener.into_std()?;
-        let serving = runtime.spawn(async move {
-            // The listener belongs to the runtime that made it.
-            let incoming = TcpIncoming::from(TcpListener::from_std(listener)?).with_nodelay(Some(true));
-            Ok(Server::builder().add_service(Refuses(refusal())).serve_with_incoming(incoming).await?)
-        });
-        Ok(Self { address, serving })
-    }
+/// On those threads, until it is dropped.
+pub async fn refuser(runtime: &Handle) -> Result<Bare> {
+    Bare::start(runtime, Refuses(refusal())).await
 }
 
 /// As a service of this kind words it: with the time to come again.
