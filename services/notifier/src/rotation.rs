@@ -30,18 +30,23 @@ impl Rotation {
         Self { store, secrets, seal }
     }
 
-    /// Seals some headers anew, or says what is missing if none are left.
+    /// Seals some headers anew, or says what is missing if none are left that can be.
     pub async fn tick(&self) -> anyhow::Result<Progress> {
         self.store.master_keys(self.secrets.newest()).await?;
-        let former = self.store.sealed_headers(self.seal.former(), BATCH_MAX).await?;
-        let mut renewed = 0;
-        for headers in &former {
-            renewed += usize::from(self.renew(headers).await?);
-        }
-        // What cannot be opened would be found again and again.
-        if renewed > 0 {
-            tracing::info!(endpoints = renewed, "headers are sealed under the new master key");
-            return Ok(Progress::Busy);
+        let mut after = None;
+        loop {
+            let former = self.store.sealed_headers(self.seal.former(), after, BATCH_MAX).await?;
+            let mut renewed = 0;
+            for headers in &former {
+                renewed += usize::from(self.renew(headers).await?);
+            }
+            if renewed > 0 {
+                tracing::info!(endpoints = renewed, "headers are sealed under the new master key");
+                return Ok(Progress::Busy);
+            }
+            // Behind those that cannot be opened there may be others that can.
+            let Some(last) = former.last() else { break };
+            after = Some((last.account, last.endpoint));
         }
         for (key, endpoints) in self.store.missing_keys(&self.secrets.known()).await? {
             tracing::error!(key = key.to_string(), endpoints, "endpoints need a master key that is not in the ring");

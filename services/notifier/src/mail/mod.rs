@@ -48,8 +48,9 @@ pub const LANES: usize = 4;
 const GATHER_MAX: Duration = Duration::from_secs(60);
 /// A claim holds so much longer than all that is done under it may take.
 const LEASE_MARGIN: Duration = Duration::from_secs(60);
-/// How long to wait where the envelope service cannot be asked.
-const CANNOT_ASK: Duration = Duration::from_secs(5);
+/// How long to wait where the envelope service cannot be asked: a twentieth of the mail's age, within these bounds. An outage that
+/// lasts, or a key that is missing, is not asked about every few seconds for days.
+const CANNOT_ASK: (TimeDelta, TimeDelta) = (TimeDelta::seconds(5), TimeDelta::minutes(10));
 /// How long to wait where the mail server is away.
 const AWAY: Duration = Duration::from_secs(20);
 /// A mail that could not even be tried for so long is given up.
@@ -252,7 +253,8 @@ fn waits(claimed: &ClaimedMail, at: DateTime<Utc>, now: DateTime<Utc>) -> MailSe
 fn unasked(claimed: &ClaimedMail, code: Code, now: DateTime<Utc>) -> MailSettled {
     let (event, kind) = (claimed.mail.event.to_string(), claimed.mail.kind.name());
     tracing::info!(event, kind, code = format!("{code:?}"), "the envelope service cannot be asked");
-    waits(claimed, now + CANNOT_ASK, now)
+    let pause = ((now - claimed.created_at) / 20).clamp(CANNOT_ASK.0, CANNOT_ASK.1);
+    waits(claimed, now + pause, now)
 }
 
 fn given_up(claimed: &ClaimedMail) -> MailSettled {

@@ -168,12 +168,12 @@ WITH old AS (
         (SELECT account_id, endpoint_id, event_id FROM delivery
         WHERE state = 1 AND created_at < $1 - interval '4 days' ORDER BY created_at LIMIT $2)
     ) AND (state <> 1 OR created_at < $1 - interval '4 days')
-    RETURNING account_id, endpoint_id, event_id
+    RETURNING account_id, endpoint_id, event_id, state
 ), tried AS (
     DELETE FROM attempt USING old WHERE (attempt.account_id, attempt.endpoint_id, attempt.event_id)
         = (old.account_id, old.endpoint_id, old.event_id)
 )
-SELECT count(*) AS count FROM old";
+SELECT count(*) AS count, count(*) FILTER (WHERE state = 1) AS pending FROM old";
 
 /// The address of an envelope is asked for again if something happens to it after all.
 const FORGET_OWN: &str = "
@@ -187,7 +187,16 @@ WITH old AS (
     )
     RETURNING id
 )
-SELECT count(*) AS count FROM old";
+SELECT count(*) AS count, 0::bigint AS pending FROM old";
+
+/// What was forgotten, and how much of it was still to be delivered.
+#[derive(QueryableByName)]
+struct Forgotten {
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+    #[diesel(sql_type = BigInt)]
+    pending: i64,
+}
 
 impl Store {
     /// A page of the deliveries of an account and mode, newest first.
@@ -305,8 +314,14 @@ impl Store {
         let mut forgotten = 0;
         for text in [FORGET, FORGET_OWN] {
             let query = diesel::sql_query(text).bind::<Timestamptz, _>(before).bind::<BigInt, _>(limit);
-            let count: Count = query.get_result(&mut *conn).await?;
-            forgotten += count.count;
+            let Forgotten { count, pending } = query.get_result(&mut *conn).await?;
+            if pending > 0 {
+                tracing::warn!(
+                    deliveries = pending,
+                    "webhooks are forgotten that were still pending: paused, or in want of a key"
+                );
+            }
+            forgotten += count;
         }
         Ok(forgotten)
     }

@@ -88,7 +88,8 @@ WHERE fingerprint <> ALL ($1) GROUP BY fingerprint ORDER BY fingerprint";
 
 const SEALED: &str = "
 SELECT account_id, id, headers_sealed FROM endpoint
-WHERE headers_sealed IS NOT NULL AND substring(headers_sealed FOR 8) = ANY ($1) ORDER BY account_id, id LIMIT $2";
+WHERE headers_sealed IS NOT NULL AND substring(headers_sealed FOR 8) = ANY ($1) AND (account_id, id) > ($2, $3)
+ORDER BY account_id, id LIMIT $4";
 
 /// Unless their owner has given others meanwhile.
 const RESEAL: &str = "
@@ -114,13 +115,20 @@ impl Store {
         Ok(rows.into_iter().map(|row| (Fingerprint(row.fingerprint), row.endpoints)).collect())
     }
 
-    /// Headers that begin with one of these, at most `limit`.
+    /// Headers that begin with one of these, behind those of an endpoint, at most `limit`.
     pub async fn sealed_headers(
         &self,
         beginnings: Vec<Vec<u8>>,
+        after: Option<(AccountId, EndpointId)>,
         limit: i64,
     ) -> Result<Vec<SealedHeaders>, DatabaseError> {
-        let query = diesel::sql_query(SEALED).bind::<Array<Bytea>, _>(beginnings).bind::<BigInt, _>(limit);
+        let (account, endpoint) =
+            after.map_or((Uuid::nil(), Uuid::nil()), |(account, endpoint)| (account.uuid(), endpoint.uuid()));
+        let query = diesel::sql_query(SEALED)
+            .bind::<Array<Bytea>, _>(beginnings)
+            .bind::<SqlUuid, _>(account)
+            .bind::<SqlUuid, _>(endpoint)
+            .bind::<BigInt, _>(limit);
         let mut conn = acquire(&self.pool).await?;
         let rows: Vec<SealedRow> = query.load(&mut *conn).await?;
         let read = |row: SealedRow| SealedHeaders {

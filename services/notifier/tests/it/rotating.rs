@@ -78,8 +78,20 @@ async fn headers_are_sealed_anew_and_missing_keys_are_told() {
     stand.sql(&format!("UPDATE endpoint SET generation_key = {} WHERE id = '{}'", other.0, elsewhere.id.uuid())).await;
 
     let rotated = stand.with_keys(keys(&[new, old])).await;
+    // More than are looked at together, which cannot be opened, stand in front of it.
+    stand
+        .sql(&format!(
+            "INSERT INTO endpoint SELECT (jsonb_populate_record(e, jsonb_build_object('id', uuid(lpad(n::text, 32, '0')),
+                'headers_sealed', '\\x' || encode(substring(e.headers_sealed FOR 8), 'hex') || '00'))).*
+             FROM endpoint AS e, generate_series(1, 101) AS n WHERE e.id = '{}'",
+            endpoint.id.uuid()
+        ))
+        .await;
+    let as_before = format!("SELECT count(*) FROM endpoint WHERE headers_sealed = decode('{sealed}', 'hex')");
+    assert_eq!(stand.number(&as_before).await, 1);
     assert_eq!(rotated.rotation.tick().await.unwrap(), Progress::Busy);
     assert_eq!(rotated.rotation.tick().await.unwrap(), Progress::Idle, "once");
+    assert_eq!(stand.number(&as_before).await, 0);
     let told = logged();
     let mut lines = told.lines().filter(|line| line.contains("endpoints need a master key that is not in the ring"));
     assert!(lines.any(|line| line.contains(&other.to_string())), "{other} is told");
