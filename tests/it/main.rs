@@ -50,6 +50,7 @@ mod partitions;
 mod pictures;
 #[path = "../../services/paper/tests/odd/pki.rs"]
 mod pki;
+mod pool;
 mod presets;
 mod races;
 mod readiness;

@@ -15,6 +15,7 @@ use tonic::Status;
 use tonic::body::Body;
 
 use crate::metrics;
+use crate::pool::Pool;
 use crate::problem::Problem;
 
 /// How long a request may take to arrive, and how much longer for each byte: a MiB a second, after ten.
@@ -24,14 +25,17 @@ const FREE_BYTES: usize = 64 * 1024;
 /// What all requests may hold together beyond that, in KiB.
 const HELD_KIB_MAX: usize = 512 * 1024;
 const KIB: usize = 1024;
-/// What calls have at a time, as metrics name it.
+/// What calls have at a time, and connections to the database, as metrics name them.
 pub(crate) const TURNS: &str = "turns";
+pub(crate) const DATABASE: &str = "database";
 
 /// What all requests share.
 #[derive(Debug)]
 pub(crate) struct Room {
     turns: Arc<Semaphore>,
     held_kib: Arc<Semaphore>,
+    /// Which as good as all calls need.
+    database: Option<Pool>,
 }
 
 /// What a call has of it, until it is answered.
@@ -39,15 +43,16 @@ pub(crate) struct Room {
 pub(crate) struct Share(Arc<Mutex<Vec<OwnedSemaphorePermit>>>);
 
 impl Room {
-    pub(crate) fn new(turns: usize) -> Self {
-        Self { turns: Arc::new(Semaphore::new(turns)), held_kib: Arc::new(Semaphore::new(HELD_KIB_MAX)) }
+    pub(crate) fn new(turns: usize, database: Option<Pool>) -> Self {
+        Self { turns: Arc::new(Semaphore::new(turns)), held_kib: Arc::new(Semaphore::new(HELD_KIB_MAX)), database }
     }
-}
 
-impl Room {
-    /// Whether somebody who came now would find no turn.
-    pub(crate) fn is_full(&self) -> bool {
-        self.turns.available_permits() == 0
+    /// What somebody who came now would not find in time.
+    pub(crate) fn lacks(&self) -> Option<&'static str> {
+        if self.turns.available_permits() == 0 {
+            return Some(TURNS);
+        }
+        self.database.as_ref().filter(|database| database.is_crowded()).map(|_| DATABASE)
     }
 }
 

@@ -20,9 +20,10 @@ use tower::{Layer, Service};
 use tracing::{Instrument as _, Span};
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::arriving::{Arriving, Room, Share, TURNS};
+use crate::arriving::{Arriving, Room, Share};
 use crate::metrics::{self, CallUnderWay, Method, Methods, Side};
 use crate::observed::{Observation, Observed};
+use crate::pool::Pool;
 use crate::problem::{CALL, CallFacts, Problem};
 use crate::{propagation, telemetry};
 
@@ -48,20 +49,20 @@ struct Shell {
 }
 
 impl CallLayer {
-    /// With so many calls at a time.
+    /// With so many calls at a time, and fewer while the line for a database stays long.
     #[must_use]
-    pub fn new(help_url: &str, calls_max: usize) -> Self {
-        let room = Arc::new(Room::new(calls_max));
+    pub fn new(help_url: &str, calls_max: usize, database: Option<Pool>) -> Self {
+        let room = Arc::new(Room::new(calls_max, database));
         Self(Arc::new(Shell { help_url: help_url.into(), room, methods: Methods::known() }))
     }
 }
 
 impl Shell {
-    /// Refuses a call for which there is no turn. Of thousands a second those that have a turn must not notice: there is no span
+    /// Refuses a call for which there is no room. Of thousands a second those that have a turn must not notice: there is no span
     /// of it and no look at who calls, and it is only counted.
-    fn turn_away(&self, name: Arc<str>, request_id: String) -> Response<Body> {
+    fn turn_away(&self, lacks: &'static str, name: Arc<str>, request_id: String) -> Response<Body> {
         let mut call = CallUnderWay::new(Side::Server, name);
-        metrics::shed(TURNS);
+        metrics::shed(lacks);
         metrics::refused(ErrorReason::Unavailable);
         call.end(Code::Unavailable);
         let facts = CallFacts { request_id, help_url: Arc::clone(&self.help_url) };
@@ -101,8 +102,8 @@ where
         let path = request.uri().path();
         let Method { name, is_streamed } = self.shell.methods.of(path);
         let is_bounded = !is_streamed && !path.starts_with(STANDARD);
-        if is_bounded && self.shell.room.is_full() {
-            return Box::pin(ready(Ok(self.shell.turn_away(name, request_id))));
+        if is_bounded && let Some(lacks) = self.shell.room.lacks() {
+            return Box::pin(ready(Ok(self.shell.turn_away(lacks, name, request_id))));
         }
         let span = span(path, &name, &request_id, request.headers());
         let mut observation = Observation::new(Side::Server, CallUnderWay::new(Side::Server, name), span.clone());

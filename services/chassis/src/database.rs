@@ -30,9 +30,8 @@ use crate::config::DatabaseConfig;
 use crate::dial::{Dial, REPLICA_URL, URL};
 use crate::held;
 
-/// Connections to one database.
-pub type Pool = bb8::Pool<AsyncPgConnection>;
 pub use crate::held::{Connection, acquire};
+pub use crate::pool::Pool;
 /// How transactions are tracked.
 type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
 
@@ -194,15 +193,17 @@ async fn pool_with(config: &DatabaseConfig, named: &'static str, session: &str) 
     });
     // The address stays with the dial.
     let manager = AsyncDieselConnectionManager::new_with_config("", manager);
-    bb8::Pool::builder()
+    let wait = Duration::from_millis(config.database_wait_ms);
+    let connections = bb8::Pool::builder()
         .max_size(config.database_pool_max)
         .max_lifetime(Some(LIFETIME_MAX))
-        .connection_timeout(Duration::from_millis(config.database_wait_ms))
+        .connection_timeout(wait)
         .test_on_check_out(false)
         .error_sink(Box::new(Unreached))
         .build(manager)
         .await
-        .context("database pool")
+        .context("database pool")?;
+    Ok(Pool::new(connections, wait))
 }
 
 /// Says why there is no connection: whoever waits for one is told only that none came in time.

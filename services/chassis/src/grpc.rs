@@ -11,6 +11,7 @@ use tower::Layer as _;
 
 use crate::call::CallLayer;
 use crate::config::ListenConfig;
+use crate::pool::Pool;
 use crate::tls::ServerTls;
 use crate::{accept, readiness};
 
@@ -26,11 +27,13 @@ pub fn install_tls_provider() {
 /// GOAWAY, and lets open calls end for as long as the settings allow.
 ///
 /// `names` are the services whose health is told by name, besides the server's own, and `able` says whether they can answer.
+/// While the line for connections to `database` stays long, calls are sent away.
 pub async fn serve<F: Future<Output = bool> + Send + 'static>(
     listener: TcpListener,
     routes: Routes,
     names: &'static [&'static str],
     able: impl Fn() -> F + Send + Sync + 'static,
+    database: Option<Pool>,
     config: &ListenConfig,
     stop: CancellationToken,
 ) -> anyhow::Result<()> {
@@ -45,7 +48,7 @@ pub async fn serve<F: Future<Output = bool> + Send + 'static>(
     let _renewing = tls.clone().map(|tls| AbortOnDropHandle::new(tokio::spawn(tls.renew(stop.clone()))));
     readiness::begin(&reporter, names).await;
     let _telling = AbortOnDropHandle::new(tokio::spawn(readiness::tell(reporter, names, able, stop.clone())));
-    let service = CallLayer::new(&config.help_url, config.calls_max as usize).layer(routes.prepare());
+    let service = CallLayer::new(&config.help_url, config.calls_max as usize, database).layer(routes.prepare());
     let (leave, delay) = (CancellationToken::new(), config.drain_delay());
     let _leaving = AbortOnDropHandle::new(tokio::spawn({
         let leave = leave.clone();

@@ -9,21 +9,19 @@ use std::panic::Location;
 use std::time::Instant;
 
 use diesel_async::AsyncPgConnection;
-use diesel_async::pooled_connection::AsyncDieselConnectionManager;
 use opentelemetry::KeyValue;
 use opentelemetry::trace::Status;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::database::{DatabaseError, Pool};
+use crate::database::DatabaseError;
 use crate::metrics::{INSTRUMENTS, meter};
+use crate::pool::{Place, Pool};
 use crate::telemetry;
-
-type Inner = ::bb8::PooledConnection<'static, AsyncDieselConnectionManager<AsyncPgConnection>>;
 
 /// A connection of the pool, until it is given back.
 pub struct Connection {
-    inner: Inner,
+    inner: Place,
     operation: &'static str,
     since: Instant,
     span: Span,
@@ -55,9 +53,9 @@ pub(crate) async fn acquire_for(pool: &Pool, operation: &'static str) -> Result<
         db.operation.name = operation,
     );
     let asked = Instant::now();
-    let got = pool.get_owned().await;
+    let got = pool.get().await;
     INSTRUMENTS.waits.record(asked.elapsed().as_secs_f64(), &[]);
-    let inner = got.map_err(|_| {
+    let inner = got.ok_or_else(|| {
         span.set_status(Status::error("no connection in time"));
         DatabaseError::Busy
     })?;
@@ -104,7 +102,7 @@ impl Drop for Connection {
 pub fn observe(pool: &Pool, name: &'static str) {
     let of = move || KeyValue::new("db.client.connection.pool.name", name);
     let (counted, waiting, late) = (pool.clone(), pool.clone(), pool.clone());
-    let most = pool.config().max_size;
+    let most = pool.size_max();
     let meter = meter();
     meter
         .i64_observable_up_down_counter("db.client.connection.count")
@@ -129,15 +127,14 @@ pub fn observe(pool: &Pool, name: &'static str) {
         .with_unit("{request}")
         .with_description("Who waits for a connection.")
         .with_callback(move |observer| {
-            let pending = waiting.state().statistics.pending_gets();
-            observer.observe(i64::try_from(pending).unwrap_or(i64::MAX), &[of()]);
+            observer.observe(i64::try_from(waiting.waiting()).unwrap_or(i64::MAX), &[of()]);
         })
         .build();
     meter
         .u64_observable_counter("db.client.connection.timeouts")
         .with_unit("{timeout}")
         .with_description("Who waited for a connection in vain.")
-        .with_callback(move |observer| observer.observe(late.state().statistics.get_timed_out, &[of()]))
+        .with_callback(move |observer| observer.observe(late.timeouts(), &[of()]))
         .build();
 }
 

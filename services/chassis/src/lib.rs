@@ -25,6 +25,7 @@ pub mod metrics;
 mod observed;
 pub mod once;
 pub mod outgoing;
+mod pool;
 pub mod problem;
 pub mod process;
 pub mod propagation;

@@ -69,7 +69,11 @@ pub(crate) static INSTRUMENTS: LazyLock<Instruments> = LazyLock::new(|| {
         server: seconds("rpc.server.call.duration", "Duration of calls that were answered.", &CALL_SECONDS),
         client: seconds("rpc.client.call.duration", "Duration of calls to other services.", &CALL_SECONDS),
         active: up_down("countersign.calls.active", "{call}", "Calls that are being answered, streams included."),
-        shed: counter("countersign.calls.shed", "{call}", "Calls for which there was no turn or no room."),
+        shed: counter(
+            "countersign.calls.shed",
+            "{call}",
+            "Calls for which there was no turn, no memory, or no connection to the database in time.",
+        ),
         refusals: counter("countersign.refusals", "{call}", "Refused calls by the reason that the caller was told."),
         replays: counter(
             "countersign.idempotency.replays",
@@ -107,7 +111,7 @@ pub fn declare() {
     it.slowed.add(0, &[]);
     it.connections.add(0, &[]);
     it.replays.add(0, &[]);
-    for of in ["turns", "memory"] {
+    for of in ["turns", "memory", "database"] {
         it.shed.add(0, &[KeyValue::new("countersign.resource", of)]);
     }
     for reason in [ErrorReason::Internal, ErrorReason::Unavailable] {

@@ -30,7 +30,7 @@ async fn server(tls: TlsConfig) -> (u16, CancellationToken) {
     let (port, stop) = (listener.local_addr().unwrap().port(), CancellationToken::new());
     let stopped = stop.clone();
     tokio::spawn(async move {
-        grpc::serve(listener, Routes::default(), &[SERVICE], || std::future::ready(true), &config, stopped).await
+        grpc::serve(listener, Routes::default(), &[SERVICE], || std::future::ready(true), None, &config, stopped).await
     });
     (port, stop)
 }

@@ -99,7 +99,7 @@ impl Stand {
         let running = tokio::spawn({
             let (able, stop) = (Arc::clone(&able), stop.clone());
             let able = move || std::future::ready(able.load(Ordering::Relaxed));
-            async move { grpc::serve(listener, Routes::new(slow), &[NAME], able, &config, stop).await }
+            async move { grpc::serve(listener, Routes::new(slow), &[NAME], able, None, &config, stop).await }
         });
         Self { address, able, begun, calls, stop, running }
     }

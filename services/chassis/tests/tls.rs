@@ -88,7 +88,7 @@ impl Stand {
         let stop = CancellationToken::new();
         let serve = {
             let stop = stop.clone();
-            async move { grpc::serve(listener, Routes::new(Names), &[], || ready(true), &config, stop).await }
+            async move { grpc::serve(listener, Routes::new(Names), &[], || ready(true), None, &config, stop).await }
         };
         Self { ca, folder, address, stop, running: tokio::spawn(serve) }
     }

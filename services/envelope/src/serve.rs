@@ -163,6 +163,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     let authenticator = Authenticator::new(store.clone(), accounts.clone(), Arc::clone(&keyring), oidc, &config);
     let executor = Executor::new(store.clone(), Arc::clone(&keyring));
     let reader = reader(&config, (&executor, &blobs, &accounts), workers.clone())?;
+    let calls = store.calls();
     let context = Context {
         store: store.clone(),
         executor: executor.clone(),
@@ -191,7 +192,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     };
     let able = Pulse::new(&config.database).await?.beats();
     let loops = loops(&config, executor, blobs, Intake::new(reader), sealer, tail, stop.clone());
-    let server = grpc::serve(listener, routes(context), &SERVICES, able, &config.listen, stop.clone());
+    let server = grpc::serve(listener, routes(context), &SERVICES, able, Some(calls), &config.listen, stop.clone());
     let ended = tokio::select! {
         ended = server => ended,
         ended = loops => ended,

@@ -194,7 +194,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
     };
     let able = Pulse::new(&config.database).await?.beats();
     let served = tokio::select! {
-        served = grpc::serve(listener, handler.routes(), &SERVICES, able, &config.listen, stop.clone()) => served,
+        served = grpc::serve(listener, handler.routes(), &SERVICES, able, None, &config.listen, stop.clone()) => served,
         broken = broken => broken,
     };
     stop.cancel();

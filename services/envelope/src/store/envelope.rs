@@ -106,15 +106,13 @@ pub(super) async fn whole(conn: &AsyncPgConnection, scope: Scope, id: EnvelopeId
 
 impl Store {
     /// The envelope as of one instant: one flight under one snapshot. In a task of its own: a caller who hangs up must not
-    /// cost a connection.
+    /// cost a connection; who does so while there is none waits no longer.
     pub async fn envelope(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
-        let store = self.clone();
-        let read = tokio::spawn(async move { store.read(scope, id).await }.in_current_span());
-        joined(read.await)
+        let flight = Flight::open(&self.pool).await?;
+        joined(tokio::spawn(Self::read(flight, scope, id).in_current_span()).await)
     }
 
-    async fn read(&self, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
-        let flight = Flight::open(&self.pool).await?;
+    async fn read(flight: Flight, scope: Scope, id: EnvelopeId) -> Result<Option<Envelope>, DatabaseError> {
         let (begun, read, ended) = futures_util::join!(
             flight.begin_reading(scope.account.uuid()),
             whole(flight.connection(), scope, id),

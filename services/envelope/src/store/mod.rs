@@ -239,7 +239,7 @@ impl Store {
 
     /// Reads with one statement, of one account.
     ///
-    /// In a task of its own: a caller who hangs up must not cost a connection.
+    /// In a task of its own: a caller who hangs up must not cost a connection; who does so while there is none waits no longer.
     #[track_caller]
     fn read_one<T: Send + 'static>(
         &self,
@@ -247,8 +247,7 @@ impl Store {
         statement: impl Statements<T>,
     ) -> impl Future<Output = Result<T, DatabaseError>> + Send {
         let (pool, room) = (self.pool.clone(), room(Location::caller()));
-        let read = async move {
-            let flight = Flight::open_for(&pool, room).await?;
+        let read = move |flight: Flight| async move {
             let conn = flight.connection();
             let (begun, read, ended) =
                 futures_util::join!(flight.begin_for(account.uuid()), statement(conn), flight.commit());
@@ -259,7 +258,10 @@ impl Store {
             begun.and(ended)?;
             Ok(read?)
         };
-        async move { joined(tokio::spawn(read.in_current_span()).await) }
+        async move {
+            let flight = Flight::open_for(&pool, room).await?;
+            joined(tokio::spawn(read(flight).in_current_span()).await)
+        }
     }
 
     /// Writes to one account: claims the key, runs the statements, keeps the reply, commits. A reply of `None` takes
@@ -283,6 +285,12 @@ impl Store {
         statements: impl Statements<T>,
     ) -> impl Future<Output = Result<T, DatabaseError>> + Send {
         write((self.across_accounts.clone(), room(Location::caller())), account, keep, statements)
+    }
+
+    /// The connections that calls have.
+    #[must_use]
+    pub fn calls(&self) -> Pool {
+        self.pool.clone()
     }
 
     /// Sets the clock, before anything is done by it.

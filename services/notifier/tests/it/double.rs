@@ -90,7 +90,7 @@ impl Double {
         let routes = routes.add_service(AccountServiceServer::new(served));
         let config = ListenConfig { tls, ..ListenConfig::default() };
         let task = tokio::spawn(async move {
-            grpc::serve(listener, routes, &[], || ready(true), &config, CancellationToken::new()).await.unwrap();
+            grpc::serve(listener, routes, &[], || ready(true), None, &config, CancellationToken::new()).await.unwrap();
         });
         Self { url, script, _task: Arc::new(AbortOnDropHandle::new(task)) }
     }
