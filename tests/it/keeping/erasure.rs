@@ -101,12 +101,12 @@ async fn t60_a_late_artefact_job_brings_nothing_back() {
     assert_eq!(service.database.number("SELECT count(*) FROM artifact_job").await, 0);
     // One who had claimed it before the purge goes on all the same.
     let client = service.database.connect().await;
-    let claim = "INSERT INTO artifact_job (account_id, envelope_id, version, due_at) \
-                 SELECT account_id, id, 3, 'epoch' FROM envelope";
-    client.execute(claim, &[]).await.unwrap();
+    let claim = "INSERT INTO artifact_job (account_id, envelope_id, version, due_at) SELECT account_id, id, 3, $1 FROM envelope";
+    // When the service's own loop does not take it yet.
+    let now = service.clock.now() + TimeDelta::hours(1);
+    client.execute(claim, &[&now]).await.unwrap();
     let executor = executor(&service).await;
     let blobs = countersign_envelope::blobs::Blobs::local(service.documents.path()).unwrap();
-    let now = service.clock.now();
     let job = executor.store().claim_jobs(now, now + TimeDelta::minutes(2), 1).await.unwrap().remove(0);
     let press = Press { executor: executor.clone(), blobs: blobs.clone(), sealer: None };
     press.one(&job).await.unwrap();
