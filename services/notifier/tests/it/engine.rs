@@ -9,7 +9,7 @@ use countersign_notifier::id::{AccountId, EndpointId, EnvelopeId, EventId};
 use countersign_notifier::store::{ClaimedDelivery, Disabled, EndpointChanges, Named, Outcome, Room, Settled, Told};
 
 use crate::receiver::{Answer, Receiver, until};
-use crate::stand::Stand;
+use crate::stand::{Stand, logged};
 
 pub const NOWHERE: &str = "http://127.0.0.1:9/";
 /// Keeps claims waiting, and how many wait.
@@ -439,5 +439,8 @@ async fn old_deliveries_are_forgotten_with_their_attempts() {
     // What is posted again on its last day has its schedule to the end.
     stand.sql("UPDATE delivery SET state = 1, created_at = created_at - interval '1 day'").await;
     assert_eq!(store.forget_deliveries(before + TimeDelta::hours(75), 3).await.unwrap(), 0);
+    let told = "webhooks are forgotten that were still pending";
+    assert!(!logged().contains(told), "those of before were delivered");
     assert_eq!(store.forget_deliveries(before + TimeDelta::days(4), 3).await.unwrap(), 2);
+    assert!(logged().lines().any(|line| line.contains(told) && line.trim_end().ends_with('2')));
 }

@@ -331,6 +331,22 @@ async fn a_short_outage_of_the_envelope_service_delays_little() {
     assert_eq!(stand.number(SENT).await, 1);
 }
 
+/// An outage of days is not asked about every few seconds: each pause is a twentieth of the mail's age, up to ten minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_outage_is_asked_about_less_and_less() {
+    let stand = Stand::new().await;
+    invited(&stand, "Ewa").await;
+    stand.double.script().away = true;
+    for (age, pause) in [(TimeDelta::seconds(30), 5), (TimeDelta::minutes(10), 30), (TimeDelta::days(1), 600)] {
+        let now = stand.clock.now();
+        let (born, due) = ((now - age).to_rfc3339(), now.to_rfc3339());
+        stand.sql(&format!("UPDATE mail SET created_at = '{born}', next_at = '{due}'")).await;
+        stand.post_mails().await;
+        let waits = format!("SELECT extract(epoch FROM next_at - '{due}')::bigint FROM mail WHERE state = 1");
+        assert_eq!(stand.number(&waits).await, pause, "at the age of {age}");
+    }
+}
+
 /// A signing link must not cross the network in the clear because a parameter was forgotten.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mail_server_elsewhere_needs_tls() {
