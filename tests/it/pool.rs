@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use countersign::v1::Routing;
+use countersign::v1::{Envelope, Routing};
 use countersign_chassis::clock::Clock;
 use countersign_chassis::config::DatabaseConfig;
 use countersign_chassis::database::{acquire, pool};
-use countersign_test_support::Service;
 use countersign_test_support::client::{Errors as _, request};
 use countersign_test_support::database::Database;
 use countersign_test_support::service::config;
+use countersign_test_support::{Caller, Service};
 use diesel_async::SimpleAsyncConnection as _;
+use tokio_postgres::Client;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -65,10 +66,8 @@ async fn who_gets_no_connection_is_told_in_time() {
     acquire(&pool).await.expect("it is back");
 }
 
-/// Calls that come at once wait for their turn; once so many have waited for long, who comes then is sent away before anything is
-/// done, until the line is short.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_line_that_stays_long_takes_no_more() {
+/// A service with three connections, and a caller with a draft, which nobody reads until that connection's transaction ends.
+async fn held_up() -> (Service, Caller, Envelope, Client) {
     let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
     let mut config = config(&database, &documents);
     config.database.database_pool_max = 3;
@@ -79,6 +78,14 @@ async fn a_line_that_stays_long_takes_no_more() {
 
     let sql = service.database.connect().await;
     sql.batch_execute("BEGIN; LOCK TABLE envelope IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    (service, sender, draft, sql)
+}
+
+/// Calls that come at once wait for their turn; once so many have waited for long, who comes then is sent away before anything is
+/// done, until the line is short.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_line_that_stays_long_takes_no_more() {
+    let (service, sender, draft, sql) = held_up().await;
     let get = || {
         let (sender, id) = (sender.clone(), draft.id.clone());
         tokio::spawn(async move { sender.get(&id).await })
@@ -108,16 +115,7 @@ async fn a_line_that_stays_long_takes_no_more() {
 /// Who hangs up while they wait stands in nobody's way.
 #[tokio::test(flavor = "multi_thread")]
 async fn who_hangs_up_keeps_no_place() {
-    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
-    let mut config = config(&database, &documents);
-    config.database.database_pool_max = 3;
-    let service = Service::start_with(database, Clock::database(), documents, config).await;
-    let sender = service.account(false).await;
-    let draft = sender.create(request(1, Routing::Parallel, false)).await.unwrap();
-    sender.get(&draft.id).await.unwrap();
-
-    let sql = service.database.connect().await;
-    sql.batch_execute("BEGIN; LOCK TABLE envelope IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let (service, sender, draft, sql) = held_up().await;
     let began = Instant::now();
     while began.elapsed() < Duration::from_millis(1_000) {
         let calls = (0..20).map(|_| sender.get(&draft.id));
