@@ -57,7 +57,7 @@ fn token() -> Vec<u8> {
 }
 
 fn with(validation: Validation) -> SealOptions {
-    SealOptions { sealed_at_unix_s: now(), validation, ..SealOptions::default() }
+    SealOptions { sealed_at_unix_s: now(), validation, timestamped: true, ..SealOptions::default() }
 }
 
 fn sealed(base: &[u8], options: &SealOptions) -> (Vec<u8>, Level) {

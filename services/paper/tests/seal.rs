@@ -25,6 +25,10 @@ fn options() -> SealOptions {
     }
 }
 
+fn timestamped() -> SealOptions {
+    SealOptions { timestamped: true, ..options() }
+}
+
 fn preserved() -> SealOptions {
     SealOptions { already_signed: AlreadySigned::Preserve, ..options() }
 }
@@ -134,7 +138,7 @@ fn a_timestamp_is_found_good_by_others() {
     for key in ["rsa", "p256"] {
         let sealer = Pki::get().sealer(key);
         for (name, paper) in papers() {
-            let done = sealer.finish_stamped(seal(&paper, &sealer.identity, &options()).unwrap());
+            let done = sealer.finish_stamped(seal(&paper, &sealer.identity, &timestamped()).unwrap());
             assert_eq!(done.level, Level::Timestamped, "{name}");
             files.push((format!("{name} by {key}"), done.whole(&paper)));
         }
@@ -255,7 +259,7 @@ fn a_signature_that_is_not_the_certificates_is_not_given_out() {
         return;
     }
     let (right, wrong) = (Pki::get().sealer("p256"), Pki::get().sealer("stranger"));
-    let unsealed = || seal(&Odd::plain().pdf(), &right.identity, &options()).unwrap();
+    let unsealed = || seal(&Odd::plain().pdf(), &right.identity, &timestamped()).unwrap();
     let foreign = wrong.sign(unsealed().to_be_signed());
     assert!(matches!(unsealed().finish(&foreign, None), Err(SealError::DoesNotHold(_))));
     let another = right.sign(b"something else");
@@ -274,7 +278,7 @@ fn only_an_authority_for_timestamps_gives_one() {
         return;
     }
     let (folder, sealer) = (tempfile::tempdir().unwrap(), Pki::get().sealer("p256"));
-    let unsealed = || seal(&Odd::plain().pdf(), &sealer.identity, &options()).unwrap();
+    let unsealed = || seal(&Odd::plain().pdf(), &sealer.identity, &timestamped()).unwrap();
     let signature = sealer.sign(unsealed().to_be_signed());
     let request = Unsealed::timestamp_request(&signature, 9).unwrap();
     let token = request.token(&Pki::get().timestamp(&request.der), Pki::clock_unix_s(), None).unwrap();
@@ -298,12 +302,36 @@ fn what_does_not_fit_its_room_is_refused() {
         return;
     }
     let sealer = Pki::get().sealer("p256");
-    let unsealed = seal(&Odd::plain().pdf(), &sealer.identity, &options()).unwrap();
-    let signature = sealer.sign(unsealed.to_be_signed());
-    // A sequence of so many zeros.
+    // A sequence of so many zeros; none fits where no room was asked for.
     let large = [&[0x30, 0x82, 0x40, 0x00][..], &[0x05, 0x00].repeat(0x2000)].concat();
-    let refused = unsealed.finish(&signature, Some(&large)).unwrap_err();
-    assert!(matches!(refused, SealError::TooLarge { max_bytes: 16_384, .. }), "{refused}");
+    for options in [timestamped(), options()] {
+        let unsealed = seal(&Odd::plain().pdf(), &sealer.identity, &options).unwrap();
+        let signature = sealer.sign(unsealed.to_be_signed());
+        let refused = unsealed.finish(&signature, Some(&large)).unwrap_err();
+        let SealError::TooLarge { actual_bytes, max_bytes } = refused else { panic!("{refused}") };
+        assert!(actual_bytes > max_bytes && (max_bytes > 16_384) == options.timestamped, "{refused}");
+    }
+}
+
+/// A seal has room for its certificates however long they are, for a timestamp beside them, and for no more.
+#[test]
+fn there_is_room_for_long_certificates() {
+    if !judges::can_make_keys() {
+        return;
+    }
+    let names: Vec<String> = (0..1_000).map(|number| format!("DNS:{number}.sealers.example")).collect();
+    let section = format!("[long]\nkeyUsage=critical,digitalSignature\nsubjectAltName={}\n", names.join(","));
+    let pki = Pki::empty(&section);
+    pki.certificate("stranger", "long", None, "RSA");
+    let (sealer, base) = (pki.sealer("stranger"), Odd::plain().pdf());
+    let done = sealer.finish(seal(&base, &sealer.identity, &options()).unwrap());
+    assert!(done.delta.len() > 2 * 20_000, "{}", done.delta.len());
+    let text = String::from_utf8_lossy(&done.delta);
+    let digits = text.split_once("/Contents<").unwrap().1.split_once('>').unwrap().0;
+    let length = usize::from_str_radix(&digits[4..8], 16).unwrap();
+    assert_eq!((&digits[..4], digits.len()), ("3082", 2 * (length + 4)), "the CMS and nothing behind it");
+    let stamped = sealer.finish_stamped(seal(&base, &sealer.identity, &timestamped()).unwrap());
+    assert_eq!(stamped.level, Level::Timestamped);
 }
 
 #[test]

@@ -111,7 +111,8 @@ fn a_timestamp_proves_a_time() {
     }
     let sealer = Pki::get().sealer("p256");
     let base = Odd::plain().pdf();
-    let file = sealer.finish_stamped(seal(&base, &sealer.identity, &options()).unwrap()).whole(&base);
+    let timestamped = SealOptions { timestamped: true, ..options() };
+    let file = sealer.finish_stamped(seal(&base, &sealer.identity, &timestamped).unwrap()).whole(&base);
     let stamp = only(&file).timestamp.unwrap();
     assert_eq!((stamp.fault, stamp.trust), (None, Trust::Trusted));
     assert!(stamp.at_unix_s.abs_diff(now_unix_s()) < 2 * DAY_S);
@@ -389,8 +390,9 @@ fn the_certificate_of_a_signature_cannot_be_exchanged() {
     let last = at + digits.len() - 1;
     exchanged[last] = if exchanged[last] == b'0' { b'1' } else { b'0' };
     assert_eq!(only(&exchanged).fault, Some(Fault::NotBound));
-    // Nothing is hidden in the room that the signature left.
-    let mut hidden = file;
+    // Nothing is hidden in the room that was left for a timestamp.
+    let roomy = SealOptions { timestamped: true, ..options() };
+    let mut hidden = sealed_by("p256", &Odd::plain().pdf(), &roomy);
     let [_, closes, _] = judges::byte_range(&hidden);
     hidden[closes - 3] = b'7';
     assert_eq!(only(&hidden).fault, Some(Fault::UnreadableSignature));

@@ -170,6 +170,7 @@ impl Sealer {
             reason: Some(REASON.to_owned()),
             // What came in signed was let in as it is; nothing may keep a completed envelope from its documents now.
             already_signed: AlreadySigned::Flatten,
+            timestamped: self.tsa.is_some(),
             validation,
             ..SealOptions::default()
         }

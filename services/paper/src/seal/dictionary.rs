@@ -10,8 +10,8 @@ use lopdf::{Object, Writer, text_string};
 
 use super::{SealError, SealKind, SealOptions};
 
-/// Room for the signature with its certificates and its timestamp.
-pub(super) const CMS_BYTES_MAX: usize = 16 * 1024;
+/// Room for a timestamp with the certificates that it brings along.
+const TIMESTAMP_BYTES_MAX: usize = 16 * 1024;
 /// Characters of a name or a reason that are written.
 const TEXT_CHARS_MAX: usize = 200;
 /// What the dictionary mostly takes beside that.
@@ -48,9 +48,11 @@ pub(super) fn range_text(numbers: [usize; 3]) -> Vec<u8> {
     numbers.map(|number| format!(" {number:<NUMBER_CHARS$}")).concat().into_bytes()
 }
 
-pub(super) fn write(options: &SealOptions) -> Result<Dictionary, SealError> {
+/// With room for a CMS of that size, and for a timestamp in it if there is to be one.
+pub(super) fn write(options: &SealOptions, cms_bytes: usize) -> Result<Dictionary, SealError> {
+    let room_bytes = cms_bytes + if options.timestamped { TIMESTAMP_BYTES_MAX } else { 0 };
     let at = DateTime::from_unix_duration(Duration::from_secs(options.sealed_at_unix_s)).map_err(SealError::compose)?;
-    let mut bytes = Vec::with_capacity(2 * CMS_BYTES_MAX + WORDS_BYTES);
+    let mut bytes = Vec::with_capacity(2 * room_bytes + WORDS_BYTES);
     bytes.extend_from_slice(b"<</Type/Sig/Filter/Adobe.PPKLite/SubFilter/ETSI.CAdES.detached");
     let (year, month, day) = (at.year(), at.month(), at.day());
     let (hour, minute, second) = (at.hour(), at.minutes(), at.seconds());
@@ -70,7 +72,7 @@ pub(super) fn write(options: &SealOptions) -> Result<Dictionary, SealError> {
     let range = bytes.len()..bytes.len() + range_text([0; 3]).len();
     bytes.extend(range_text([0; 3]));
     bytes.extend_from_slice(b"]/Contents<");
-    let contents = bytes.len()..bytes.len() + 2 * CMS_BYTES_MAX;
+    let contents = bytes.len()..bytes.len() + 2 * room_bytes;
     bytes.resize(contents.end, b'0');
     bytes.extend_from_slice(b">\n>>");
     Ok(Dictionary { bytes, range, contents })

@@ -41,6 +41,8 @@ impl Algorithm {
 const CHAIN_MAX: usize = 8;
 const RSA_BITS_MIN: usize = 2_048;
 const RSA_BITS_MAX: usize = 4_096;
+/// Two integers of 33 bytes, and what DER puts before them.
+const P256_SIGNATURE_BYTES_MAX: usize = 72;
 
 /// Why a chain of certificates cannot be sealed with.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -69,6 +71,8 @@ pub struct Identity {
     leaf_sha256: [u8; 32],
     algorithm: Algorithm,
     ess: Vec<u8>,
+    /// The most that a CMS takes without a timestamp.
+    cms_bytes_max: usize,
 }
 
 impl Identity {
@@ -95,9 +99,15 @@ impl Identity {
             return Err(BadChain::Purpose);
         }
         let leaf_sha256: [u8; 32] = Sha256::digest(&chain[0]).into();
-        let algorithm = algorithm_of(&parsed[0]).ok_or(BadChain::Key)?;
+        let (algorithm, signature_bytes_max) = algorithm_of(&parsed[0]).ok_or(BadChain::Key)?;
         let ess = signing_certificate(&parsed[0], &leaf_sha256).map_err(|_| BadChain::Unreadable(1))?;
-        Ok(Self { chain: parsed, leaf_sha256, algorithm, ess })
+        let mut identity = Self { chain: parsed, leaf_sha256, algorithm, ess, cms_bytes_max: 0 };
+        // What is signed has always as many bytes: only the signature may have less.
+        let longest = identity
+            .attributes(leaf_sha256)
+            .and_then(|signed| identity.signed_data(signed, &vec![0; signature_bytes_max], None));
+        identity.cms_bytes_max = longest.map_err(|_| BadChain::Unreadable(1))?.len();
+        Ok(identity)
     }
 
     /// How the key has to sign.
@@ -125,6 +135,10 @@ impl Identity {
         let key = &self.leaf().tbs_certificate.subject_public_key_info;
         let algorithm = AlgorithmIdentifierOwned { oid: self.algorithm.oid(), parameters: None };
         algorithm::holds(key, &algorithm, None, message, signature)
+    }
+
+    pub(super) fn cms_bytes_max(&self) -> usize {
+        self.cms_bytes_max
     }
 
     pub(crate) fn chain(&self) -> &[Certificate] {
@@ -210,14 +224,16 @@ fn signing_certificate(leaf: &Certificate, sha256: &[u8]) -> der::Result<Vec<u8>
     SigningCertificateV2 { certs: vec![id], policies: None }.to_der()
 }
 
-fn algorithm_of(leaf: &Certificate) -> Option<Algorithm> {
+/// How its key signs, and how long a signature can be.
+fn algorithm_of(leaf: &Certificate) -> Option<(Algorithm, usize)> {
     let key = &leaf.tbs_certificate.subject_public_key_info;
     if key.algorithm.oid == oid::RSA {
         let bits = rsa_bits(key.subject_public_key.as_bytes()?)?;
-        return (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits).then_some(Algorithm::RsaSha256);
+        return (RSA_BITS_MIN..=RSA_BITS_MAX).contains(&bits).then_some((Algorithm::RsaSha256, bits.div_ceil(8)));
     }
     let curve = key.algorithm.parameters.as_ref().and_then(|curve| curve.decode_as().ok());
-    (key.algorithm.oid == oid::EC && curve == Some(oid::P256)).then_some(Algorithm::P256Sha256)
+    (key.algorithm.oid == oid::EC && curve == Some(oid::P256))
+        .then_some((Algorithm::P256Sha256, P256_SIGNATURE_BYTES_MAX))
 }
 
 fn rsa_bits(key: &[u8]) -> Option<usize> {

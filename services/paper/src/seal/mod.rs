@@ -63,6 +63,8 @@ pub struct SealOptions {
     pub reason: Option<String>,
     /// What may follow the seal.
     pub kind: SealKind,
+    /// Whether a timestamp of the signature may go in: room is left for one of 16 KiB.
+    pub timestamped: bool,
     /// What happens to earlier signatures.
     pub already_signed: AlreadySigned,
     /// What shows later that the certificates were good. It goes into the same update, below the seal.
@@ -214,7 +216,7 @@ pub(crate) fn continued(
     let page = pages.first().ok_or(Unreadable::NoPages)?;
     field::add(document, &mut update, page.id, signature, options.kind)?;
     let stored = store::add(document, &mut update, &options.validation)?;
-    let mut dictionary = dictionary::write(options)?;
+    let mut dictionary = dictionary::write(options, identity.cms_bytes_max())?;
     update.set_verbatim(signature, std::mem::take(&mut dictionary.bytes), dictionary.at(0).contents);
     let end = BaseEnd { base_bytes: digest.base_bytes(), ends_line: digest.ends_line() };
     let written = delta::append(end, document, update).map_err(SealError::compose)?;

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use x509_cert::attr::Attributes;
 
 use super::base::BaseDigest;
-use super::dictionary::{CMS_BYTES_MAX, Gap, range_text};
+use super::dictionary::{Gap, range_text};
 use super::identity::Identity;
 use super::store::Places;
 use super::timestamp::{self, TimestampRequest};
@@ -125,8 +125,9 @@ impl Unsealed {
     pub fn finish(mut self, signature: &[u8], timestamp: Option<&[u8]>) -> Result<Sealed, SealError> {
         let attributes = std::mem::take(&mut self.attributes);
         let cms = self.identity.cms(attributes, signature, timestamp)?;
-        if cms.len() > CMS_BYTES_MAX {
-            return Err(SealError::TooLarge { actual_bytes: cms.len(), max_bytes: CMS_BYTES_MAX });
+        let room_bytes = self.gap.contents.len() / 2;
+        if cms.len() > room_bytes {
+            return Err(SealError::TooLarge { actual_bytes: cms.len(), max_bytes: room_bytes });
         }
         put_hex(&mut self.delta[self.gap.contents.clone()], &cms);
         let level = self.check(signature, timestamp)?;
