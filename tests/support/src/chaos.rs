@@ -102,6 +102,9 @@ pub async fn play(plan: Plan) {
     let schedule = faults.schedule(&plan);
     let mut worst: BTreeMap<&'static str, Duration> = BTreeMap::new();
     for (number, fault) in schedule.iter().enumerate() {
+        if number.is_multiple_of(50) {
+            eprintln!("chaos: {number} of {} faults after {:.0?}", schedule.len(), began.elapsed());
+        }
         tokio::time::sleep(faults.dice.milliseconds(100, 400)).await;
         // Nobody may have ended by itself.
         stack.start().await;
@@ -112,7 +115,7 @@ pub async fn play(plan: Plan) {
         let longest = worst.entry(fault.name()).or_default();
         *longest = silent.max(*longest);
     }
-    faults.heal();
+    faults.heal(&stack).await;
     stack.start().await;
     let struck = began.elapsed();
     let promises = load.stop().await;

@@ -1,13 +1,14 @@
 //! What strikes.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use countersign_postgres::Postgres;
+use tokio_postgres::NoTls;
 
 use super::proxy::{Mode, Proxy};
 use super::silence::Cable;
-use super::{Clocks, Dice, Plan};
+use super::{Clocks, Dice, Plan, SILENCE_MAX};
 use crate::small_disk::SmallDisk;
 use crate::stack::Stack;
 
@@ -125,15 +126,33 @@ impl Faults {
 
     /// One that serves somebody.
     async fn backend(&mut self, stack: &Stack) -> Option<i32> {
-        let of = "SELECT pid FROM pg_stat_activity WHERE usename <> 'postgres' AND backend_type = 'client backend' ORDER BY pid";
-        let rows = stack.database.connect().await.query(of, &[]).await.unwrap();
-        if rows.is_empty() { None } else { Some(rows[self.dice.below(rows.len())].get(0)) }
+        let all = backends(stack).await;
+        if all.is_empty() { None } else { Some(all[self.dice.below(all.len())]) }
     }
 
-    /// Nothing strikes any more.
-    pub fn heal(&self) {
+    /// Nothing strikes any more, and Postgres is there.
+    pub async fn heal(&self, stack: &Stack) {
         self.database.set(Mode::Through);
         self.stream.set(Mode::Through);
+        backends(stack).await;
+    }
+}
+
+/// Those that serve somebody, once Postgres is back from what struck before.
+async fn backends(stack: &Stack) -> Vec<i32> {
+    let asked = async || {
+        let (client, connection) = tokio_postgres::connect(&stack.database.superuser_url, NoTls).await?;
+        tokio::spawn(connection);
+        let of = "SELECT pid FROM pg_stat_activity WHERE usename <> 'postgres' AND backend_type = 'client backend' ORDER BY pid";
+        client.query(of, &[]).await
+    };
+    let began = Instant::now();
+    loop {
+        match asked().await {
+            Ok(rows) => break rows.iter().map(|row| row.get(0)).collect(),
+            Err(error) => assert!(began.elapsed() < SILENCE_MAX, "Postgres does not come back: {error}"),
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 
