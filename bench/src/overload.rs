@@ -10,7 +10,7 @@ use countersign_envelope::domain::id::EnvelopeId;
 use tokio::runtime::{Builder, Handle, Runtime};
 
 use crate::flood::{Flood, Outcome, Phase, Ready, Told};
-use crate::load::percentiles_ms;
+use crate::load::{median, percentiles_ms};
 use crate::refuser::refuser;
 use crate::report::{Bar, Section, met, pipes, plot};
 use crate::scripts::{self, FIRST, HOT};
@@ -35,9 +35,8 @@ const CONNECTIONS: usize = 16;
 /// Calls at a time by which the peak is looked for, as multiples of what is set.
 const LOADS: [u32; 2] = [1, 2];
 
-/// What a kind of call showed.
+/// What a kind of call showed in one round.
 struct Shown {
-    name: &'static str,
     peak: f64,
     /// The peak while somebody else refuses what is more than that.
     limit: f64,
@@ -45,6 +44,13 @@ struct Shown {
     flood: Tally,
     usage: Usage,
     well_after: Option<Duration>,
+}
+
+/// What it showed in all of them. Each figure is the median of the rounds: one round alone shows a machine whose pace changes more
+/// than the service. What must never be counts in every round.
+struct Rounds {
+    name: &'static str,
+    rounds: Vec<Shown>,
 }
 
 /// Calls that were due in some time.
@@ -118,8 +124,12 @@ pub async fn measure(cli: &Cli, stage: &Stage) -> Result<Section> {
     let get = Ready::new(address, "/countersign.v1.EnvelopeService/GetEnvelope", stage.api_key(), &get)?;
     let mut shown = Vec::new();
     for (name, ready) in [("create", create), ("get", get)] {
-        stage.settle().await?;
-        shown.push(generator.look(cli, stage, name, ready).await.context(name)?);
+        let mut rounds = Vec::new();
+        for _ in 0..cli.rounds {
+            stage.settle().await?;
+            rounds.push(generator.look(cli, stage, ready.clone()).await.context(name)?);
+        }
+        shown.push(Rounds { name, rounds });
     }
     Ok(section(&shown))
 }
@@ -146,20 +156,14 @@ impl Generator {
         self.0.as_ref().context("ended")?.spawn(work).await?
     }
 
-    async fn look(&self, cli: &Cli, stage: &Stage, name: &'static str, ready: Ready) -> Result<Shown> {
+    async fn look(&self, cli: &Cli, stage: &Stage, ready: Ready) -> Result<Shown> {
         let (cli, address, pid) = (cli.clone(), stage.address(), stage.postgres_pid());
         let (runtime, service) = (self.0.as_ref().context("ended")?, stage.runtime().clone());
-        runtime.spawn(async move { look(&cli, address, (pid, &service), name, &ready).await }).await?
+        runtime.spawn(async move { look(&cli, address, (pid, &service), &ready).await }).await?
     }
 }
 
-async fn look(
-    cli: &Cli,
-    address: SocketAddr,
-    (postgres, service): (i32, &Handle),
-    name: &'static str,
-    ready: &Ready,
-) -> Result<Shown> {
+async fn look(cli: &Cli, address: SocketAddr, (postgres, service): (i32, &Handle), ready: &Ready) -> Result<Shown> {
     let flood = Flood::connect(address, CONNECTIONS).await?;
     let length = Duration::from_secs(cli.seconds.into());
     let mut peak = 0.0_f64;
@@ -181,7 +185,7 @@ async fn look(
     let quiet = Tally::of(&before, Duration::ZERO, length);
     let [.., p99_ms] = percentiles_ms(quiet.done.clone());
     let well_after = well_after(&told, length, p99_ms);
-    Ok(Shown { name, peak, limit, quiet, flood: Tally::of(&told, Duration::ZERO, length), usage, well_after })
+    Ok(Shown { peak, limit, quiet, flood: Tally::of(&told, Duration::ZERO, length), usage, well_after })
 }
 
 /// The peak while a server with nothing behind it is asked for the rest on the same threads, and refuses it: what would be done
@@ -222,70 +226,110 @@ impl Shown {
         self.flood.per_second() / self.limit
     }
 
+    fn in_time(&self) -> f64 {
+        self.well_after.map_or(f64::INFINITY, |it| it.as_secs_f64())
+    }
+}
+
+impl Rounds {
+    fn median(&self, of: impl Fn(&Shown) -> f64) -> f64 {
+        median(self.rounds.iter().map(of).collect())
+    }
+
+    fn sum(&self, of: impl Fn(&Shown) -> usize) -> usize {
+        self.rounds.iter().map(of).sum()
+    }
+
+    /// The median, and from where to where it goes.
+    fn ranged(&self, of: impl Fn(&Shown) -> f64) -> String {
+        let all = || self.rounds.iter().map(&of);
+        let (least, most) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
+        format!("{:.2} ({least:.2}–{most:.2})", self.median(&of))
+    }
+
+    /// The 50th and the 99th of 100.
+    fn times_ms(&self, of: impl Fn(&Shown) -> &[Duration]) -> [f64; 2] {
+        [0, 2].map(|place| self.median(|it| percentiles_ms(of(it).to_vec())[place]))
+    }
+
+    /// How long it took until all was well, in the worst round.
+    fn well_after(&self) -> (bool, String) {
+        let worst = self.rounds.iter().map(Shown::in_time).fold(0.0, f64::max);
+        let text = if worst.is_finite() { format!("{worst:.0} s") } else { "not in time".to_owned() };
+        (worst <= WELL_IN.as_secs_f64(), text)
+    }
+
     fn row(&self) -> [String; 12] {
-        let ms = |of: &[Duration]| {
-            let [p50, _, p99] = percentiles_ms(of.to_vec());
-            if of.is_empty() { "–".to_owned() } else { format!("{p50:.0} / {p99:.0}") }
-        };
-        let flood = &self.flood;
-        let share = |count: usize| format!("{:.0} %", 100.0 * count as f64 / flood.due.max(1) as f64);
+        let ms = |[p50, p99]: [f64; 2]| if p50.is_nan() { "–".to_owned() } else { format!("{p50:.0} / {p99:.0}") };
+        let due = self.sum(|it| it.flood.due).max(1);
+        let share = |count: usize| format!("{:.0} %", 100.0 * count as f64 / due as f64);
         [
             self.name.to_owned(),
-            format!("{:.0}", self.peak),
-            format!("{:.0}", flood.due as f64 / flood.seconds),
-            format!("{:.0}", flood.per_second()),
-            format!("{:.2}", self.goodput()),
-            format!("{:.0}", self.limit),
-            format!("{:.2}", self.of_limit()),
-            ms(&flood.done),
-            share(flood.refused.len()),
-            ms(&flood.refused),
-            share(flood.given_up + flood.broken),
-            self.well_after.map_or_else(|| "not in time".to_owned(), |it| format!("{} s", it.as_secs())),
+            format!("{:.0}", self.median(|it| it.peak)),
+            format!("{:.0}", self.median(|it| it.flood.due as f64 / it.flood.seconds)),
+            format!("{:.0}", self.median(|it| it.flood.per_second())),
+            self.ranged(Shown::goodput),
+            format!("{:.0}", self.median(|it| it.limit)),
+            self.ranged(Shown::of_limit),
+            ms(self.times_ms(|it| &it.flood.done)),
+            share(self.sum(|it| it.flood.refused.len())),
+            ms(self.times_ms(|it| &it.flood.refused)),
+            share(self.sum(|it| it.flood.given_up + it.flood.broken)),
+            self.well_after().1,
         ]
+    }
+
+    /// Codes of refusals, and how often.
+    fn codes(&self) -> BTreeMap<&str, usize> {
+        let mut codes = BTreeMap::new();
+        for (code, count) in self.rounds.iter().flat_map(|it| &it.flood.codes) {
+            *codes.entry(code.as_str()).or_default() += count;
+        }
+        codes
     }
 
     /// How refusals were worded, who used the machine, and how it was before.
     fn told(&self) -> String {
-        let flood = &self.flood;
-        let codes: Vec<String> = flood.codes.iter().map(|(code, count)| format!("{code} {count} times")).collect();
-        let share = |of: f64| 100.0 * of / self.usage.total.max(f64::MIN_POSITIVE);
-        let [p50, _, p99] = percentiles_ms(self.quiet.done.clone());
+        let codes: Vec<String> = self.codes().iter().map(|(code, count)| format!("{code} {count} times")).collect();
+        let share =
+            |of: fn(&Usage) -> f64| self.median(|it| 100.0 * of(&it.usage) / it.usage.total.max(f64::MIN_POSITIVE));
+        let [p50, p99] = self.times_ms(|it| &it.quiet.done);
         format!(
             "`{}`: of {} refusals {} said when to come again ({}); {} calls broke. The load took {:.0} % of the machine \
              meanwhile, the service {:.0} %, the database {:.0} %. Before, at half the peak: p50 {p50:.1} ms, p99 {p99:.1} ms, \
              {} of {} done.\n\n",
             self.name,
-            flood.refused.len(),
-            flood.say_when,
+            self.sum(|it| it.flood.refused.len()),
+            self.sum(|it| it.flood.say_when),
             if codes.is_empty() { "none".to_owned() } else { codes.join(", ") },
-            flood.broken,
-            share(self.usage.load),
-            share(self.usage.service),
-            share(self.usage.postgres),
-            self.quiet.done.len(),
-            self.quiet.due
+            self.sum(|it| it.flood.broken),
+            share(|it| it.load),
+            share(|it| it.service),
+            share(|it| it.postgres),
+            self.sum(|it| it.quiet.done.len()),
+            self.sum(|it| it.quiet.due)
         )
     }
 
     fn verdicts(&self) -> [String; 5] {
-        let (name, flood) = (self.name, &self.flood);
-        let [refused_ms, ..] = percentiles_ms(flood.refused.clone());
-        let in_time = self.well_after.is_some_and(|it| it <= WELL_IN);
-        let after = self.well_after.map_or_else(|| "not in time".to_owned(), |it| format!("{} s", it.as_secs()));
+        let name = self.name;
+        let [refused_ms, _] = self.times_ms(|it| &it.flood.refused);
+        let (is_well, after) = self.well_after();
         let others =
-            flood.codes.keys().filter(|code| !matches!(code.as_str(), "Unavailable" | "ResourceExhausted")).count();
-        let is_honest = others == 0 && flood.broken == 0 && flood.say_when == flood.refused.len();
+            self.codes().into_keys().filter(|code| !matches!(*code, "Unavailable" | "ResourceExhausted")).count();
+        let (refused, say_when) = (self.sum(|it| it.flood.refused.len()), self.sum(|it| it.flood.say_when));
+        let broken = self.sum(|it| it.flood.broken);
+        let (goodput, of_limit) = (self.median(Shown::goodput), self.median(Shown::of_limit));
         [
             format!(
-                "`{name}` does {GOODPUT_MIN:.2} of its peak while {TIMES:.0} times the peak is asked for: {}, {:.2}.",
-                met(self.goodput() >= GOODPUT_MIN),
-                self.goodput()
+                "`{name}` does {GOODPUT_MIN:.2} of its peak while {TIMES:.0} times the peak is asked for: {}, {goodput:.2}; {:.2} \
+                 would be done if refusing took nothing but gRPC.",
+                met(goodput >= GOODPUT_MIN),
+                self.median(|it| it.limit / it.peak)
             ),
             format!(
-                "`{name}` does {GOODPUT_MIN:.2} of its limit then: {}, {:.2}.",
-                met(self.of_limit() >= GOODPUT_MIN),
-                self.of_limit()
+                "`{name}` does {GOODPUT_MIN:.2} of its limit then: {}, {of_limit:.2}.",
+                met(of_limit >= GOODPUT_MIN)
             ),
             format!(
                 "Half of the refused `{name}` hear of it within {} ms of asking: {}, {refused_ms:.1} ms.",
@@ -293,35 +337,39 @@ impl Shown {
                 met(refused_ms <= REFUSED_IN.as_secs_f64() * 1e3)
             ),
             format!(
-                "Every refused `{name}` is told UNAVAILABLE or RESOURCE_EXHAUSTED and when to come again: {}, {} of {}.",
-                met(is_honest),
-                flood.say_when,
-                flood.refused.len() + flood.broken
+                "Every refused `{name}` is told UNAVAILABLE or RESOURCE_EXHAUSTED and when to come again: {}, {say_when} of {}.",
+                met(others == 0 && broken == 0 && say_when == refused),
+                refused + broken
             ),
-            format!("`{name}` is as before within {} s after that: {}, {after}.", WELL_IN.as_secs(), met(in_time)),
+            format!(
+                "`{name}` is as before within {} s after that, each time: {}, {after}.",
+                WELL_IN.as_secs(),
+                met(is_well)
+            ),
         ]
     }
 }
 
-fn section(shown: &[Shown]) -> Section {
+fn section(shown: &[Rounds]) -> Section {
     let mut text = format!(
-        "First the peak: the most that is answered when each caller waits for an answer before it asks again. Then {TIMES:.0} times \
-         as many calls at fixed times, over {CONNECTIONS} connections, whatever comes of those before, and without a pause half \
-         the peak. The limit is the peak while a tonic server with nothing behind it, on the service's threads, is asked for \
-         the rest at the same times and refuses it: what would be done if refusing took nothing but gRPC. Times are from when a call was due. The load is on this machine too, made as cheap as can be: requests made \
-         beforehand, on one thread, straight onto HTTP/2; a call that cannot be sent within a second is given up. All is well \
-         again in the first second in which as good as all calls are done and the slowest of 100 takes at most twice as long as \
-         before.\n\n"
+        "Medians of the rounds, and from where to where they go; *well after* is of the worst. First the peak: the most that is \
+         answered when each caller waits for an answer before it asks again. Then {TIMES:.0} times as many calls at fixed times, \
+         over {CONNECTIONS} connections, whatever comes of those before, and without a pause half the peak. The limit is the peak \
+         while a tonic server with nothing behind it, on the service's threads, is asked for the rest at the same times and \
+         refuses it: what would be done if refusing took nothing but gRPC. Times are from when a call was due. The load is on this \
+         machine too, made as cheap as can be: requests made beforehand, on one thread, straight onto HTTP/2; a call that cannot \
+         be sent within a second is given up. All is well again in the first second in which as good as all calls are done and \
+         the slowest of 100 takes at most twice as long as before.\n\n"
     );
-    let rows: Vec<_> = shown.iter().map(Shown::row).collect();
+    let rows: Vec<_> = shown.iter().map(Rounds::row).collect();
     let head = [
         "job",
         "peak/s",
         "asked/s",
         "done/s",
-        "share of peak",
+        "share of peak (range)",
         "limit/s",
-        "share of limit",
+        "share of limit (range)",
         "done, p50 / p99 ms",
         "refused",
         "refused, p50 / p99 ms",
@@ -329,12 +377,12 @@ fn section(shown: &[Shown]) -> Section {
         "well after",
     ];
     pipes(&mut text, &head, &rows);
-    let bar = |it: &Shown| Bar { name: it.name.to_owned(), value: it.goodput(), target: GOODPUT_MIN };
+    let bar = |it: &Rounds| Bar { name: it.name.to_owned(), value: it.median(Shown::goodput), target: GOODPUT_MIN };
     let bars: Vec<Bar> = shown.iter().map(bar).collect();
     text.push_str(&plot("Share of the peak that is done under overload; the line is the target", "share", &bars));
     text.push('\n');
     shown.iter().for_each(|it| text.push_str(&it.told()));
-    Section { title: "Overload", text, verdicts: shown.iter().flat_map(Shown::verdicts).collect() }
+    Section { title: "Overload", text, verdicts: shown.iter().flat_map(Rounds::verdicts).collect() }
 }
 
 #[cfg(test)]
