@@ -125,9 +125,9 @@ impl Report {
              again and signed) and embeds the letters that are drawn from the same font files. Most of its time then is reading those files, which it wants to\n\
              do for each document, and cutting them. Without embedding it does less work: it draws in fonts that readers are supposed to have, which is no\n\
              evidence and no PDF/A, and in Latin letters only. What is compiled as it runs is run for as long before it is measured.\n\n\
-             Where the time of a seal goes, by `perf`: of a small paper that is read and sealed three fifths are RSA with 2048 bits, at the pace of the\n\
-             processor's own instructions, a fifteenth is checking that the signature holds, a twentieth SHA-256. `@libpdf/core` signs as well: a seal that took\n\
-             nothing but the signature would be some 13 times as fast as its.\n\n\
+             Where the time of a seal goes, by `perf`: of a paper of a page that is read and sealed two thirds are RSA with 2048 bits, at the pace of the\n\
+             processor's own instructions, and of one of ten pages still more than half, where a fifth is reading; a twentieth is checking that the signature\n\
+             holds. `@libpdf/core` signs as well: a seal that took nothing but the signature would be some 12 times as fast as its on that page.\n\n\
              Where the time of a completion goes, by `perf`: for a small paper a fifth is spent on cutting and packing the letters of three fonts, a sixth on\n\
              shaping and breaking lines, a tenth on writing them, an eighth on RSA. For 10 MB two fifths are SHA-256, at the pace of the processor's own\n\
              instructions, and a sixth is copying, half of that the result.\n",
