@@ -10,7 +10,7 @@ use diesel::QueryResult;
 use diesel::QueryableByName;
 use diesel::pg::Pg;
 use diesel::sql_types::{BigInt, Bool, Jsonb, Nullable, SmallInt, Text, Timestamptz, Uuid as SqlUuid};
-use diesel_async::{AsyncPgConnection, RunQueryDsl};
+use diesel_async::{AsyncPgConnection, RunQueryDsl, SimpleAsyncConnection as _};
 use futures_util::FutureExt as _;
 use serde_json::json;
 use uuid::Uuid;
@@ -176,8 +176,8 @@ fn first_of(from: DateTime<Utc>) -> Uuid {
 
 async fn page(mut conn: &AsyncPgConnection, scope: Scope, filter: &Filter) -> QueryResult<Vec<Summary>> {
     let before = filter.before.map_or(Uuid::max(), |id| id.uuid());
-    let entry = filter.metadata.first_key_value();
-    let query = diesel::sql_query(Walk::of(filter).sql(filter))
+    let (entry, walk) = (filter.metadata.first_key_value(), Walk::of(filter));
+    let query = diesel::sql_query(walk.sql(filter))
         .into_boxed::<Pg>()
         .bind::<SqlUuid, _>(scope.account.uuid())
         .bind::<Bool, _>(scope.livemode.unwrap_or(true))
@@ -191,7 +191,13 @@ async fn page(mut conn: &AsyncPgConnection, scope: Scope, filter: &Filter) -> Qu
         .bind::<Jsonb, _>(json!(filter.metadata))
         .bind::<Nullable<Text>, _>(entry.map(|(key, _)| key.clone()))
         .bind::<Nullable<Text>, _>(entry.map(|(_, value)| value.clone()));
-    let rows: Vec<Row> = PreparedByText(query).load(&mut conn).await?;
+    // What finds is planned as if all of it were wanted: where nearly every row is found, it would be read and sorted as a whole.
+    let mut before = conn;
+    let in_order =
+        async { if walk == Walk::Page { Ok(()) } else { before.batch_execute("SET LOCAL enable_sort = off").await } };
+    let (ordered, rows) = futures_util::join!(in_order, PreparedByText(query).load::<Row>(&mut conn));
+    ordered?;
+    let rows = rows?;
     rows.into_iter().map(Row::summary).collect()
 }
 
