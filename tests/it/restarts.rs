@@ -113,8 +113,13 @@ async fn d3_killing_the_notifier_loses_no_webhook() {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     assert_eq!(database.number("SELECT count(*) FROM mail WHERE state IN (1, 4)").await, 0);
-    let sent = usize::try_from(database.number("SELECT count(*) FROM mail WHERE state = 2").await).unwrap();
-    assert_eq!(mails(&folder).len(), sent);
+    // One that was written and not noted may have lost its reason until it was looked at again.
+    let count = async |states| {
+        let query = format!("SELECT count(*) FROM mail WHERE state IN ({states})");
+        usize::try_from(database.number(&query).await).unwrap()
+    };
+    let (sent, at_most) = (count("2").await, count("2, 3").await);
+    assert!((sent..=at_most).contains(&mails(&folder).len()), "{sent} to {at_most}");
     process.kill().await;
 }
 

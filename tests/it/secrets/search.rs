@@ -78,7 +78,8 @@ pub async fn dump(name: &str, database: &Database) -> Vec<(String, Vec<u8>)> {
     let client = database.connect().await;
     let columns = "SELECT table_name::text, column_name::text, data_type::text FROM information_schema.columns \
                    JOIN information_schema.tables USING (table_schema, table_name) \
-                   WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE'";
+                   WHERE table_schema NOT IN ('pg_catalog', 'information_schema') AND table_type = 'BASE TABLE' \
+                   AND NOT (SELECT relispartition FROM pg_class WHERE oid = format('%I.%I', table_schema, table_name)::regclass)";
     let mut found = Vec::new();
     for column in client.query(columns, &[]).await.unwrap() {
         let (table, column, kind): (String, String, String) = (column.get(0), column.get(1), column.get(2));
