@@ -5,8 +5,9 @@
 mod odd;
 
 use countersign_paper::{
-    AlreadySigned, BaseDigest, Identity, Level, Limits, Mark, MarkContent, Note, Policy, Prepared, Refusal, SealError,
-    SealKind, SealOptions, StampOptions, Unsealed, ingest, refuse, render_page, samples, seal, stamp,
+    AlreadySigned, BaseDigest, Identity, Level, Limits, Mark, MarkContent, Note, Policy, Prepared, Refusal, Roots,
+    SealError, SealKind, SealOptions, StampOptions, Unsealed, ingest, refuse, render_page, samples, seal, stamp,
+    verify,
 };
 use lopdf::{Document, Object, Stream, dictionary};
 use odd::pki::{Pki, Sealer};
@@ -303,7 +304,7 @@ fn what_does_not_fit_its_room_is_refused() {
     }
     let sealer = Pki::get().sealer("p256");
     // A sequence of so many zeros; none fits where no room was asked for.
-    let large = [&[0x30, 0x82, 0x40, 0x00][..], &[0x05, 0x00].repeat(0x2000)].concat();
+    let large = [&[0x30, 0x82, 0x50, 0x00][..], &[0x05, 0x00].repeat(0x2800)].concat();
     for options in [timestamped(), options()] {
         let unsealed = seal(&Odd::plain().pdf(), &sealer.identity, &options).unwrap();
         let signature = sealer.sign(unsealed.to_be_signed());
@@ -332,6 +333,11 @@ fn there_is_room_for_long_certificates() {
     assert_eq!((&digits[..4], digits.len()), ("3082", 2 * (length + 4)), "the CMS and nothing behind it");
     let stamped = sealer.finish_stamped(seal(&base, &sealer.identity, &timestamped()).unwrap());
     assert_eq!(stamped.level, Level::Timestamped);
+    for file in [done.whole(&base), stamped.whole(&base)] {
+        let found = verify(&file, &Limits::default(), &Roots::default(), SEALED_AT_UNIX_S).unwrap();
+        assert!(found.signatures[0].is_intact() && found.signatures[0].covers_whole_file, "{found:?}");
+        assert!(judges::mutool(&file).unwrap_or(true));
+    }
 }
 
 #[test]

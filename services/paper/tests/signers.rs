@@ -70,6 +70,20 @@ fn the_gap_is_where_the_signature_is() {
     assert_eq!(only(&renamed).fault, Some(Fault::Range));
 }
 
+/// A token for which a seal has no room is no answer: another authority may give a shorter one.
+#[test]
+fn timestamps_of_any_length_are_not_taken() {
+    let request = Unsealed::timestamp_request(b"a signature", 7).unwrap();
+    // Granted, and a sequence of zeros.
+    let taken = |bytes: u16| {
+        let token = [&[0x30, 0x82][..], &(bytes - 4).to_be_bytes(), &vec![0; usize::from(bytes - 4)]].concat();
+        let response = [&[0x30, 0x82][..], &(bytes + 5).to_be_bytes(), &[0x30, 3, 2, 1, 0], &token].concat();
+        request.token(&response, Pki::clock_unix_s(), None).map(drop)
+    };
+    assert_eq!(taken(16_384), Err(TokenFault::Unreadable));
+    assert_eq!(taken(16_385), Err(TokenFault::TooLarge(16_385)));
+}
+
 /// A token is taken only of about our own time, and of an authority that leads where we trust.
 #[test]
 fn timestamps_of_anybody_are_not_taken() {

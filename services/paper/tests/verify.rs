@@ -393,6 +393,7 @@ fn the_certificate_of_a_signature_cannot_be_exchanged() {
     // Nothing is hidden in the room that was left for a timestamp.
     let roomy = SealOptions { timestamped: true, ..options() };
     let mut hidden = sealed_by("p256", &Odd::plain().pdf(), &roomy);
+    assert!(only(&hidden).is_intact());
     let [_, closes, _] = judges::byte_range(&hidden);
     hidden[closes - 3] = b'7';
     assert_eq!(only(&hidden).fault, Some(Fault::UnreadableSignature));

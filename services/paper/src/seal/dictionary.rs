@@ -8,10 +8,11 @@ use std::time::Duration;
 use der::DateTime;
 use lopdf::{Object, Writer, text_string};
 
+use super::timestamp::TIMESTAMP_BYTES_MAX;
 use super::{SealError, SealKind, SealOptions};
 
-/// Room for a timestamp with the certificates that it brings along.
-const TIMESTAMP_BYTES_MAX: usize = 16 * 1024;
+/// What the attribute of a timestamp takes beside the token.
+const ATTRIBUTE_BYTES: usize = 64;
 /// Characters of a name or a reason that are written.
 const TEXT_CHARS_MAX: usize = 200;
 /// What the dictionary mostly takes beside that.
@@ -50,7 +51,7 @@ pub(super) fn range_text(numbers: [usize; 3]) -> Vec<u8> {
 
 /// With room for a CMS of that size, and for a timestamp in it if there is to be one.
 pub(super) fn write(options: &SealOptions, cms_bytes: usize) -> Result<Dictionary, SealError> {
-    let room_bytes = cms_bytes + if options.timestamped { TIMESTAMP_BYTES_MAX } else { 0 };
+    let room_bytes = cms_bytes + if options.timestamped { TIMESTAMP_BYTES_MAX + ATTRIBUTE_BYTES } else { 0 };
     let at = DateTime::from_unix_duration(Duration::from_secs(options.sealed_at_unix_s)).map_err(SealError::compose)?;
     let mut bytes = Vec::with_capacity(2 * room_bytes + WORDS_BYTES);
     bytes.extend_from_slice(b"<</Type/Sig/Filter/Adobe.PPKLite/SubFilter/ETSI.CAdES.detached");

@@ -63,7 +63,7 @@ pub struct SealOptions {
     pub reason: Option<String>,
     /// What may follow the seal.
     pub kind: SealKind,
-    /// Whether a timestamp of the signature may go in: room is left for one of 16 KiB.
+    /// Whether a timestamp of the signature may go in: room is left for one of 16 KiB, and none otherwise.
     pub timestamped: bool,
     /// What happens to earlier signatures.
     pub already_signed: AlreadySigned,

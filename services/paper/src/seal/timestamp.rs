@@ -28,6 +28,8 @@ struct Request {
 
 /// How far the clock of an authority may be from ours.
 const APART_SECONDS_MAX: u64 = 300;
+/// The longest token with the certificates that it brings along: so much room there is for it.
+pub(super) const TIMESTAMP_BYTES_MAX: usize = 16 * 1024;
 const GRANTED: u32 = 0;
 const GRANTED_WITH_MODS: u32 = 1;
 
@@ -82,7 +84,8 @@ fn granted(response: &[u8]) -> Result<Vec<u8>, TokenFault> {
     if code != GRANTED && code != GRANTED_WITH_MODS {
         return Err(TokenFault::Rejected(code));
     }
-    token.ok_or(TokenFault::Unreadable)?.to_der().map_err(unreadable)
+    let token = token.ok_or(TokenFault::Unreadable)?.to_der().map_err(unreadable)?;
+    if token.len() > TIMESTAMP_BYTES_MAX { Err(TokenFault::TooLarge(token.len())) } else { Ok(token) }
 }
 
 /// The token if it is sound, about that imprint and, if it was asked with one, has that nonce.

@@ -120,7 +120,7 @@ impl Unsealed {
     ///
     /// # Errors
     ///
-    /// [`SealError::TooLarge`] if it does not fit, [`SealError::DoesNotHold`] if the signature is not one of the identity's
+    /// [`SealError::TooLarge`] if it does not fit, as no timestamp does unless the options asked for room, [`SealError::DoesNotHold`] if the signature is not one of the identity's
     /// key or the token not one of that signature.
     pub fn finish(mut self, signature: &[u8], timestamp: Option<&[u8]>) -> Result<Sealed, SealError> {
         let attributes = std::mem::take(&mut self.attributes);

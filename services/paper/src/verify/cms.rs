@@ -184,7 +184,7 @@ pub(crate) fn hex_bytes(digits: &[u8]) -> Option<Vec<u8>> {
         }
         values
     };
-    // A hole for a signature ends with tens of thousands of zeros: they are not looked at one by one.
+    // A hole for a signature may end with tens of thousands of zeros: they are not looked at one by one.
     const ZEROS: [u8; 64] = [b'0'; 64];
     let mut said = digits;
     while let Some(rest) = said.strip_suffix(&ZEROS) {

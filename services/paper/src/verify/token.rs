@@ -20,6 +20,9 @@ pub enum TokenFault {
     /// It cannot be read.
     #[error("the timestamp is unreadable")]
     Unreadable,
+    /// It has more bytes than the 16 KiB for which there is room.
+    #[error("the timestamp has {0} bytes, and there is room for 16384")]
+    TooLarge(usize),
     /// It is about something else.
     #[error("the timestamp is about something else")]
     Imprint,
