@@ -1,5 +1,6 @@
 //! DOCX with random damage: each gives a sound file or a clear refusal, in bounded time and memory.
-//! `COUNTERSIGN_MUTANTS` sets how many; every run begins with the same seed unless `COUNTERSIGN_SEED` is set.
+//! `COUNTERSIGN_MUTANTS` sets how many; every run begins with the same seed unless `COUNTERSIGN_SEED` is set. Of those that are
+//! sound one in so many is made a PDF of as `COUNTERSIGN_CONVERTED_EVERY` says.
 
 use std::collections::{BTreeMap, HashSet};
 use std::io::{Cursor, Read as _};
@@ -16,8 +17,8 @@ use futures_util::StreamExt as _;
 use zip::ZipArchive;
 
 const SHORT: u64 = 600;
-/// Of those that are sound so many are made a PDF of: each takes seconds.
-const CONVERTED_EVERY: usize = 200;
+/// Of so many that are sound one is made a PDF of: each takes seconds.
+const CONVERTED_EVERY: u64 = 200;
 const LONGEST: Duration = Duration::from_secs(10);
 /// What this process may have for looking through a file: what is in it, as it came and written anew, and as much for the
 /// tests at its side.
@@ -158,9 +159,10 @@ async fn mutants_are_rewritten_soundly_or_refused() {
     let converting = Watch::children(CONVERTING);
     let converter = LibreOffice::new(program, 2, Limits::default());
     let converted = some.into_iter().map(|(number, bytes)| converted(&converter, number, bytes));
-    futures_util::stream::iter(converted).buffer_unordered(2).collect::<Vec<()>>().await;
+    let made: Vec<bool> = futures_util::stream::iter(converted).buffer_unordered(2).collect().await;
     let most = converting.most_bytes();
-    eprintln!("a converter had {} MiB at most", most >> 20);
+    let pdfs = made.iter().filter(|it| **it).count();
+    eprintln!("{pdfs} of {} became a PDF; a converter had {} MiB at most", made.len(), most >> 20);
     assert!((1..CONVERTING_BYTES_MAX).contains(&most), "a converter took {most} bytes");
 }
 
@@ -169,7 +171,8 @@ async fn mutants_are_rewritten_soundly_or_refused() {
 fn looked_through(count: u64) -> Vec<(u64, Vec<u8>)> {
     let (seeds, mut dice) = (seeds(), Dice(setting("COUNTERSIGN_SEED", 0x5eed_1234_5678_9abc)));
     let (mut refusals, mut slowest) = (BTreeMap::<String, u64>::new(), Duration::ZERO);
-    let (mut sound, mut some) = (0, Vec::new());
+    let (mut sound, mut some) = (0_u64, Vec::new());
+    let every = setting("COUNTERSIGN_CONVERTED_EVERY", CONVERTED_EVERY).max(1);
     for number in 0..count {
         let state = dice.0;
         let bytes = mutant(&seeds, &mut dice);
@@ -179,7 +182,7 @@ fn looked_through(count: u64) -> Vec<(u64, Vec<u8>)> {
             Ok(out) => {
                 // What was written anew is sound by the same measure.
                 assert_eq!(check(&out.into_inner()), Ok(()), "mutant {number}, seed {state:#x}");
-                if sound % CONVERTED_EVERY == 0 {
+                if sound.is_multiple_of(every) {
                     some.push((number, bytes));
                 }
                 sound += 1;
@@ -194,13 +197,15 @@ fn looked_through(count: u64) -> Vec<(u64, Vec<u8>)> {
     some
 }
 
-/// A PDF or a refusal; never a converter that is missing, hangs or is still there.
+/// A PDF (true) or a refusal; never a converter that is missing, hangs or is still there.
 #[allow(clippy::print_stderr, reason = "told to whoever runs it")]
-async fn converted(converter: &LibreOffice, number: u64, docx: Vec<u8>) {
+async fn converted(converter: &LibreOffice, number: u64, docx: Vec<u8>) -> bool {
     let (began, made) = (Instant::now(), converter.convert(docx.into()).await);
-    eprintln!("mutant {number}: {} after {:?}", made.is_ok(), began.elapsed());
+    let is_made = made.is_ok();
+    eprintln!("mutant {number}: {is_made} after {:?}", began.elapsed());
     match made {
         Ok(pdf) => assert!(inspect(&pdf, &countersign_paper::Limits::default()).is_ok(), "mutant {number}"),
         Err(why) => assert!(matches!(why, ConvertError::Failed | ConvertError::Slow), "mutant {number}: {why:?}"),
     }
+    is_made
 }
