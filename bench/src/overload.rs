@@ -226,7 +226,7 @@ impl Shown {
         self.flood.per_second() / self.limit
     }
 
-    fn in_time(&self) -> f64 {
+    fn seconds_until_well(&self) -> f64 {
         self.well_after.map_or(f64::INFINITY, |it| it.as_secs_f64())
     }
 }
@@ -254,7 +254,7 @@ impl Rounds {
 
     /// How long it took until all was well, in the worst round.
     fn well_after(&self) -> (bool, String) {
-        let worst = self.rounds.iter().map(Shown::in_time).fold(0.0, f64::max);
+        let worst = self.rounds.iter().map(Shown::seconds_until_well).fold(0.0, f64::max);
         let text = if worst.is_finite() { format!("{worst:.0} s") } else { "not in time".to_owned() };
         (worst <= WELL_IN.as_secs_f64(), text)
     }
