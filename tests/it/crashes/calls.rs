@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use countersign_test_support::binary::Process;
+use countersign_test_support::client::is_passing;
 use countersign_test_support::service::{OPERATOR_KEY, SERVICE_TOKEN};
 use countersign_test_support::{Caller, Errors as _, Service};
 use futures_util::StreamExt as _;
+use tonic::Status;
 use tonic::transport::Endpoint;
-use tonic::{Code, Status};
 
 use super::{Arms, assert_sound, died};
 use crate::once::SECRETS;
@@ -141,9 +142,7 @@ impl Stage {
             let asked = "UPDATE endpoint SET challenged_at = NULL";
             self.scene.notifier.database.connect().await.batch_execute(asked).await.unwrap();
             match self.there(call).send(Key::Field(key)).await {
-                Err(status)
-                    if matches!(status.code(), Code::Unavailable | Code::Aborted) && began.elapsed() < ANSWER_MAX =>
-                {
+                Err(status) if is_passing(&status) && began.elapsed() < ANSWER_MAX => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 answered => return answered,

@@ -13,7 +13,7 @@ use countersign::v1::{
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
-use tonic::{Request, Status};
+use tonic::{Code, Request, Status};
 use tonic_types::StatusExt as _;
 
 /// Somebody with a credential.
@@ -195,6 +195,14 @@ impl Story {
         }
         panic!("waited for {status:?}, but it is {:?}", last.status());
     }
+}
+
+/// Whether nobody knows what became of a call, or somebody else is at it: the same again is the way to know. A connection that
+/// ends before the request has left is `CANCELLED` to tonic.
+#[must_use]
+pub fn is_passing(status: &Status) -> bool {
+    let codes = [Code::Unavailable, Code::Aborted, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown];
+    codes.contains(&status.code())
 }
 
 /// A signature that fits an envelope.

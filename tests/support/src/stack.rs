@@ -78,7 +78,9 @@ impl Place {
     /// kill -9.
     pub async fn kill(&mut self) {
         self.assert_ended_by_us();
-        if let Some(process) = self.process.take() {
+        // Who has died of what it was armed with is no process any more.
+        let is_running = self.is_running();
+        if let Some(process) = self.process.take().filter(|_| is_running) {
             process.kill().await;
         }
     }

@@ -16,7 +16,7 @@ use tonic::{Code, Status};
 
 use super::Dice;
 use crate::Caller;
-use crate::client::{pdf, request, signature};
+use crate::client::{is_passing, pdf, request, signature};
 use crate::service::SERVICE_TOKEN;
 use crate::stack::Stack;
 
@@ -102,12 +102,6 @@ pub async fn upload(sender: &Caller) -> DocumentSource {
     let parts = [Part::Info(info), Part::Chunk(pdf().into())].map(|part| UploadDocumentRequest { part: Some(part) });
     let kept = sender.envelopes().upload_document(tokio_stream::iter(parts)).await.expect("an upload").into_inner();
     DocumentSource { name: String::new(), source: Some(Source::UploadId(kept.upload_id)), ..Default::default() }
-}
-
-/// Whether nobody knows what became of it, or somebody else is at it.
-fn is_passing(status: &Status) -> bool {
-    let codes = [Code::Unavailable, Code::Aborted, Code::DeadlineExceeded, Code::Cancelled, Code::Unknown];
-    codes.contains(&status.code())
 }
 
 /// Those who work.
