@@ -297,7 +297,7 @@ async fn batch(service: &Service, rounds: Vec<Round>) -> Vec<Racer> {
 async fn d1_five_at_once_have_one_winner() {
     let start = DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
-    let mut config = countersign_test_support::service::config(&database, &documents);
+    let mut config = countersign_test_support::service::config_for_bursts(4 * BATCH, &database, &documents);
     config.sweep_ms = 10;
     let service = Service::start_with(database, Clock::manual(start), documents, config).await;
     let sender = service.account(false).await;

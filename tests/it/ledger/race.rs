@@ -9,7 +9,7 @@ use countersign::v1::{
     ChargeAt, DeclineRecipientRequest, Envelope, EnvelopeStatus, LedgerEntryKind, Quorum, RefundCause, Routing,
 };
 use countersign_chassis::clock::Clock;
-use countersign_test_support::service::config;
+use countersign_test_support::service::config_for_bursts;
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use futures_util::future::join_all;
 use rand::seq::SliceRandom as _;
@@ -153,7 +153,7 @@ async fn settled(service: &Service) {
 #[tokio::test(flavor = "multi_thread")]
 async fn d5_five_at_once_are_refunded_once() {
     let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
-    let mut config = config(&database, &documents);
+    let mut config = config_for_bursts(4 * BATCH, &database, &documents);
     config.sweep_ms = 10;
     let start = chrono::DateTime::from_timestamp(1_800_000_000, 0).unwrap();
     let service = Service::start_with(database, Clock::manual(start), documents, config).await;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use countersign::v1::{CreateEnvelopeRequest, Routing};
 use countersign_chassis::clock::Clock;
 use countersign_test_support::client::request;
-use countersign_test_support::service::config;
+use countersign_test_support::service::{config, config_for_bursts};
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use futures_util::future::join_all;
 use rand::seq::SliceRandom as _;
@@ -25,6 +25,8 @@ const KEYS: usize = 200;
 const DUPLICATES: usize = 20;
 /// Keys that are tried at a time.
 const WINDOW: usize = 8;
+/// Calls at a time at each of two replicas.
+const BURST: usize = WINDOW * DUPLICATES / 2;
 /// Connections to each replica.
 const CONNECTIONS: usize = 4;
 
@@ -32,8 +34,8 @@ const CONNECTIONS: usize = 4;
 async fn replica(service: &Service) -> Service {
     let folder = tempfile::tempdir().unwrap();
     let documents = service.documents.path().to_owned();
-    let config =
-        countersign_envelope::config::Config { documents: documents.into(), ..config(&service.database, &folder) };
+    let own = config_for_bursts(BURST, &service.database, &folder);
+    let config = countersign_envelope::config::Config { documents: documents.into(), ..own };
     Service::start_with(service.database.clone(), Clock::database(), folder, config).await
 }
 
@@ -59,7 +61,9 @@ fn is_in_progress(status: &Status) -> bool {
 #[tokio::test(flavor = "multi_thread")]
 async fn d2_duplicates_at_once_are_made_once() {
     let keys = std::env::var("COUNTERSIGN_ONCE_KEYS").ok().map_or(KEYS, |text| text.parse().expect("a number"));
-    let service = Service::start().await;
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let config = config_for_bursts(BURST, &database, &documents);
+    let service = Service::start_with(database, Clock::database(), documents, config).await;
     let second = replica(&service).await;
     let sender = service.account(true).await;
     let callers = connections(&sender, &[&service, &second]);

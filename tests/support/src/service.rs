@@ -78,6 +78,17 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
     }
 }
 
+/// More connections of a pool than its loops have.
+const LOOPS: u32 = 10;
+
+/// The same for so many calls at once, of which none is sent away, however slow the machine is: no line is longer than this pool.
+#[must_use]
+pub fn config_for_bursts(calls: usize, database: &Database, documents: &TempDir) -> Config {
+    let mut config = config(database, documents);
+    config.database.database_pool_max = u32::try_from(calls).unwrap() + LOOPS;
+    config
+}
+
 impl Service {
     /// On a fresh database, by the database's clock.
     pub async fn start() -> Self {
