@@ -192,17 +192,23 @@ impl Kept {
     }
 }
 
-/// Nothing that anybody keeps is lost, by either service; the former key goes when it is no more needed.
-#[tokio::test(flavor = "multi_thread")]
-async fn master_keys_are_changed_without_loss() {
+/// Both services with the former key alone, and what somebody keeps of them.
+async fn before() -> (Stage, Caller, Kept) {
     let first = Service::start().await;
     let sender = first.account(false).await;
     let (envelopes, documents) = first.stop().await;
     let stage = Stage::start(envelopes, documents, database().await, &[OLD]).await;
     let sender = stage.caller(&sender);
+    let kept = Kept::of(&sender, "before").await;
+    (stage, sender, kept)
+}
+
+/// Nothing that anybody keeps is lost, by either service; the former key goes when it is no more needed.
+#[tokio::test(flavor = "multi_thread")]
+async fn master_keys_are_changed_without_loss() {
+    let (stage, sender, kept) = before().await;
     let receiver = Receiver::start(|_| StatusCode::OK).await;
     let (endpoint_id, secret) = register(&stage.notifier.channel, &sender, &receiver.url).await.unwrap();
-    let kept = Kept::of(&sender, "before").await;
     assert!(told(&receiver, &sender).await.iter().all(|one| is_signed(one, &secret)));
 
     // The new key is known to all before it makes anything.
@@ -228,6 +234,32 @@ async fn master_keys_are_changed_without_loss() {
     newer.assert_whole(&stage).await;
     let after = told(&receiver, &sender).await;
     assert!(after.iter().all(|one| is_signed(one, &rotated) && !is_signed(one, &secret)));
+    stage.notifier.stop().await;
+    stage.service.stop().await;
+}
+
+/// A change that is taken back loses nothing either, of what was made before it or meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_master_keys_is_taken_back_without_loss() {
+    let (stage, sender, before) = before().await;
+    let receiver = Receiver::start(|_| StatusCode::OK).await;
+    let (_, secret) = register(&stage.notifier.channel, &sender, &receiver.url).await.unwrap();
+
+    let stage = stage.again(&[NEW, OLD]).await;
+    let sender = stage.service.key_of(&stage.caller(&sender), false).await;
+    let meanwhile = Kept::of(&sender, "meanwhile").await;
+    let second = Receiver::start(|_| StatusCode::OK).await;
+    let (_, newer) = register(&stage.notifier.channel, &sender, &second.url).await.unwrap();
+    assert!(told(&receiver, &sender).await.iter().all(|one| is_signed(one, &secret)));
+
+    let stage = stage.again(&[OLD, NEW]).await;
+    before.assert_whole(&stage).await;
+    meanwhile.assert_whole(&stage).await;
+    let sender = stage.caller(&sender);
+    Kept::of(&sender, "after").await.assert_whole(&stage).await;
+    for (receiver, secret) in [(&receiver, &secret), (&second, &newer)] {
+        assert!(told(receiver, &sender).await.iter().all(|one| is_signed(one, secret)), "as its owner was told");
+    }
     stage.notifier.stop().await;
     stage.service.stop().await;
 }
