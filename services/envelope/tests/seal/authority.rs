@@ -30,6 +30,8 @@ pub enum Answer {
     Broken,
     Garbage,
     Rejected,
+    /// With a token for which no seal has room.
+    LongToken,
     TooLong,
     Failing,
     Elsewhere,
@@ -88,6 +90,7 @@ async fn answer_to(State(told): State<Arc<Told>>, headers: HeaderMap, request: B
         Answer::Failing => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
         Answer::Garbage => return "no token".into_response(),
         Answer::Rejected => return vec![0x30, 5, 0x30, 3, 2, 1, 2].into_response(),
+        Answer::LongToken => return long_token(17_000).into_response(),
         Answer::TooLong => return Body::from(vec![0x30; 1_000_000]).into_response(),
         Answer::Elsewhere => {
             let url = told.url.lock().unwrap().clone();
@@ -113,6 +116,12 @@ async fn answer_to(State(told): State<Arc<Told>>, headers: HeaderMap, request: B
         token[last] ^= 1;
     }
     token.into_response()
+}
+
+/// Granted, and a sequence of zeros.
+fn long_token(bytes: u16) -> Vec<u8> {
+    let token = [&[0x30, 0x82][..], &(bytes - 4).to_be_bytes(), &vec![0; usize::from(bytes - 4)]].concat();
+    [&[0x30, 0x82][..], &(bytes + 5).to_be_bytes(), &[0x30, 3, 2, 1, 0], &token].concat()
 }
 
 /// The first byte of the hash that a request is about.

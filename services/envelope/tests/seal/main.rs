@@ -129,6 +129,10 @@ async fn what_is_wrong_with_a_key_is_told_by_its_setting_and_never_quoted() {
         (config(&pem(&["rsa.key", "p256.pem", "issuer.pem"])), "the key is not one of the kind"),
         (config(&pem(&["p256.key", "issuer.pem", "p256.pem"])), "did not issue the one before it"),
         (config(&pem(&["p256.key", "p256.pem", "root.pem"])), "certificate 2 of the chain did not issue"),
+        (
+            config(&pem(&["p256.key", "p256.pem", "issuer.pem", "root.pem", "root.pem"])),
+            "certificate 4 of the chain stands",
+        ),
         (config(&pem(&["issuer.key", "issuer.pem"])), "not one for signatures"),
     ];
     for (config, why) in cases {
@@ -220,6 +224,7 @@ async fn an_authority_that_answers_wrongly_counts_as_none() {
         (Answer::Broken, "the timestamp's signature does not hold"),
         (Answer::Garbage, "the timestamp is unreadable"),
         (Answer::Rejected, "the authority did not grant a timestamp: status 2"),
+        (Answer::LongToken, "the timestamp has 17000 bytes"),
         (Answer::TooLong, "its answer is longer than 65536 bytes"),
         (Answer::Failing, "it answered with HTTP 500"),
         (Answer::Elsewhere, "it answered with HTTP 307"),
@@ -256,13 +261,18 @@ async fn authorities_are_asked_in_order_and_none_is_waited_for_long() {
     let (slow, right) = (Authority::start(Answer::Slow).await, Authority::start(Answer::Right).await);
     let mut down = Authority::start(Answer::Right).await;
     down.url = "http://127.0.0.1:9/".to_owned();
-    let sealer = sealer(&stamping(&[&slow, &down, &right], TsaPolicy::Fail)).await;
+    let long = Authority::start(Answer::LongToken).await;
+    let sealer = sealer(&stamping(&[&slow, &down, &long, &right], TsaPolicy::Fail)).await;
     let started = Instant::now();
     assert_eq!(sealed(&sealer).await.unwrap().1, SealLevel::Timestamped);
     assert!(started.elapsed() < Duration::from_secs(30));
-    assert_eq!((slow.asked(), right.asked()), (1, 1));
+    assert_eq!((slow.asked(), long.asked(), right.asked()), (1, 1, 1));
     assert_eq!(sealed(&sealer).await.unwrap().1, SealLevel::Timestamped);
-    assert_eq!((slow.asked(), right.asked()), (1, 2), "the next document does not wait for what is down");
+    assert_eq!(
+        (slow.asked(), long.asked(), right.asked()),
+        (1, 1, 2),
+        "the next document does not wait for any of them"
+    );
 }
 
 #[tokio::test]

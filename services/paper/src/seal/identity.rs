@@ -56,6 +56,9 @@ pub enum BadChain {
     /// One did not issue the one before it.
     #[error("certificate {0} of the chain did not issue the one before it")]
     Order(usize),
+    /// One stands there before.
+    #[error("certificate {0} of the chain stands in it twice")]
+    Twice(usize),
     /// The key's own certificate was not made for signatures.
     #[error("the certificate is not one for signatures: its key usage allows none")]
     Purpose,
@@ -90,6 +93,9 @@ impl Identity {
             .enumerate()
             .map(|(index, der)| Certificate::from_der(der).map_err(|_| BadChain::Unreadable(index + 1)));
         let parsed: Vec<Certificate> = parsed.collect::<Result<_, _>>()?;
+        if let Some(twice) = (1..parsed.len()).find(|index| parsed[..*index].contains(&parsed[*index])) {
+            return Err(BadChain::Twice(twice + 1));
+        }
         for (below, pair) in parsed.windows(2).enumerate() {
             if !chain::issued(&pair[1], &pair[0], below) {
                 return Err(BadChain::Order(below + 2));
