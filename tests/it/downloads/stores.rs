@@ -1,15 +1,13 @@
 //! The store behind the downloads: away for a while, sealed, in a bucket, and how much memory it takes.
 
-use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use chrono::TimeDelta;
 use countersign::v1::{DocumentBundle, DocumentVersion, DownloadDocumentRequest, EnvelopeStatus, EventType, Routing};
 use countersign_chassis::clock::Clock;
 use countersign_test_support::binary::{Process, memory_bytes};
-use countersign_test_support::outside::python_module;
+use countersign_test_support::bucket::{Bucket, Protocol};
 use countersign_test_support::service::{SERVICE_TOKEN, config};
 use countersign_test_support::{Caller, Database, Errors as _, Service};
 use tonic::transport::Endpoint;
@@ -193,61 +191,32 @@ async fn what_was_combined_takes_no_memory_while_it_is_taken() {
     process.kill().await;
 }
 
-const S3: &str = r"
-import sys
-from moto.server import ThreadedMotoServer
-import boto3
-server = ThreadedMotoServer(ip_address='127.0.0.1', port=0, verbose=False)
-server.start()
-address = 'http://%s:%s' % server.get_host_and_port()
-client = boto3.client('s3', endpoint_url=address, region_name='us-east-1', aws_access_key_id='x', aws_secret_access_key='x')
-client.create_bucket(Bucket='documents')
-print(address, flush=True)
-sys.stdin.readline()
-for found in client.list_objects_v2(Bucket='documents')['Contents']:
-    print(found['Key'])
-print(flush=True)
-sys.stdin.read()
-";
-
-struct Bucket(Child);
-
-impl Drop for Bucket {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 /// The real service with its documents in a bucket, as an operator sets it up: by an address and the provider's own variables.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_envelope_is_completed_with_its_documents_in_a_bucket() {
-    if !python_module("moto.server, boto3", "pip install 'moto[server]'") {
-        return;
+    for protocol in Protocol::ALL {
+        if let Some(bucket) = Bucket::start(protocol) {
+            completed_in(bucket).await;
+        }
     }
-    let mut server = Command::new("python3");
-    server.args(["-c", S3]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-    let mut bucket = Bucket(server.spawn().unwrap());
-    let mut told = BufReader::new(bucket.0.stdout.take().unwrap()).lines();
-    let address = told.next().unwrap().unwrap();
+}
+
+async fn completed_in(mut bucket: Bucket) {
     let seed = Service::start().await;
     let sender = seed.account(false).await;
     let (master, keys) = ("5c".repeat(32), format!("a={}", "a1".repeat(32)));
     // The seed's own loops would look for the documents in its folder.
     let (database, _documents) = seed.stop().await;
-    let settings = [
+    let place = format!("{}/some/prefix", bucket.url());
+    let mut settings = vec![
         ("COUNTERSIGN_DATABASE_URL", database.url.as_str()),
         ("COUNTERSIGN_MASTER_KEY", &master),
         ("COUNTERSIGN_SERVICE_TOKEN", SERVICE_TOKEN),
         ("COUNTERSIGN_UNSEALED", "true"),
-        ("COUNTERSIGN_DOCUMENTS", "s3://documents/some/prefix"),
+        ("COUNTERSIGN_DOCUMENTS", &place),
         ("COUNTERSIGN_DOCUMENT_KEYS", &keys),
-        ("AWS_ENDPOINT_URL", &address),
-        ("AWS_ALLOW_HTTP", "true"),
-        ("AWS_REGION", "us-east-1"),
-        ("AWS_ACCESS_KEY_ID", "x"),
-        ("AWS_SECRET_ACCESS_KEY", "x"),
     ];
+    settings.extend(bucket.variables());
     let process = Process::start("countersign-envelope", &settings).await;
     let channel = Endpoint::from_shared(format!("http://{}", process.address)).unwrap().connect_lazy();
     let sender = Caller { channel, ..sender };
@@ -262,8 +231,7 @@ async fn an_envelope_is_completed_with_its_documents_in_a_bucket() {
     }
     let zip = DownloadDocumentRequest { bundle: DocumentBundle::Zip.into(), ..of(&done, DocumentVersion::Signed) };
     download(&sender, zip).await.unwrap().ended.unwrap();
-    std::io::Write::write_all(bucket.0.stdin.as_mut().unwrap(), b"list\n").unwrap();
-    let keys: Vec<_> = told.map(Result::unwrap).take_while(|line| !line.is_empty()).collect();
+    let keys = bucket.keys();
     // Two originals, two signed, one certificate.
     assert!(
         keys.len() == 5 && keys.iter().all(|key| key.starts_with("some/prefix/") && key.ends_with(".aes")),

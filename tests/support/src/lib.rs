@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::disallowed_methods, missing_docs)]
 
 pub mod binary;
+pub mod bucket;
 pub mod certificates;
 pub mod chaos;
 pub mod check;
