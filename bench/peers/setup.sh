@@ -19,14 +19,19 @@ fi
 cp ./*.py ./*.mjs ../../services/paper/fonts/{DejaVuSansCondensed,PTSerif-Bold,MarckScript-Regular}.ttf "$folder/"
 
 cd "$folder"
-if [ ! -f seal.p12 ]; then
+if [ ! -f p256.p12 ]; then
+    rm -f seal.*
     openssl req -x509 -newkey rsa:2048 -nodes -keyout root.key -out root.pem -days 3650 -subj "/CN=Bench Root" -sha256
-    openssl req -newkey rsa:2048 -nodes -keyout seal.key -out seal.csr -subj "/CN=Bench Seal"
     printf '%s\n' keyUsage=critical,digitalSignature,nonRepudiation extendedKeyUsage=emailProtection \
         basicConstraints=critical,CA:FALSE subjectKeyIdentifier=hash authorityKeyIdentifier=keyid >extensions
-    openssl x509 -req -in seal.csr -CA root.pem -CAkey root.key -CAcreateserial -days 3650 -extfile extensions -out seal.pem
-    openssl pkcs12 -export -inkey seal.key -in seal.pem -certfile root.pem -passout pass:secret -out seal.p12
-    # What the JavaScript programs read is encrypted the old way.
-    openssl pkcs12 -export -legacy -inkey seal.key -in seal.pem -certfile root.pem -passout pass:secret -out seal-legacy.p12
+    openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048 -out rsa.key
+    openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out p256.key
+    for key in rsa p256; do
+        openssl req -new -key $key.key -out $key.csr -subj "/CN=Bench Seal"
+        openssl x509 -req -in $key.csr -CA root.pem -CAkey root.key -CAcreateserial -days 3650 -extfile extensions -out $key.pem
+        # What the JavaScript programs read is encrypted the old way.
+        openssl pkcs12 -export -legacy -inkey $key.key -in $key.pem -certfile root.pem -passout pass:secret -out $key-legacy.p12
+        openssl pkcs12 -export -inkey $key.key -in $key.pem -certfile root.pem -passout pass:secret -out $key.p12
+    done
 fi 2>/dev/null
 [ -f 10-mb.pdf ] || venv/bin/python inputs.py .

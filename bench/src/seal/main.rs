@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context as _, Result, ensure};
-use clap::{Parser, Subcommand};
+use clap::{Parser, Subcommand, ValueEnum};
 use serde::{Deserialize, Serialize};
 
 use crate::report::Report;
@@ -50,7 +50,7 @@ struct Cli {
 enum Task {
     /// One measurement of ours, in this process.
     #[command(hide = true)]
-    Ours { work: ours::Work, folder: PathBuf, paper: PathBuf, seconds: f64, out: PathBuf },
+    Ours { work: ours::Work, key: Key, folder: PathBuf, paper: PathBuf, seconds: f64, out: PathBuf },
 }
 
 /// What one measurement gave.
@@ -66,16 +66,35 @@ pub struct Measured {
     peak_mib: f64,
 }
 
+/// What is signed with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Key {
+    /// RSA of 2,048 bits.
+    Rsa,
+    /// ECDSA on P-256.
+    P256,
+}
+
+impl Key {
+    /// As its files are named, and as the command line says it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Rsa => "rsa",
+            Self::P256 => "p256",
+        }
+    }
+}
+
 /// Who seals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tool {
     /// Countersign.
-    Ours(ours::Work),
+    Ours(ours::Work, Key),
     /// pyHanko.
-    PyHanko,
+    PyHanko(Key),
     /// `@libpdf/core`.
-    LibPdf(Asked),
-    /// `@signpdf/signpdf`.
+    LibPdf(Asked, Key),
+    /// `@signpdf/signpdf`, which takes RSA alone.
     SignPdf,
 }
 
@@ -102,21 +121,26 @@ impl Asked {
 }
 
 /// All of them, in the order of the report.
-pub const TOOLS: [Tool; 8] = [
-    Tool::Ours(ours::Work::Seal),
-    Tool::Ours(ours::Work::Prepared),
-    Tool::PyHanko,
+pub const TOOLS: [Tool; 11] = [
+    Tool::Ours(ours::Work::Seal, Key::Rsa),
+    Tool::Ours(ours::Work::Prepared, Key::Rsa),
+    Tool::PyHanko(Key::Rsa),
     Tool::SignPdf,
-    Tool::LibPdf(Asked::Seal),
-    Tool::Ours(ours::Work::Complete),
-    Tool::LibPdf(Asked::Complete),
-    Tool::LibPdf(Asked::CompleteUnembedded),
+    Tool::LibPdf(Asked::Seal, Key::Rsa),
+    Tool::Ours(ours::Work::Seal, Key::P256),
+    Tool::PyHanko(Key::P256),
+    Tool::LibPdf(Asked::Seal, Key::P256),
+    Tool::Ours(ours::Work::Complete, Key::Rsa),
+    Tool::LibPdf(Asked::Complete, Key::Rsa),
+    Tool::LibPdf(Asked::CompleteUnembedded, Key::Rsa),
 ];
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.command {
-        Some(Task::Ours { work, folder, paper, seconds, out }) => ours::run(*work, folder, paper, *seconds, out),
+        Some(Task::Ours { work, key, folder, paper, seconds, out }) => {
+            ours::run(*work, *key, folder, paper, *seconds, out)
+        }
         None => bench(&cli),
     };
     match done {
@@ -166,29 +190,28 @@ fn cache() -> Result<PathBuf> {
 
 fn measure(tool: Tool, folder: &Path, paper: &str, seconds: u32) -> Result<Measured> {
     let (pdf, out) = (folder.join(format!("{paper}.pdf")), folder.join("out.pdf"));
-    let python = folder.join("venv/bin/python");
-    let mut command = match tool {
-        Tool::Ours(_) => Command::new(std::env::current_exe()?),
-        Tool::PyHanko => Command::new(python),
-        Tool::LibPdf(_) | Tool::SignPdf => Command::new("node"),
-    };
     let seconds = seconds.to_string();
-    match tool {
-        Tool::Ours(work) => {
-            command.arg("ours").arg(work.name()).arg(folder).arg(&pdf).arg(&seconds).arg(&out);
+    let peer = |program: &Path, script: &str, key: String| {
+        let mut command = Command::new(program);
+        command.arg(folder.join(script)).arg(&pdf).arg(folder.join(key)).args([PASSPHRASE, &seconds]).arg(&out);
+        command
+    };
+    let (python, node) = (folder.join("venv/bin/python"), Path::new("node"));
+    let mut command = match tool {
+        Tool::Ours(work, key) => {
+            let mut command = Command::new(std::env::current_exe()?);
+            command.args(["ours", work.name(), key.name()]).arg(folder).arg(&pdf).arg(&seconds).arg(&out);
+            command
         }
-        Tool::PyHanko | Tool::LibPdf(_) | Tool::SignPdf => {
-            let (script, key) = match tool {
-                Tool::PyHanko => ("pyhanko_seal.py", "seal.p12"),
-                Tool::SignPdf => ("signpdf.mjs", "seal-legacy.p12"),
-                _ => ("libpdf.mjs", "seal-legacy.p12"),
-            };
-            command.arg(folder.join(script)).arg(&pdf).arg(folder.join(key)).args([PASSPHRASE, &seconds]).arg(&out);
-            if let Tool::LibPdf(asked) = tool {
-                command.arg(asked.name());
-            }
+        Tool::PyHanko(key) => peer(&python, "pyhanko_seal.py", format!("{}.p12", key.name())),
+        // What the JavaScript programs read is encrypted the old way.
+        Tool::SignPdf => peer(node, "signpdf.mjs", "rsa-legacy.p12".to_owned()),
+        Tool::LibPdf(asked, key) => {
+            let mut command = peer(node, "libpdf.mjs", format!("{}-legacy.p12", key.name()));
+            command.arg(asked.name());
+            command
         }
-    }
+    };
     let output = command.output().with_context(|| format!("{tool:?}"))?;
     ensure!(output.status.success(), "{tool:?} failed: {}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).with_context(|| format!("the answer of {tool:?}"))

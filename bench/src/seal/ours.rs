@@ -6,8 +6,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
+use aws_lc_rs::error::Unspecified;
 use aws_lc_rs::rand::SystemRandom;
-use aws_lc_rs::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_ASN1_SIGNING, EcdsaKeyPair, RSA_PKCS1_SHA256, RsaKeyPair};
 use clap::ValueEnum;
 use countersign_paper::{
     Certificate, Completion, Fact, Identity, Limits, Listed, Mark, MarkContent, Mood, Party, Prepared, SealOptions,
@@ -16,7 +17,7 @@ use countersign_paper::{
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 
-use crate::Measured;
+use crate::{Key, Measured};
 
 /// What is done to a paper.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -40,48 +41,68 @@ impl Work {
     }
 }
 
-struct Key {
-    pair: RsaKeyPair,
+enum Pair {
+    Rsa(RsaKeyPair),
+    P256(EcdsaKeyPair),
+}
+
+struct Signer {
+    pair: Pair,
     random: SystemRandom,
     identity: Identity,
 }
 
-impl Key {
-    fn read(folder: &Path) -> Result<Self> {
-        let key = PrivatePkcs8KeyDer::from_pem_file(folder.join("seal.key"))?;
-        let chain = ["seal.pem", "root.pem"].map(|file| CertificateDer::from_pem_file(folder.join(file)));
+impl Signer {
+    fn read(key: Key, folder: &Path) -> Result<Self> {
+        let name = key.name();
+        let pkcs8 = PrivatePkcs8KeyDer::from_pem_file(folder.join(format!("{name}.key")))?;
+        let pkcs8 = pkcs8.secret_pkcs8_der();
+        let pair = match key {
+            Key::Rsa => RsaKeyPair::from_pkcs8(pkcs8).map(Pair::Rsa),
+            Key::P256 => EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_ASN1_SIGNING, pkcs8).map(Pair::P256),
+        };
+        let chain = [&*format!("{name}.pem"), "root.pem"].map(|file| CertificateDer::from_pem_file(folder.join(file)));
         let chain = chain.into_iter().map(|found| Ok(found?.to_vec())).collect::<Result<Vec<_>>>()?;
-        let pair = RsaKeyPair::from_pkcs8(key.secret_pkcs8_der()).map_err(|why| anyhow!("the key: {why}"))?;
+        let pair = pair.map_err(|why| anyhow!("the key: {why}"))?;
         Ok(Self { pair, random: SystemRandom::new(), identity: Identity::new(&chain)? })
+    }
+
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, Unspecified> {
+        match &self.pair {
+            Pair::Rsa(pair) => {
+                let mut signature = vec![0; pair.public_modulus_len()];
+                pair.sign(&RSA_PKCS1_SHA256, &self.random, message, &mut signature)?;
+                Ok(signature)
+            }
+            Pair::P256(pair) => Ok(pair.sign(&self.random, message)?.as_ref().to_vec()),
+        }
     }
 
     /// What stands behind the paper, or the whole where it was written anew.
     fn finish(&self, unsealed: Unsealed) -> Result<countersign_paper::Sealed> {
-        let mut signature = vec![0; self.pair.public_modulus_len()];
-        let signed = self.pair.sign(&RSA_PKCS1_SHA256, &self.random, unsealed.to_be_signed(), &mut signature);
-        signed.map_err(|_| anyhow!("signing failed"))?;
+        let signature = self.sign(unsealed.to_be_signed()).map_err(|_| anyhow!("signing failed"))?;
         Ok(unsealed.finish(&signature, None)?)
     }
 }
 
 /// Does that work for so long, says how often on standard output, and writes the last result.
-pub fn run(work: Work, folder: &Path, paper: &Path, seconds: f64, out: &Path) -> Result<()> {
-    let key = Key::read(folder)?;
+pub fn run(work: Work, key: Key, folder: &Path, paper: &Path, seconds: f64, out: &Path) -> Result<()> {
+    let signer = Signer::read(key, folder)?;
     let paper = std::fs::read(paper)?;
     let prepared = if work == Work::Prepared { Prepared::new(&paper)? } else { None };
     let pages = inspect(&paper, &Limits::default())?.pages.len();
     let (options, completion) = (SealOptions::default(), completion(u32::try_from(pages)?));
     let once = || -> Result<Vec<u8>> {
         let unsealed = match work {
-            Work::Seal => seal(&paper, &key.identity, &options)?,
-            Work::Complete => seal_complete(&paper, &completion, &key.identity, &options)?,
+            Work::Seal => seal(&paper, &signer.identity, &options)?,
+            Work::Complete => seal_complete(&paper, &completion, &signer.identity, &options)?,
             Work::Prepared => {
                 let prepared = prepared.as_ref().context("the paper cannot be prepared")?;
                 // A store keeps the paper; what comes behind it is all that is made.
-                return Ok(key.finish(prepared.seal(&key.identity, &options)?)?.delta);
+                return Ok(signer.finish(prepared.seal(&signer.identity, &options)?)?.delta);
             }
         };
-        Ok(key.finish(unsealed)?.whole(&paper))
+        Ok(signer.finish(unsealed)?.whole(&paper))
     };
     let mut last = Vec::new();
     for _ in 0..3 {
