@@ -1,9 +1,9 @@
-//! A day without the store, and one without the timestamping authority: states, stream and reminders go on, and what was owed
-//! meanwhile is there once when it is over.
+//! A day without the store, one without the timestamping authority, and a moment without the database as a service starts: states,
+//! stream and reminders go on, and what was owed meanwhile is there once when it is over.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use countersign::v1::EventType::{self, *};
@@ -271,4 +271,31 @@ async fn d10_a_day_without_the_authority_delays_documents_and_nothing_else() {
     authority.tell(Answer::Right);
     set(authority_time() - before + PAUSE * 2);
     scene.assert_done_once(SealLevel::Timestamped).await;
+}
+
+/// Who waits for the view of all roles.
+const WAITING_FOR_ROLES: &str =
+    "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'pg_catalog.pg_roles'::regclass";
+
+/// A database that answers the first question of a service that starts, and not its second for a while: it waits, and does not end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_service_that_starts_waits_for_whatever_it_asks() {
+    let (database, documents) = (Database::envelope().await, tempfile::tempdir().unwrap());
+    let mut keeper = database.connect().await;
+    keeper.batch_execute("SET allow_system_table_mods = on").await.unwrap();
+    let lock = keeper.transaction().await.unwrap();
+    // Only this locks the view alone: without what lies under it nobody could log in.
+    lock.batch_execute("ALTER VIEW pg_catalog.pg_roles SET (security_barrier = false)").await.unwrap();
+    let service = Service::start_on(database.clone(), Clock::database(), documents).await;
+    // It asks, and is refused after the time that any statement waits for a lock.
+    for waiters in [1, 0] {
+        let begun = Instant::now();
+        while database.number(WAITING_FOR_ROLES).await != waiters {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it never asks, or asks for ever");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    lock.rollback().await.unwrap();
+    let sender = service.account(false).await;
+    assert_eq!(sender.story(1, Routing::Parallel).await.envelope.status(), EnvelopeStatus::Sent);
 }

@@ -55,8 +55,9 @@ const MIGRATION: &str = "SET statement_timeout = 0; SET lock_timeout = 10000; SE
 /// Who looks at everything takes its time, and can change nothing.
 const LOOKING: &str = "SET default_transaction_read_only = on; SET statement_timeout = 0; SET lock_timeout = 10000; \
      SET idle_in_transaction_session_timeout = 600000; SET countersign.across_accounts = on";
-/// How long a service that starts waits for its database, and how long between two tries.
-const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a service that starts waits for its database, and how long between two tries. Longer than a connection that leads nowhere
+/// takes to fail (10 s), and the wait for the next one (`database_wait_ms`, 5 s).
+const PATIENCE: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How long a connection lives at most.
 const LIFETIME_MAX: Duration = Duration::from_secs(30 * 60);
@@ -221,21 +222,25 @@ impl ::bb8::ErrorSink<PoolError> for Unreached {
 }
 
 /// Takes the time from the database. Before anything is decided by it: this machine's own may be wrong by any amount.
-///
-/// A database that is away for a moment, as after a crash, is waited for: whoever runs a service takes ever longer to start it again.
 pub async fn learn_time(pool: &Pool, clock: &Clock) -> Result<(), DatabaseError> {
+    let now = patiently(|| time_of(pool)).await?;
+    clock.observe(now);
+    Ok(())
+}
+
+/// What a service asks as it starts to serve. A database that is away for a moment, as after a crash, is waited for: whoever runs
+/// a service takes ever longer to start it again.
+pub async fn patiently<T, F: Future<Output = Result<T, DatabaseError>>>(
+    ask: impl Fn() -> F,
+) -> Result<T, DatabaseError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        match time_of(pool).await {
+        match ask().await {
             Err(error) if error.is_transient() && Instant::now() < deadline => {
                 tracing::info!(error = error.to_string(), "waiting for the database");
                 tokio::time::sleep(PAUSE).await;
             }
-            Ok(now) => {
-                clock.observe(now);
-                return Ok(());
-            }
-            Err(error) => return Err(error),
+            told => return told,
         }
     }
 }

@@ -145,7 +145,7 @@ pub async fn serve(config: Config, clock: Clock, listener: TcpListener, stop: Ca
         store = store.with_replica(&replica, Duration::from_millis(config.cache_ms)).await?;
     }
     store.learn_time().await?;
-    if store.sees_all_rows().await? {
+    if database::patiently(|| store.sees_all_rows()).await? {
         tracing::warn!("the database's user is not held back by row-level security: use one that is no superuser");
     }
     let workers = Workers::new(config.paper_worker.clone(), config.paper_workers)?;
