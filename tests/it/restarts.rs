@@ -36,7 +36,7 @@ pub async fn notifier_with(
         ("COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", "true"),
         ("COUNTERSIGN_WEBHOOK_CHALLENGE", "false"),
         ("COUNTERSIGN_MAIL_FOLDER", mails.path().to_str().unwrap()),
-        ("COUNTERSIGN_DELIVERY_POLL_MS", "20"),
+        ("COUNTERSIGN_DELIVERY_POLL_MS", "100"),
         ("COUNTERSIGN_LEASE_SECONDS", "3"),
     ];
     settings.extend(more);

@@ -8,6 +8,7 @@ use countersign_test_support::client::is_passing;
 use countersign_test_support::service::{OPERATOR_KEY, SERVICE_TOKEN};
 use countersign_test_support::{Caller, Errors as _, Service};
 use futures_util::StreamExt as _;
+use tokio_postgres::Client;
 use tonic::Status;
 use tonic::transport::Endpoint;
 
@@ -69,6 +70,9 @@ type Counts = BTreeMap<&'static str, i64>;
 /// The scene with both services as processes beside those of the scene, which do what the loops do.
 struct Stage {
     scene: Scene,
+    /// Each look at them over a connection of its own would take more time than all calls do.
+    ours: Client,
+    theirs: Client,
     arms: Arms,
     processes: BTreeMap<&'static str, Process>,
 }
@@ -80,7 +84,8 @@ impl Stage {
     async fn set() -> Self {
         // By the clock that the processes have.
         let scene = Scene::of(Service::start().await).await;
-        let mut stage = Self { scene, arms: Arms::new(), processes: BTreeMap::new() };
+        let (ours, theirs) = (scene.service.database.connect().await, scene.notifier.database.connect().await);
+        let mut stage = Self { scene, ours, theirs, arms: Arms::new(), processes: BTreeMap::new() };
         stage.arms.set("");
         stage.start(ENVELOPE).await;
         stage.start(NOTIFIER).await;
@@ -123,12 +128,11 @@ impl Stage {
     }
 
     async fn counts(&self) -> Counts {
-        let (ours, theirs) = (&self.scene.service.database, &self.scene.notifier.database);
         let mut counts = Counts::new();
-        for (database, tables) in [(ours, &COUNTS[..]), (theirs, &COUNTS_OF_NOTIFIER[..])] {
+        for (database, tables) in [(&self.ours, &COUNTS[..]), (&self.theirs, &COUNTS_OF_NOTIFIER[..])] {
             let of = |(_, table): &(&str, &str)| format!("(SELECT count(*) FROM {table})");
             let query = format!("SELECT {}", tables.iter().map(of).collect::<Vec<_>>().join(", "));
-            let row = database.connect().await.query_one(&query, &[]).await.unwrap();
+            let row = database.query_one(&query, &[]).await.unwrap();
             counts.extend(tables.iter().enumerate().map(|(index, (name, _))| (*name, row.get::<_, i64>(index))));
         }
         counts
@@ -140,7 +144,7 @@ impl Stage {
         loop {
             // An endpoint may be asked once in a while.
             let asked = "UPDATE endpoint SET challenged_at = NULL";
-            self.scene.notifier.database.connect().await.batch_execute(asked).await.unwrap();
+            self.theirs.batch_execute(asked).await.unwrap();
             match self.there(call).send(Key::Field(key)).await {
                 Err(status) if is_passing(&status) && began.elapsed() < ANSWER_MAX => {
                     tokio::time::sleep(Duration::from_millis(20)).await;
@@ -156,7 +160,7 @@ impl Stage {
             process.kill().await;
         }
         let by_hand = "UPDATE delivery SET state = 1 WHERE state = 3 AND tries = 0";
-        self.scene.notifier.database.connect().await.batch_execute(by_hand).await.unwrap();
+        self.theirs.batch_execute(by_hand).await.unwrap();
         let waiting = "SELECT (SELECT count(*) FROM outbox) + (SELECT count(*) FROM artifact_job)";
         for _ in 0..400 {
             if self.scene.service.database.number(waiting).await == 0 {
@@ -185,7 +189,7 @@ async fn play(place: &'static str) -> (BTreeSet<&'static str>, BTreeMap<&'static
     let calls = every_call(&stage.scene).await;
     // Invitations may be sent again after an hour, and recipients reminded.
     let earlier = "UPDATE recipient SET invited_at = invited_at - interval '2 hours'";
-    stage.scene.service.database.connect().await.batch_execute(earlier).await.unwrap();
+    stage.ours.batch_execute(earlier).await.unwrap();
     let (mut reached, mut effects) = (BTreeSet::new(), BTreeMap::new());
     for (number, call) in calls.iter().enumerate() {
         let (name, key) = (call.message, format!("the {number}th key"));

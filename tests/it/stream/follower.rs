@@ -103,7 +103,8 @@ async fn t36_a_follower_goes_on_through_restarts_cuts_and_silence() {
     });
     for round in 0..8 {
         flood(&service.database, &id, 200).await;
-        tokio::time::sleep(Duration::from_millis(60)).await;
+        // Before the events have come, amid them, or after.
+        tokio::time::sleep(Duration::from_millis(rand::random_range(20..120))).await;
         match round % 4 {
             0 | 2 => wire.cut(),
             1 => {

@@ -67,7 +67,7 @@ pub fn config(database: &Database, service: &str, mails: &TempDir) -> Config {
         mail_folder: Some(mails.path().to_owned()),
         mail_from: "Countersign <no-reply@example.com>".into(),
         mail: MailConfig::default(),
-        delivery_poll_ms: 20,
+        delivery_poll_ms: 100,
         lease_seconds: 15,
     }
 }

@@ -72,7 +72,7 @@ pub fn config(database: &Database, documents: &TempDir) -> Config {
         heartbeat_seconds: 1,
         stream_stall_seconds: 30,
         feed_retention_days: 30,
-        feed_poll_ms: 20,
+        feed_poll_ms: 40,
         sweep_ms: 100,
         upload_days: 7,
     }

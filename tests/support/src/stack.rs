@@ -9,6 +9,7 @@ use countersign_chassis::clock::Clock;
 use countersign_envelope::domain::id::EventId;
 use countersign_postgres::ports::steady_port;
 use tempfile::TempDir;
+use tokio_postgres::Client;
 use tonic::transport::{Channel, Endpoint};
 
 use crate::binary::Process;
@@ -151,7 +152,7 @@ impl Stack {
             ("COUNTERSIGN_WEBHOOK_ALLOW_PRIVATE", "true"),
             ("COUNTERSIGN_WEBHOOK_CHALLENGE", "false"),
             ("COUNTERSIGN_MAIL_FOLDER", folder.path().to_str().unwrap()),
-            ("COUNTERSIGN_DELIVERY_POLL_MS", "20"),
+            ("COUNTERSIGN_DELIVERY_POLL_MS", "100"),
             ("COUNTERSIGN_LEASE_SECONDS", "3"),
         ];
         settings.extend(more);
@@ -207,15 +208,16 @@ impl Stack {
     /// long that took.
     pub async fn settle(&mut self, most: Duration) -> Duration {
         let began = Instant::now();
+        let (ours, theirs) = (self.database.connect().await, self.notices.connect().await);
         for look in 0_u32.. {
             self.start().await;
-            self.remove_soon().await;
+            ours.batch_execute(REMOVALS_DUE).await.unwrap();
             // Now and then: who lives needs time for what they have claimed.
             if look % LOOKS_BETWEEN == LOOKS_BETWEEN / 2 {
-                self.database.connect().await.batch_execute(OURS_LET_GO).await.unwrap();
-                self.notices.connect().await.batch_execute(THEIRS_LET_GO).await.unwrap();
+                ours.batch_execute(OURS_LET_GO).await.unwrap();
+                theirs.batch_execute(THEIRS_LET_GO).await.unwrap();
             }
-            let left = self.left().await;
+            let left = left(&ours, &theirs).await;
             if left.iter().all(|(_, count)| *count == 0) {
                 break;
             }
@@ -223,31 +225,6 @@ impl Stack {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         began.elapsed()
-    }
-
-    /// What is still under way: first what makes more, so that nothing comes to be behind the look.
-    async fn left(&self) -> Vec<(&'static str, i64)> {
-        let (ours, theirs) = (self.database.connect().await, self.notices.connect().await);
-        let (mut left, mut events) = (Vec::new(), 0);
-        let looks = [
-            ("readings", &ours, "SELECT count(*) FROM ingest_job"),
-            ("artefacts", &ours, "SELECT count(*) FROM artifact_job"),
-            ("removals", &ours, "SELECT count(*) FROM blob_removal WHERE removed_at IS NULL"),
-            ("events without a place", &ours, "SELECT count(*) FROM outbox"),
-            ("events", &ours, "SELECT count(*) FROM event"),
-            ("events that nobody has heard of", &theirs, "SELECT count(*) FROM delivery"),
-            ("webhooks", &theirs, "SELECT count(*) FROM delivery WHERE state = 1"),
-            ("mails", &theirs, "SELECT count(*) FROM mail WHERE state IN (1, 5)"),
-        ];
-        for (what, client, query) in looks {
-            let count: i64 = client.query_one(query, &[]).await.expect(query).get(0);
-            match what {
-                "events" => events = count,
-                "events that nobody has heard of" => left.push((what, events - count)),
-                _ => left.push((what, count)),
-            }
-        }
-        left
     }
 
     /// Asserts that all is well and that each event was told once, or again in the same bytes; says how many were told again.
@@ -278,4 +255,28 @@ impl Stack {
         assert!(mails(&self.mails).len() >= sent, "after {after}: a mail is lost");
         received.len() - told.len()
     }
+}
+
+/// What is still under way: first what makes more, so that nothing comes to be behind the look.
+async fn left(ours: &Client, theirs: &Client) -> Vec<(&'static str, i64)> {
+    let (mut left, mut events) = (Vec::new(), 0);
+    let looks = [
+        ("readings", ours, "SELECT count(*) FROM ingest_job"),
+        ("artefacts", ours, "SELECT count(*) FROM artifact_job"),
+        ("removals", ours, "SELECT count(*) FROM blob_removal WHERE removed_at IS NULL"),
+        ("events without a place", ours, "SELECT count(*) FROM outbox"),
+        ("events", ours, "SELECT count(*) FROM event"),
+        ("events that nobody has heard of", theirs, "SELECT count(*) FROM delivery"),
+        ("webhooks", theirs, "SELECT count(*) FROM delivery WHERE state = 1"),
+        ("mails", theirs, "SELECT count(*) FROM mail WHERE state IN (1, 5)"),
+    ];
+    for (what, client, query) in looks {
+        let count: i64 = client.query_one(query, &[]).await.expect(query).get(0);
+        match what {
+            "events" => events = count,
+            "events that nobody has heard of" => left.push((what, events - count)),
+            _ => left.push((what, count)),
+        }
+    }
+    left
 }
