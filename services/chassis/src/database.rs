@@ -1,10 +1,9 @@
-//! Postgres: the pool, migrations, statements that are prepared once, and transactions whose statements travel together.
+//! Postgres: the pool, migrations, and transactions whose statements travel together.
 //!
 //! Round trips decide the speed of a change, so a transaction here is two flights: BEGIN with the reads, then the write
 //! with COMMIT. No network I/O but the database's may happen inside one.
 
 use std::future::Future;
-use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,10 +11,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use diesel::connection::TransactionManagerStatus;
-use diesel::pg::Pg;
-use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use diesel::sql_types::{Timestamptz, Untyped};
+use diesel::sql_types::Timestamptz;
 use diesel::{QueryResult, QueryableByName};
 use diesel_async::pooled_connection::{AsyncDieselConnectionManager, ManagerConfig, PoolError, bb8};
 use diesel_async::{AsyncMigrationHarness, AsyncPgConnection, RunQueryDsl as _};
@@ -32,6 +29,7 @@ use crate::held;
 
 pub use crate::held::{Connection, acquire};
 pub use crate::pool::Pool;
+pub use crate::statement::{Prepared, PreparedByText, prepared};
 /// How transactions are tracked.
 type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
 
@@ -307,60 +305,6 @@ async fn run_migrations(dial: Dial, migrations: EmbeddedMigrations) -> anyhow::R
         tracing::info!(version = version.to_string(), "migrated");
     }
     Ok(())
-}
-
-/// A hand-written statement that is prepared once per connection and then only executed. `M` names it: one type for one
-/// SQL text.
-pub struct Prepared<M, Q> {
-    query: Q,
-    name: PhantomData<M>,
-}
-
-/// Names a statement, see [`Prepared`].
-pub fn prepared<M: 'static, Q>(query: Q) -> Prepared<M, Q> {
-    Prepared { query, name: PhantomData }
-}
-
-/// A statement whose text depends on what is asked for, of which there are only so many: each is prepared once on a connection.
-#[derive(Clone, Copy, Debug)]
-pub struct PreparedByText<Q>(pub Q);
-
-impl<Q: QueryFragment<Pg>> QueryFragment<Pg> for PreparedByText<Q> {
-    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.0.walk_ast(pass)
-    }
-
-    fn is_safe_to_cache_prepared(&self, _backend: &Pg) -> QueryResult<bool> {
-        Ok(true)
-    }
-}
-
-impl<Q> QueryId for PreparedByText<Q> {
-    type QueryId = ();
-    const HAS_STATIC_QUERY_ID: bool = false;
-}
-
-impl<Q> Query for PreparedByText<Q> {
-    type SqlType = Untyped;
-}
-
-impl<M: 'static, Q: QueryFragment<Pg>> QueryFragment<Pg> for Prepared<M, Q> {
-    fn walk_ast<'b>(&'b self, pass: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
-        self.query.walk_ast(pass)
-    }
-
-    fn is_safe_to_cache_prepared(&self, _backend: &Pg) -> QueryResult<bool> {
-        Ok(true)
-    }
-}
-
-impl<M: 'static, Q> QueryId for Prepared<M, Q> {
-    type QueryId = M;
-    const HAS_STATIC_QUERY_ID: bool = true;
-}
-
-impl<M: 'static, Q> Query for Prepared<M, Q> {
-    type SqlType = Untyped;
 }
 
 enum Begin {}

@@ -31,6 +31,7 @@ pub mod process;
 pub mod propagation;
 mod readiness;
 mod scrape;
+mod statement;
 pub mod telemetry;
 pub mod ticker;
 pub mod tls;
