@@ -29,7 +29,7 @@ use crate::held;
 
 pub use crate::held::{Connection, acquire};
 pub use crate::pool::Pool;
-pub use crate::statement::{Prepared, PreparedByText, prepared};
+pub use crate::statement::{Prepared, PreparedByText, fixed, prepared};
 /// How transactions are tracked.
 type Manager = <AsyncPgConnection as diesel_async::AsyncConnection>::TransactionManager;
 

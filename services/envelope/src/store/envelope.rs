@@ -1,6 +1,6 @@
 //! Reading envelopes whole.
 
-use countersign_chassis::database::{DatabaseError, Flight};
+use countersign_chassis::database::{DatabaseError, Flight, fixed};
 use countersign_chassis::sabotaged;
 use diesel::prelude::*;
 use diesel_async::{AsyncPgConnection, RunQueryDsl};
@@ -20,14 +20,12 @@ pub(super) async fn lock(
     if sabotaged!("envelope.lock") {
         return row(conn, account, id).await;
     }
-    envelope::table
+    let query = envelope::table
         .filter(envelope::account_id.eq(account.uuid()))
         .filter(envelope::id.eq(id.uuid()))
         .select(EnvelopeRow::as_select())
-        .for_no_key_update()
-        .get_result(&mut conn)
-        .await
-        .optional()
+        .for_no_key_update();
+    fixed(query).get_result(&mut conn).await.optional()
 }
 
 pub(super) async fn row(
@@ -35,13 +33,11 @@ pub(super) async fn row(
     account: AccountId,
     id: EnvelopeId,
 ) -> QueryResult<Option<EnvelopeRow>> {
-    envelope::table
+    let query = envelope::table
         .filter(envelope::account_id.eq(account.uuid()))
         .filter(envelope::id.eq(id.uuid()))
-        .select(EnvelopeRow::as_select())
-        .get_result(&mut conn)
-        .await
-        .optional()
+        .select(EnvelopeRow::as_select());
+    fixed(query).get_result(&mut conn).await.optional()
 }
 
 /// All that belongs to an envelope: five statements that travel together.
@@ -49,48 +45,44 @@ pub(super) async fn parts(conn: &AsyncPgConnection, account: AccountId, id: Enve
     let (account, id) = (account.uuid(), id.uuid());
     let recipients = async {
         let mut conn = conn;
-        recipient::table
+        let query = recipient::table
             .filter(recipient::account_id.eq(account))
             .filter(recipient::envelope_id.eq(id))
             .order(recipient::position)
-            .select(RecipientRow::as_select())
-            .load(&mut conn)
-            .await
+            .select(RecipientRow::as_select());
+        fixed(query).load(&mut conn).await
     };
     let documents = async {
         let mut conn = conn;
-        document::table
+        let query = document::table
             .filter(document::account_id.eq(account))
             .filter(document::envelope_id.eq(id))
             .order(document::position)
-            .select(DocumentRow::as_select())
-            .load(&mut conn)
-            .await
+            .select(DocumentRow::as_select());
+        fixed(query).load(&mut conn).await
     };
     let artifacts = async {
         let mut conn = conn;
-        artifact::table
+        let query = artifact::table
             .filter(artifact::account_id.eq(account))
             .filter(artifact::envelope_id.eq(id))
             .order((artifact::created_at, artifact::version))
-            .select(ArtifactRow::as_select())
-            .load(&mut conn)
-            .await
+            .select(ArtifactRow::as_select());
+        fixed(query).load(&mut conn).await
     };
     let fields = async {
         let mut conn = conn;
-        field::table
+        let query = field::table
             .filter(field::account_id.eq(account))
             .filter(field::envelope_id.eq(id))
             .order(field::position)
-            .select(FieldRow::as_select())
-            .load(&mut conn)
-            .await
+            .select(FieldRow::as_select());
+        fixed(query).load(&mut conn).await
     };
     let kept = async {
         let mut conn = conn;
         let columns = keeping::table.find((account, id)).select(KeepingRow::as_select());
-        columns.get_result(&mut conn).await.optional()
+        fixed(columns).get_result(&mut conn).await.optional()
     };
     let (recipients, documents, artifacts, fields, kept) =
         futures_util::join!(recipients, documents, artifacts, fields, kept);
